@@ -1,0 +1,78 @@
+"""A small convolutional classifier: the feature network of experiments on small images, where no pretrained one applies."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch.nn.functional as F
+from jaxtyping import Float
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+REMEDY = "train one with `restok train-classifier`"
+
+
+class SmallClassifier(nn.Module):
+    """Stages of two 3x3 convolutions; every stage but the last ends in a halving of the resolution.
+
+    GroupNorm, in one group, makes an image's features independent of its batch and of the training mode.
+    """
+
+    def __init__(self, classes: int, channels: Sequence[int]):
+        super().__init__()
+        self.classes, self.channels, self.width = classes, tuple(channels), channels[-1]
+        self.stages = nn.ModuleList(stage(*pair) for pair in zip((3, *channels[:-1]), channels, strict=True))
+        self.penultimate = nn.Sequential(nn.Linear(self.width, self.width), nn.ReLU())
+        self.head = nn.Linear(self.width, classes)
+
+    def maps(self, images: Float[Tensor, "b 3 h w"]) -> list[Float[Tensor, "b c gh gw"]]:
+        """One map a stage, finest first; images in [0, 1] with sides that halve once between any two stages."""
+        x, maps = 2 * images - 1, []
+        for i, layers in enumerate(self.stages):
+            x = layers(F.avg_pool2d(x, 2) if i else x)
+            maps.append(x)
+        return maps
+
+    def pool(self, last: Float[Tensor, "b c gh gw"]) -> Float[Tensor, "b d"]:
+        """The last of `maps` as one vector an image."""
+        return self.penultimate(last.mean(dim=(2, 3)))
+
+    def pooled(self, images: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b d"]:
+        """Features of the penultimate layer, of width `width`."""
+        return self.pool(self.maps(images)[-1])
+
+    def forward(self, images: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b k"]:
+        """Logits, one a class."""
+        return self.head(self.pooled(images))
+
+    def save(self, folder: str | Path) -> None:
+        """Write model.safetensors and config.json, from which `load_classifier` builds the module again."""
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "config.json").write_text(json.dumps({"classes": self.classes, "channels": self.channels}, indent=2) + "\n")
+        save_file(self.state_dict(), folder / "model.safetensors")
+
+
+def stage(inputs: int, outputs: int) -> nn.Sequential:
+    layers = []
+    for width in (inputs, outputs):
+        layers += [nn.Conv2d(width, outputs, 3, padding=1, bias=False), nn.GroupNorm(1, outputs), nn.ReLU()]
+    return nn.Sequential(*layers)
+
+
+def load_classifier(folder: str | Path) -> SmallClassifier:
+    """A saved classifier, frozen and in evaluation mode, on the CPU.
+
+    Raises FileNotFoundError for a folder without one, ValueError for one that cannot be read; both name it and the remedy.
+    """
+    folder = Path(folder)
+    for name in ("config.json", "model.safetensors"):
+        if not (folder / name).is_file():
+            raise FileNotFoundError(f"{folder}: no classifier here ({name} is missing); {REMEDY}")
+    try:
+        classifier = SmallClassifier(**json.loads((folder / "config.json").read_text()))
+        classifier.load_state_dict(load_file(folder / "model.safetensors"))
+    except (ValueError, TypeError, RuntimeError, SafetensorError) as error:
+        raise ValueError(f"{folder}: not a readable classifier ({error}); {REMEDY}") from error
+    return classifier.requires_grad_(False).eval()

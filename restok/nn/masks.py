@@ -1,0 +1,19 @@
+"""The one attention mask of the project: block-causal over groups (Fig. 8a and 8b)."""
+
+from collections.abc import Sequence
+from functools import lru_cache
+
+import torch
+from jaxtyping import Bool
+from torch import Tensor
+
+
+def block_causal(sizes: Sequence[int]) -> Bool[Tensor, "n n"]:
+    """Fig. 8. True where the query's group is not before the key's: its own group and every earlier one."""
+    group = torch.repeat_interleave(torch.arange(len(sizes)), torch.tensor(sizes))
+    return group[:, None] >= group[None, :]
+
+
+@lru_cache(maxsize=64)
+def block_causal_on(sizes: tuple[int, ...], device: torch.device) -> Bool[Tensor, "n n"]:
+    return block_causal(sizes).to(device)

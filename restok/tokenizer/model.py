@@ -1,0 +1,74 @@
+"""ResTok: images to ordered codes and back (Fig. 2a)."""
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from restok.config import Tokenizer
+from restok.tokenizer.cnn import CNNDecoder, CNNEncoder
+from restok.tokenizer.decoder import Decoder, Keep
+from restok.tokenizer.encoder import Encoder
+from restok.tokenizer.quantizer import Quantizer
+
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+class ResTok(nn.Module):
+    def __init__(self, config: Tokenizer):
+        super().__init__()
+        self.config = config
+        self.cnn_encoder = CNNEncoder(config.cnn)
+        self.encoder = Encoder(config)
+        self.quantizer = Quantizer(config.codebook_size, config.codebook_dim)
+        self.decoder = Decoder(config)
+        self.cnn_decoder = CNNDecoder(config.cnn)
+        self.apply(_initialise)
+
+    def latents(self, images: Float[Tensor, "b 3 h w"], out: dict | None = None) -> Float[Tensor, "b n k"]:
+        """Images in [0, 1] -> latents before quantisation. Raises ValueError on another size than the configuration's."""
+        side = self.config.image_size
+        if images.shape[1:] != (3, side, side):
+            raise ValueError(f"images of {tuple(images.shape)}: expected (b, 3, {side}, {side}), as tokenizer.image_size says")
+        mean, std = (images.new_tensor(x)[:, None, None] for x in (IMAGENET_MEAN, IMAGENET_STD))
+        features = self.cnn_encoder((images - mean) / std)                      # b c gh gw
+        return self.encoder(features, {} if out is None else out)               # b n k
+
+    @torch.no_grad()
+    def encode(self, images: Float[Tensor, "b 3 h w"], out: dict | None = None) -> Int[Tensor, "b n"]:
+        """Images in [0, 1] -> codes. `out` receives "latents" (b n k, before quantisation) and what the encoder adds."""
+        out = {} if out is None else out
+        out["latents"] = self.latents(images, out)
+        return self.quantizer.nearest(out["latents"])
+
+    @torch.no_grad()
+    def decode(self, codes: Int[Tensor, "b n"], keep: Keep = None) -> Float[Tensor, "b 3 h w"]:
+        """Codes -> images, unclamped. `keep`: how many leading codes to use, for all images or one number an image."""
+        (tokens,) = self.decoder.tokens(self.quantizer.lookup(codes), [self.decoder.mask_token], keep)
+        return self.pixels(tokens)
+
+    def pixels(self, tokens: Float[Tensor, "b m d"]) -> Float[Tensor, "b 3 h w"]:
+        """Decoder tokens -> images; the CNN in float32, as released."""
+        features = self.decoder.features(tokens)
+        with torch.autocast(features.device.type, enabled=False):
+            return self.cnn_decoder(features.float())
+
+    def forward(self, images: Float[Tensor, "b 3 h w"], keep: Keep = None, vf_mask_token: Tensor | None = None,
+                out: dict | None = None) -> Float[Tensor, "b 3 h w"]:
+        """Reconstruct, with gradients. `out` receives "latents", "quantized", the encoder's "scales", and, given a
+        `vf_mask_token`, "vf_tokens" (b m d): the doubled half of the decoder's batch (Eq. 2)."""
+        out = {} if out is None else out
+        out["latents"] = self.latents(images, out)
+        out["quantized"] = self.quantizer(out["latents"])
+        masks = [self.decoder.mask_token] + ([] if vf_mask_token is None else [vf_mask_token])
+        tokens, *vf = self.decoder.tokens(out["quantized"].latents, masks, keep)
+        if vf:
+            out["vf_tokens"] = vf[0]
+        return self.pixels(tokens)
+
+
+def _initialise(module: nn.Module) -> None:
+    """Linear layers as ViT does: truncated normal of 0.02, zero bias. Convolutions keep torch's default."""
+    if isinstance(module, nn.Linear):
+        nn.init.trunc_normal_(module.weight, std=0.02)
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)
