@@ -4,6 +4,7 @@ Every list of 1, 1, 2, 4, ... in the project comes from here: latent levels, ste
 """
 
 from collections.abc import Sequence
+from fractions import Fraction
 from itertools import accumulate
 
 Grid = tuple[int, int]   # height, width
@@ -26,6 +27,13 @@ def group_sizes(total: int, first: int = 1) -> tuple[int, ...]:
 def prefixes(sizes: Sequence[int]) -> tuple[int, ...]:
     """Tokens present after each group: 1, 2, 4, 8, ... for the latent levels."""
     return tuple(accumulate(sizes))
+
+
+def keep_probabilities(total: int, minimum: int, drop: float) -> dict[int, Fraction]:
+    """Table 9. Tokens that nested dropout keeps, and how often: P(minimum 2^i) = drop 2^i / (2^k - 1), P(total) = 1 - drop."""
+    shorter = prefixes(group_sizes(total, minimum))[minimum - 1:-1]
+    drop = Fraction(str(drop)) if shorter else Fraction(0)
+    return {kept: drop * kept / sum(shorter) for kept in shorter} | {total: 1 - drop}
 
 
 def latent_grids(tokens: int) -> tuple[Grid, ...]:

@@ -73,6 +73,6 @@ def load_classifier(folder: str | Path) -> SmallClassifier:
     try:
         classifier = SmallClassifier(**json.loads((folder / "config.json").read_text()))
         classifier.load_state_dict(load_file(folder / "model.safetensors"))
-    except (ValueError, TypeError, RuntimeError, SafetensorError) as error:
+    except (ValueError, TypeError, RuntimeError, OSError, SafetensorError) as error:
         raise ValueError(f"{folder}: not a readable classifier ({error}); {REMEDY}") from error
     return classifier.requires_grad_(False).eval()

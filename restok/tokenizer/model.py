@@ -22,7 +22,8 @@ class ResTok(nn.Module):
         self.quantizer = Quantizer(config.codebook_size, config.codebook_dim)
         self.decoder = Decoder(config)
         self.cnn_decoder = CNNDecoder(config.cnn)
-        self.apply(_initialise)
+        for vit in (self.encoder, self.decoder):
+            vit.blocks.apply(_initialise)
 
     def latents(self, images: Float[Tensor, "b 3 h w"], out: dict | None = None) -> Float[Tensor, "b n k"]:
         """Images in [0, 1] -> latents before quantisation. Raises ValueError on another size than the configuration's."""
@@ -52,14 +53,14 @@ class ResTok(nn.Module):
         with torch.autocast(features.device.type, enabled=False):
             return self.cnn_decoder(features.float())
 
-    def forward(self, images: Float[Tensor, "b 3 h w"], keep: Keep = None, vf_mask_token: Tensor | None = None,
+    def forward(self, images: Float[Tensor, "b 3 h w"], keep: Keep = None, vf_token: Tensor | None = None,
                 out: dict | None = None) -> Float[Tensor, "b 3 h w"]:
         """Reconstruct, with gradients. `out` receives "latents", "quantized", the encoder's "scales", and, given a
-        `vf_mask_token`, "vf_tokens" (b m d): the doubled half of the decoder's batch (Eq. 2)."""
+        `vf_token`, "vf_tokens" (b m d): the doubled half of the decoder's batch (Eq. 2)."""
         out = {} if out is None else out
         out["latents"] = self.latents(images, out)
         out["quantized"] = self.quantizer(out["latents"])
-        masks = [self.decoder.mask_token] + ([] if vf_mask_token is None else [vf_mask_token])
+        masks = [self.decoder.mask_token] + ([] if vf_token is None else [vf_token])
         tokens, *vf = self.decoder.tokens(out["quantized"].latents, masks, keep)
         if vf:
             out["vf_tokens"] = vf[0]
@@ -67,7 +68,9 @@ class ResTok(nn.Module):
 
 
 def _initialise(module: nn.Module) -> None:
-    """Linear layers as ViT does: truncated normal of 0.02, zero bias. Convolutions keep torch's default."""
+    """Linear layers of the blocks as ViT's: truncated normal of 0.02, zero bias. The narrow projections to and from the
+    codebook keep torch's default, which passes the signal on at its size: at 0.02 the decoder does not hear the codes, and the
+    codebook collapses."""
     if isinstance(module, nn.Linear):
         nn.init.trunc_normal_(module.weight, std=0.02)
         if module.bias is not None:

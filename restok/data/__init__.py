@@ -1,0 +1,1 @@
+"""Raw images to training batches, and the packed store of codes."""

@@ -1,0 +1,96 @@
+"""The packed store of codes: where tokenizer and generator meet.
+
+A folder of codes.npy (uint16, images x crops x tokens, memory-mapped), labels.npy (int64, one an image) and manifest.json.
+"""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Int
+
+from restok.files import FileError, atomic_folder, read_json, write_json
+
+LARGEST_CODEBOOK = 2 ** 16               # what uint16 can number
+
+
+class CodesError(ValueError):
+    """Codes that cannot be stored or used; the message names the folder and the remedy."""
+
+
+class CodeStore:
+    """A store opened for random access: `codes` (uint16, memory-mapped), `labels` (int64), `manifest`.
+
+    Raises CodesError where a file is missing or damaged, or disagrees with the manifest.
+    """
+
+    codes: Int[np.ndarray, "images crops n"]
+    labels: Int[np.ndarray, " images"]
+
+    def __init__(self, folder: str | Path):
+        self.folder = Path(folder)
+        try:
+            self.manifest = read_json(self.folder / "manifest.json")
+            shape = tuple(self.manifest[key] for key in ("images", "crops", "tokens"))
+            self.codes = np.load(self.folder / "codes.npy", mmap_mode="r")
+            self.labels = np.load(self.folder / "labels.npy")
+        except (FileError, OSError, KeyError, TypeError, ValueError, EOFError) as error:
+            raise CodesError(f"{self.folder}: not a whole code store ({type(error).__name__}: {error}); "
+                             f"run `restok encode` to write it again") from None
+        if (self.codes.shape, self.codes.dtype, self.labels.shape) != (shape, np.uint16, shape[:1]):
+            raise CodesError(f"{self.folder}: codes of {self.codes.dtype} {self.codes.shape} with {len(self.labels)} labels, "
+                             f"but the manifest says uint16 {shape}; run `restok encode` to write it again")
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+def open_codes(folder: str | Path, tokenizer: str | None = None) -> CodeStore:
+    """The store in `folder`. Raises CodesError where it is damaged, or was made by another tokenizer than that of sha256
+    `tokenizer`: its numbers would mean other codebook entries."""
+    store = CodeStore(folder)
+    made_by = store.manifest["tokenizer"]
+    if tokenizer is not None and made_by != tokenizer:
+        raise CodesError(f"{folder}: its codes were made by tokenizer {made_by}, not by {tokenizer}; "
+                         f"run `restok encode` with this tokenizer, or use the tokenizer that made them")
+    return store
+
+
+def write_codes(folder: str | Path, batches: Iterable[tuple[Int[np.ndarray, "b crops n"], Int[np.ndarray, " b"]]], count: int,
+                crops: int, tokens: int, codebook_size: int, tokenizer: str, dataset: str) -> dict:
+    """Stream batches of (codes, labels), arrays or tensors in main memory, into a store that appears whole or not at all.
+
+    count: images expected; tokenizer: sha256 of its weights; dataset: the split's digest. Returns the manifest.
+    Raises CodesError on a codebook above 65,536, on codes out of range or misshapen, on more or fewer images than `count`.
+    """
+    if codebook_size > LARGEST_CODEBOOK:
+        raise CodesError(f"{folder}: a codebook of {codebook_size} entries does not fit the store's 16 bits; "
+                         f"set tokenizer.codebook_size to at most {LARGEST_CODEBOOK}")
+    manifest = {"images": count, "crops": crops, "tokens": tokens, "codebook_size": codebook_size, "tokenizer": tokenizer,
+                "dataset": dataset}
+    with atomic_folder(folder) as partial:
+        packed = np.lib.format.open_memmap(partial / "codes.npy", "w+", np.uint16, (count, crops, tokens))
+        labels = np.lib.format.open_memmap(partial / "labels.npy", "w+", np.int64, (count,))
+        done = 0
+        for batch, batch_labels in batches:
+            batch, batch_labels = np.asarray(batch), np.asarray(batch_labels)
+            _check(batch, batch_labels, crops, tokens, codebook_size, folder)
+            if done + len(batch) > count:
+                raise CodesError(f"{folder}: more than the {count} images expected; encode the split that was counted")
+            packed[done:done + len(batch)] = batch
+            labels[done:done + len(batch)] = batch_labels
+            done += len(batch)
+        if done != count:
+            raise CodesError(f"{folder}: {done} images arrived, not the {count} expected; encode the whole split")
+        packed.flush()
+        labels.flush()
+        write_json(partial / "manifest.json", manifest)
+    return manifest
+
+
+def _check(codes: np.ndarray, labels: np.ndarray, crops: int, tokens: int, codebook_size: int, folder: str | Path) -> None:
+    if codes.shape != (len(labels), crops, tokens):
+        raise CodesError(f"{folder}: a batch of shape {codes.shape} for {len(labels)} labels; expected "
+                         f"({len(labels)}, {crops}, {tokens})")
+    if codes.size and not (codes.min() >= 0 and codes.max() < codebook_size):
+        raise CodesError(f"{folder}: codes from {codes.min()} to {codes.max()}, outside a codebook of {codebook_size}")

@@ -1,0 +1,117 @@
+"""Batches in an exact order: what step t sees is a function of (seed, t), whatever the workers, and wherever a run resumes.
+
+Positions 0, 1, 2, ... run through one permutation of the images after another, an epoch each; batch t holds positions
+t * batch_size and on, across the ends of epochs.
+"""
+
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from restok import config
+from restok.data.codes import CodeStore
+from restok.data.sources import Split
+from restok.data.transforms import Pixels, center_crop, random_crop, to_tensor
+
+# Told apart from the position's own stream, default_rng((seed, position)).
+_ORDER, _CROPS = 1, 2
+
+ImageBatches = Iterator[tuple[Float[Tensor, "b c h w"], Int[Tensor, " b"]]]
+CodeBatches = Iterator[tuple[Int[Tensor, "b n"], Int[Tensor, " b"]]]
+
+
+def order(seed: int, epoch: int, count: int) -> Int[np.ndarray, " count"]:
+    """The permutation of 0 .. count - 1 in which an epoch visits the images; a pure function of its arguments."""
+    return np.random.default_rng((seed, epoch, _ORDER)).permutation(count)
+
+
+def batches(split: Split, data: config.Data, image_size: int, batch_size: int, seed: int, start_step: int = 0) -> ImageBatches:
+    """Endless training batches from step `start_step` on: (images b c h w in [0, 1], labels b).
+
+    The view of position p is drawn from default_rng((seed, p)) alone.
+    """
+    views = _TrainingViews(split, data, image_size, seed)
+    return iter(_loader(views, _steps(len(split), batch_size, seed, start_step), data.workers))
+
+
+def code_batches(store: CodeStore, batch_size: int, seed: int, start_step: int = 0) -> CodeBatches:
+    """Endless batches of codes from step `start_step` on: (codes b n int64, labels b).
+
+    Each image appears once an epoch, as one of its crops, drawn anew.
+    """
+    images, crops, _ = store.codes.shape
+    epoch, chosen = -1, np.empty(0, np.int64)
+    for step in _steps(images, batch_size, seed, start_step):
+        rows, columns = [], []
+        for image, position in step:
+            if position // images != epoch:
+                epoch = position // images
+                chosen = np.random.default_rng((seed, epoch, _CROPS)).integers(crops, size=images)
+            rows.append(image)
+            columns.append(chosen[image])
+        codes = store.codes[rows, columns].astype(np.int64)
+        yield torch.from_numpy(codes), torch.from_numpy(store.labels[rows])
+
+
+def evaluation_batches(split: Split, image_size: int, batch_size: int, workers: int = 0) -> ImageBatches:
+    """The split once, in its own order, as centre crops: (images b c h w in [0, 1], labels b)."""
+    steps = (range(start, min(start + batch_size, len(split))) for start in range(0, len(split), batch_size))
+    return iter(_loader(_CenterViews(split, image_size), steps, workers))
+
+
+def _steps(count: int, batch_size: int, seed: int, start: int) -> Iterator[list[tuple[int, int]]]:
+    """The batches from step `start` on, without end, each a list of (image, position)."""
+    epoch, permutation = -1, np.empty(0, np.int64)
+    for step in itertools.count(start):
+        batch = []
+        for position in range(step * batch_size, (step + 1) * batch_size):
+            if position // count != epoch:
+                epoch = position // count
+                permutation = order(seed, epoch, count)
+            batch.append((int(permutation[position % count]), position))
+        yield batch
+
+
+@dataclass(frozen=True)
+class _TrainingViews(Dataset):
+    """(image, position) -> (random crop, label)."""
+
+    split: Split
+    data: config.Data
+    size: int
+    seed: int
+
+    def __getitem__(self, where: tuple[int, int]) -> tuple[Pixels, int]:
+        index, position = where
+        image, label = self.split[index]
+        rng = np.random.default_rng((self.seed, position))
+        return random_crop(image, self.size, self.data.crop_scale, self.data.flip, rng), label
+
+
+@dataclass(frozen=True)
+class _CenterViews(Dataset):
+    """image -> (centre crop, label)."""
+
+    split: Split
+    size: int
+
+    def __getitem__(self, index: int) -> tuple[Pixels, int]:
+        image, label = self.split[index]
+        return center_crop(image, self.size), label
+
+
+def _loader(views: Dataset, steps: Iterable[Sequence], workers: int) -> DataLoader:
+    # Its own generator: a loader otherwise draws from torch's global one, and a resumed run would draw once more.
+    return DataLoader(views, batch_sampler=steps, num_workers=workers, collate_fn=_collate, generator=torch.Generator(),
+                      pin_memory=torch.cuda.is_available())
+
+
+def _collate(items: list[tuple[Pixels, int]]) -> tuple[Float[Tensor, "b c h w"], Int[Tensor, " b"]]:
+    views, labels = zip(*items, strict=True)
+    return to_tensor(views), torch.tensor(labels, dtype=torch.int64)

@@ -1,0 +1,197 @@
+"""Raw images, checked once and packed into one random-access table a split."""
+
+import hashlib
+import io
+import logging
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import datasets
+import numpy as np
+from datasets.arrow_writer import ArrowWriter
+from PIL import Image
+
+from restok import config
+from restok.files import FileError, atomic_folder, read_json, write_json
+from restok.progress import track
+
+SPLITS = ("train", "validation")
+SKIPPED_AT_MOST = 0.01                   # of a split's files; more means that the folder, not a file, is broken
+log = logging.getLogger("restok")
+
+
+class DataError(ValueError):
+    """Images that cannot be used; the message names the folder and the remedy."""
+
+
+class Split:
+    """A prepared split: `split[i]` is (RGB image of pillow, label).
+
+    classes: names by label; labels: int64, one an image; digest: the manifest's sha256 over images and labels.
+    """
+
+    def __init__(self, table: datasets.Dataset, classes: Sequence[str], digest: str):
+        self.classes, self.digest = list(classes), digest
+        self.labels = np.asarray(table.data.column("label"), dtype=np.int64)
+        self._images = table.select_columns("image").cast_column("image", datasets.Image(decode=False))
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, index: int) -> tuple[Image.Image, int]:
+        # Decoded here: `datasets` turns images by their EXIF orientation, the usual ImageNet pipelines do not.
+        data = self._images[int(index)]["image"]["bytes"]
+        return Image.open(io.BytesIO(data)).convert("RGB"), int(self.labels[index])
+
+
+def open_split(folder: str | Path, split: str) -> Split:
+    """The split 'train' or 'validation' that `prepare` wrote. Raises DataError where it is missing or incomplete."""
+    folder = Path(folder)
+    remedy = f"run `restok prepare` to write {folder} again"
+    try:
+        facts = read_json(folder / "manifest.json")["splits"][split]
+        table = datasets.load_from_disk(str(folder / split))
+        found = Split(table, facts["classes"], facts["sha256"])
+    except (FileError, OSError, KeyError, TypeError, ValueError) as error:   # pyarrow's errors are ValueErrors and OSErrors
+        raise DataError(f"{folder / split}: not a prepared split ({type(error).__name__}: {error}); {remedy}") from None
+    if len(found) != facts["count"]:
+        raise DataError(f"{folder / split}: {len(found)} images, but the manifest counts {facts['count']}; {remedy}")
+    return found
+
+
+def prepare(data: config.Data, image_size: int, folder: str | Path) -> dict:
+    """Write `folder`/train, `folder`/validation (tables of `image`, encoded bytes as found, and `label`) and manifest.json.
+
+    image_size: side of the embedded digits, which are drawn at that size; files of an image folder are packed as they are.
+    Returns the manifest. The folder appears whole or not at all. Raises DataError for folders that do not hold two splits of
+    the same classes, and where more than 1 % of a split's files are unreadable.
+    """
+    datasets.disable_progress_bars()     # `track` shows the only one
+    manifest = {"source": data.source, "splits": {}}
+    with atomic_folder(folder) as partial:
+        for split, source in _sources(data, image_size).items():
+            manifest["splits"][split] = _pack(source, partial / split, max(1, data.workers))
+        write_json(partial / "manifest.json", manifest)
+    return manifest
+
+
+@dataclass
+class _Source:
+    """A split's images before they are packed: paths, or for the digits the encoded bytes themselves."""
+
+    name: str
+    classes: list[str]
+    files: list[Path | bytes]
+    labels: list[int]
+    skipped: list[Path] = field(default_factory=list)
+
+    def images(self, workers: int) -> Iterator[tuple[bytes, int] | None]:
+        """(bytes, label) of each file in order, None for one that does not decode."""
+        window = 64 * workers            # bounds the bytes held, which a pool's own `map` over everything would not
+        with ThreadPoolExecutor(workers) as pool:   # pillow decodes without the interpreter's lock
+            for start in range(0, len(self.files), window):
+                files = self.files[start:start + window]
+                for file, data, label in zip(files, pool.map(_read, files), self.labels[start:start + window], strict=True):
+                    if isinstance(data, Exception):
+                        self._skip(file, data)
+                    yield None if isinstance(data, Exception) else (data, label)
+
+    def _skip(self, file: Path, reason: Exception) -> None:
+        log.warning("%s: skipped, not a readable image (%s)", file, reason)
+        self.skipped.append(file)
+        if len(self.skipped) > SKIPPED_AT_MOST * len(self.files):
+            named = ", ".join(str(path) for path in self.skipped[:5])
+            raise DataError(f"{self.name}: more than {SKIPPED_AT_MOST:.0%} of its {len(self.files)} files are not readable "
+                            f"images, among them {named}; remove or replace them")
+
+
+def _pack(source: _Source, folder: Path, workers: int) -> dict:
+    """Stream a source into a table at `folder`; the split's part of the manifest."""
+    features = datasets.Features({"image": datasets.Image(), "label": datasets.ClassLabel(names=source.classes)})
+    digest, counts = hashlib.sha256(), Counter()
+    scratch = folder.with_suffix(".arrow")
+    with ArrowWriter(path=str(scratch), features=features) as writer:
+        for item in track(source.images(workers), f"reading {source.name}", len(source.files)):
+            if item is None:
+                continue
+            data, label = item
+            writer.write({"image": {"bytes": data, "path": None}, "label": label})
+            digest.update(np.array([label, len(data)], dtype="<i8").tobytes() + data)
+            counts[label] += 1
+        writer.finalize()
+    for label, name in enumerate(source.classes):
+        if not counts[label]:
+            raise DataError(f"{source.name}: class {name!r} has no readable image; add some")
+    datasets.Dataset.from_file(str(scratch)).save_to_disk(str(folder))   # in shards
+    scratch.unlink()
+    if source.skipped:
+        log.warning("%s: %d of %d files skipped", source.name, len(source.skipped), len(source.files))
+    return {"count": counts.total(), "classes": source.classes,
+            "images_per_class": {name: counts[label] for label, name in enumerate(source.classes)},
+            "skipped": ["/".join(path.parts[-2:]) for path in source.skipped], "sha256": digest.hexdigest()}
+
+
+def _read(file: Path | bytes) -> bytes | Exception:
+    try:
+        data = file if isinstance(file, bytes) else file.read_bytes()
+        Image.open(io.BytesIO(data)).convert("RGB")
+    except Exception as error:           # pillow's plugins raise a dozen kinds on broken files
+        return error
+    return data
+
+
+def _sources(data: config.Data, image_size: int) -> dict[str, _Source]:
+    if data.source == "digits":
+        return _digits(image_size)
+    folders = {split: Path(data.path, name) for split, name in zip(SPLITS, (data.train, data.validation), strict=True)}
+    classes = {split: _classes(folder, split) for split, folder in folders.items()}
+    for here, there in (SPLITS, SPLITS[::-1]):
+        alone = sorted(set(classes[here]) - set(classes[there]))
+        if alone:
+            raise DataError(f"{folders[there]}: has no folder for {len(alone)} class(es) of {folders[here]}, such as "
+                            f"{alone[0]!r}; both splits need the same classes")
+    return {split: _image_folder(folder, classes[split]) for split, folder in folders.items()}
+
+
+def _classes(folder: Path, split: str) -> list[str]:
+    if not folder.is_dir():
+        raise DataError(f"{folder}: no such folder; put the images there as CLASS/FILE, or set data.path and data.{split}")
+    classes = sorted(path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+    if not classes:
+        raise DataError(f"{folder}: holds no class folders; put the images there as CLASS/FILE")
+    return classes
+
+
+def _image_folder(folder: Path, classes: list[str]) -> _Source:
+    source = _Source(str(folder), classes, [], [])
+    for label, name in enumerate(classes):
+        files = sorted(path for path in (folder / name).iterdir() if path.is_file() and not path.name.startswith("."))
+        if not files:
+            raise DataError(f"{folder / name}: an empty class folder; add its images, or remove it from both splits")
+        source.files += files
+        source.labels += [label] * len(files)
+    return source
+
+
+def _digits(size: int) -> dict[str, _Source]:
+    """scikit-learn's 1,797 digits of 8x8 pixels, enlarged; one fixed split, a fifth of each class for validation."""
+    from sklearn.datasets import load_digits
+    from sklearn.model_selection import train_test_split
+
+    digits = load_digits()
+    parts = train_test_split(np.arange(len(digits.target)), test_size=0.2, stratify=digits.target, random_state=0)
+    return {split: _Source(f"digits/{split}", [str(name) for name in digits.target_names],
+                           [_digit_png(digits.images[i], size) for i in sorted(part)],
+                           [int(digits.target[i]) for i in sorted(part)])
+            for split, part in zip(SPLITS, parts, strict=True)}
+
+
+def _digit_png(digit: np.ndarray, size: int) -> bytes:
+    """A digit of grey levels 0..16 as an RGB PNG of size x size."""
+    grey = Image.fromarray((digit * (255 / 16)).astype(np.float32)).resize((size, size), Image.Resampling.BICUBIC)
+    buffer = io.BytesIO()
+    Image.fromarray(np.asarray(grey).clip(0, 255).round().astype(np.uint8)).convert("RGB").save(buffer, "PNG")
+    return buffer.getvalue()

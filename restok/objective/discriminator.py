@@ -1,0 +1,85 @@
+"""The discriminator: small trained heads on the features of a frozen network (the paper: DINO-S/16)."""
+
+from pathlib import Path
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn.utils.parametrizations import spectral_norm
+
+from restok.config import Discriminator
+from restok.objective.backbone import Frozen, VisionTransformer, demo_classifier
+
+
+class FeatureDiscriminator(nn.Module):
+    """One head a layer of `config.layers`, on patch tokens of a vision transformer or on positions of the classifier's maps.
+
+    Only the heads take gradients and only they have a state to save; gradients reach the images through the frozen network.
+    Raises ValueError for layers that the network does not have, and what loading the network raises.
+    """
+
+    def __init__(self, config: Discriminator, classifier: str | Path | None):
+        super().__init__()
+        if config.network == "digits":
+            self.backbone = ClassifierTokens(demo_classifier(classifier))
+        else:
+            self.backbone = TransformerTokens(VisionTransformer(config.network, config.weights))
+        widths, self.layers = self.backbone.widths, config.layers
+        if not self.layers or list(self.layers) != sorted(set(self.layers)) or self.layers[-1] >= len(widths):
+            raise ValueError(f"layers: {list(self.layers)}; {config.network} has layers 0 to {len(widths) - 1}, "
+                             "of which one or more, increasing, are judged")
+        self.heads = nn.ModuleList(Head(widths[layer]) for layer in self.layers)
+
+    def forward(self, images: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b s"]:
+        """One logit a position and layer, high for real, the layers one after another; images in [0, 1] of any size."""
+        features = self.backbone(images, self.layers)
+        return torch.cat([head(tokens) for head, tokens in zip(self.heads, features, strict=True)], dim=1)
+
+    def heads_state_dict(self) -> dict[str, Tensor]:
+        """Everything that training changes, the vectors of the spectral norm included, and nothing pretrained."""
+        return self.heads.state_dict()
+
+    def load_heads_state_dict(self, state: dict[str, Tensor]) -> None:
+        self.heads.load_state_dict(state)
+
+
+class TransformerTokens(Frozen):
+    def __init__(self, network: VisionTransformer):
+        super().__init__(network)
+        self.widths = [network.width] * network.depth
+
+    def forward(self, images: Float[Tensor, "b 3 h w"], layers: tuple[int, ...]) -> list[Float[Tensor, "b n d"]]:
+        return self.network.intermediate(images, layers)
+
+
+class ClassifierTokens(Frozen):
+    def __init__(self, network: nn.Module):
+        super().__init__(network)
+        self.widths = network.channels
+
+    def forward(self, images: Float[Tensor, "b 3 h w"], layers: tuple[int, ...]) -> list[Float[Tensor, "b n d"]]:
+        maps = self.network.maps(images)
+        return [maps[layer].flatten(2).mT for layer in layers]
+
+
+class Head(nn.Module):
+    """StyleGAN-T's head (Sauer et al. 2023): convolutions of 1 and 9 tokens in raster order, the second one residual.
+
+    GroupNorm, in one group, stands for its normalisation over virtual batches: no logit depends on another image.
+    """
+
+    def __init__(self, width: int):
+        super().__init__()
+        self.first = block(width, kernel=1)
+        self.second = block(width, kernel=9)
+        self.logit = spectral_norm(nn.Conv1d(width, 1, 1))
+
+    def forward(self, tokens: Float[Tensor, "b n d"]) -> Float[Tensor, "b n"]:
+        x = self.first(tokens.mT)                              # b d n
+        x = (x + self.second(x)) / 2**0.5                      # b d n, of unchanged variance
+        return self.logit(x).squeeze(1)                        # b n
+
+
+def block(width: int, kernel: int) -> nn.Sequential:
+    convolution = nn.Conv1d(width, width, kernel, padding=kernel // 2, padding_mode="circular")
+    return nn.Sequential(spectral_norm(convolution), nn.GroupNorm(1, width), nn.LeakyReLU(0.2))

@@ -1,0 +1,52 @@
+"""Perceptual distances between images: LPIPS, and its recipe on the demo's classifier."""
+
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from restok.config import Perceptual
+from restok.objective.backbone import Frozen, demo_classifier
+
+
+class LPIPS(Frozen):
+    """LPIPS version 0.1 (Zhang et al. 2018) between images in [0, 1]."""
+
+    def forward(self, a: Float[Tensor, "b 3 h w"], b: Float[Tensor, "b 3 h w"]) -> Float[Tensor, " b"]:
+        """Gradients flow to `a` alone."""
+        return self.network(a, b.detach(), normalize=True)[:, 0, 0, 0]       # normalize: [0, 1] to the [-1, 1] it expects
+
+
+class ClassifierDistance(Frozen):
+    """LPIPS without its learned weights: squared distance of unit features, mean over positions and over stages."""
+
+    def forward(self, a: Float[Tensor, "b 3 h w"], b: Float[Tensor, "b 3 h w"]) -> Float[Tensor, " b"]:
+        """Gradients flow to `a` alone."""
+        with torch.no_grad():
+            target = self.network.maps(b)
+        stages = [(unit(x) - unit(y)).square().sum(dim=1).mean(dim=(1, 2))
+                  for x, y in zip(self.network.maps(a), target, strict=True)]
+        return torch.stack(stages).mean(dim=0)
+
+
+def unit(features: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
+    """Unit length over the channels; a floor under the length bounds the gradient where almost every ReLU is dead."""
+    return F.normalize(features, dim=1, eps=1e-3)
+
+
+def build_perceptual(config: Perceptual, classifier: str | Path | None) -> nn.Module:
+    """A frozen module(a, b): images in [0, 1] -> one distance an image; 'digits' reads the folder `classifier`.
+
+    Raises ValueError or FileNotFoundError without a classifier, OSError when LPIPS's network cannot be downloaded.
+    """
+    if config.network == "digits":
+        return ClassifierDistance(demo_classifier(classifier))
+    import lpips
+
+    try:
+        return LPIPS(lpips.LPIPS(net=config.network.removeprefix("lpips-"), version="0.1", verbose=False))
+    except OSError as error:
+        raise OSError(f"{config.network}: torchvision's weights cannot be downloaded ({error}); "
+                      f"put the file into {torch.hub.get_dir()}/checkpoints") from error

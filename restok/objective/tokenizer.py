@@ -1,0 +1,77 @@
+"""Eq. 4: what the tokenizer minimises. Teacher, perceptual network and discriminator live here, never in the tokenizer."""
+
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from restok import config
+from restok.objective.adversarial import LeCam, diff_augment, hinge_discriminator, hinge_generator
+from restok.objective.alignment import Alignment
+from restok.objective.discriminator import FeatureDiscriminator
+from restok.objective.perceptual import build_perceptual
+from restok.objective.teacher import build_teacher
+
+
+class TokenizerObjective(nn.Module):
+    """Eq. 4 plus the quantiser's codebook and commitment losses. Its trainable part is `alignment`."""
+
+    def __init__(self, objective: config.Objective, tokenizer: config.Tokenizer, classifier: Path | None = None):
+        super().__init__()
+        self.config, self.commitment = objective, tokenizer.commitment
+        self.perceptual = build_perceptual(objective.perceptual_network, classifier)
+        self.teacher = build_teacher(objective.alignment, tokenizer.grid, classifier)
+        widths = tokenizer.width, self.teacher.class_width, self.teacher.patch_width
+        self.alignment = Alignment(objective.alignment, *widths)
+
+    def terms(self, images: Float[Tensor, "b 3 h w"], reconstruction: Float[Tensor, "b 3 h w"],
+              out: dict) -> dict[str, Float[Tensor, ""]]:
+        """Unweighted terms in float32; `out` is what the tokenizer's forward filled."""
+        quantized = out["quantized"]
+        with torch.autocast(images.device.type, enabled=False):
+            reconstruction = reconstruction.float()
+            aligned = self.alignment(out["scales"][0].float(), out["vf_tokens"].float() if "vf_tokens" in out else None,
+                                     *self.teacher(images))
+            return {
+                "mse": F.mse_loss(reconstruction, images),
+                "perceptual": self.perceptual(reconstruction, images).mean(),
+                "codebook": quantized.codebook_loss,
+                "commitment": quantized.commitment_loss,
+                **{f"vf_{side}": loss for side, loss in aligned.items()},
+            }
+
+    def total(self, terms: dict[str, Float[Tensor, ""]]) -> Float[Tensor, ""]:
+        """Eq. 3 and 4."""
+        c = self.config
+        weights = {"mse": c.mse, "perceptual": c.perceptual, "gan": c.gan, "codebook": 1.0, "commitment": self.commitment,
+                   "vf_encoder": c.vf * c.alignment.encoder, "vf_decoder": c.vf * c.alignment.decoder}
+        return sum(weights[name] * term for name, term in terms.items())
+
+
+class Adversary(nn.Module):
+    """The discriminator with its augmentation and regulariser: two losses, one for each player."""
+
+    def __init__(self, discriminator: config.Discriminator, classifier: Path | None = None):
+        super().__init__()
+        self.config = discriminator
+        self.discriminator = FeatureDiscriminator(discriminator, classifier)
+        self.lecam = LeCam()
+
+    def generator_loss(self, reconstruction: Float[Tensor, "b 3 h w"], rng: torch.Generator) -> Float[Tensor, ""]:
+        return hinge_generator(self.discriminator(diff_augment(reconstruction, self.config.augment, rng)))
+
+    def discriminator_loss(self, images: Float[Tensor, "b 3 h w"], reconstruction: Float[Tensor, "b 3 h w"],
+                           rng: torch.Generator) -> Float[Tensor, ""]:
+        real = self.discriminator(diff_augment(images, self.config.augment, rng))
+        fake = self.discriminator(diff_augment(reconstruction.detach(), self.config.augment, rng))
+        return hinge_discriminator(real, fake) + self.config.lecam * self.lecam(real, fake)
+
+    def trained_state(self) -> dict:
+        """What a checkpoint keeps: the heads and LeCam's averages, not the frozen backbone."""
+        return {"heads": self.discriminator.heads_state_dict(), "lecam": self.lecam.state_dict()}
+
+    def load_trained_state(self, state: dict) -> None:
+        self.discriminator.load_heads_state_dict(state["heads"])
+        self.lecam.load_state_dict(state["lecam"])

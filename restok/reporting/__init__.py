@@ -1,0 +1,1 @@
+"""Tables, figures and the page: they read the files that the other stages wrote, and nothing else (no torch here)."""

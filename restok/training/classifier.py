@@ -1,0 +1,47 @@
+"""The demo's feature network: a small classifier of the training images, checked on the validation split."""
+
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+
+from restok import config
+from restok.data.loader import batches, evaluation_batches
+from restok.data.sources import open_split
+from restok.files import atomic_folder, write_json
+from restok.nn.classifier import SmallClassifier
+from restok.progress import track
+from restok.training.loop import device
+from restok.training.optim import learning_rate
+
+
+def train_classifier(params: config.Params, data: Path, out: Path) -> None:
+    """Train from scratch with the tokenizer's crops; seconds, so it is not resumed. Writes model.safetensors, config.json and
+    metrics.json with the validation accuracy. Raises ConfigError where the parameters have no classifier."""
+    settings, on = params.classifier, device()
+    if settings is None:
+        raise config.ConfigError("classifier: null; these parameters use pretrained networks and train none")
+    split, size = open_split(data, "train"), params.tokenizer.image_size
+    torch.manual_seed(params.seed)
+    model = SmallClassifier(len(split.classes), settings.channels).to(on).train()
+    schedule = config.Optimizer(learning_rate=settings.learning_rate, final_learning_rate=0.0, warmup_steps=20, betas=(0.9, 0.95),
+                                weight_decay=0.05)
+    optimizer = torch.optim.AdamW(model.parameters(), betas=schedule.betas, weight_decay=schedule.weight_decay, fused=True)
+    order = batches(split, params.data, size, settings.batch_size, params.seed, 0)
+    for step in track(range(settings.steps), "classifier", total=settings.steps):
+        images, labels = (x.to(on) for x in next(order))
+        loss = F.cross_entropy(model(images), labels, label_smoothing=0.1)
+        for group in optimizer.param_groups:
+            group["lr"] = learning_rate(step, schedule, settings.steps)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    model.eval()
+    validation = open_split(data, "validation")
+    with torch.no_grad():
+        right = sum((model(images.to(on)).argmax(-1).cpu() == labels).sum().item()
+                    for images, labels in evaluation_batches(validation, size, settings.batch_size))
+    with atomic_folder(out) as folder:
+        model.save(folder)
+        write_json(folder / "metrics.json", {"validation_accuracy": right / len(validation), "n": len(validation),
+                                             "step": settings.steps, "parameters": sum(p.numel() for p in model.parameters())})

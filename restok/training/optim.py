@@ -1,0 +1,61 @@
+"""Optimiser groups, the learning rate schedule, and one update: scaled, clipped, stepped."""
+
+from collections.abc import Iterable
+from math import cos, pi
+
+import torch
+from torch import Tensor, nn
+
+from restok import config
+
+
+def learning_rate(step: int, optimizer: config.Optimizer, total: int) -> float:
+    """Linear from base / warmup at step 0 to base at step warmup - 1, then cosine to the final rate at step `total`, where it stays."""
+    base, final, warmup = optimizer.learning_rate, optimizer.final_learning_rate, optimizer.warmup_steps
+    if step < warmup:
+        return base * (step + 1) / warmup
+    progress = min((step - warmup) / max(total - warmup, 1), 1.0)
+    return final + (base - final) * (1 + cos(pi * progress)) / 2
+
+
+def parameter_groups(modules: Iterable[nn.Module], weight_decay: float) -> list[dict]:
+    """Weights of linear and convolutional layers decay; norms, biases, embeddings, tokens and the codebook do not."""
+    decayed, plain = [], []
+    for root in modules:
+        for module in root.modules():
+            for name, parameter in module.named_parameters(recurse=False):
+                if parameter.requires_grad:
+                    matrix = name == "weight" and isinstance(module, nn.Linear | nn.Conv1d | nn.Conv2d)
+                    (decayed if matrix else plain).append(parameter)
+    return [{"params": decayed, "weight_decay": weight_decay}, {"params": plain, "weight_decay": 0.0}]
+
+
+class Updater:
+    """AdamW on some modules with their own schedule; steps are counted from `start` to `total`."""
+
+    def __init__(self, modules: Iterable[nn.Module], optimizer: config.Optimizer, clip: float, precision: str, total: int,
+                 start: int = 0):
+        groups = [group for group in parameter_groups(modules, optimizer.weight_decay) if group["params"]]
+        self.parameters = [p for group in groups for p in group["params"]]
+        self.optimizer = torch.optim.AdamW(groups, lr=optimizer.learning_rate, betas=optimizer.betas, fused=True)
+        self.scaler = torch.amp.GradScaler(self.parameters[0].device.type, enabled=precision == "fp16")
+        self.config, self.clip, self.start, self.total = optimizer, clip, start, total
+
+    def apply(self, loss: Tensor, step: int) -> None:
+        """Backward and one update at training step `step`; a clip of 0 is none."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = learning_rate(step - self.start, self.config, self.total - self.start)
+        self.optimizer.zero_grad(set_to_none=True)
+        self.scaler.scale(loss).backward()
+        self.scaler.unscale_(self.optimizer)
+        if self.clip:
+            nn.utils.clip_grad_norm_(self.parameters, self.clip)
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+
+    def state_dict(self) -> dict:
+        return {"optimizer": self.optimizer.state_dict(), "scaler": self.scaler.state_dict()}
+
+    def load_state_dict(self, state: dict) -> None:
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.scaler.load_state_dict(state["scaler"])

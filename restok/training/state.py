@@ -1,0 +1,100 @@
+"""Resumable training states: written whole or not at all, tied to the run they belong to, never unpickled untrusted."""
+
+import contextlib
+import json
+import logging
+import os
+import re
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import torch
+from filelock import FileLock, Timeout
+
+log = logging.getLogger("restok")
+
+
+class StateError(RuntimeError):
+    """A state that cannot be read or written; the message names the file and the remedy."""
+
+
+def fingerprint(*facts: Any) -> str:
+    """Identity of a run: a hash of the settings and inputs that its steps depend on."""
+    return sha256(json.dumps(facts, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def save_state(path: Path, state: dict) -> None:
+    """Write beside `path`, flush to disk, rename over it. A failure leaves the file that was there."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("wb") as file:
+            torch.save(state, file)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except (OSError, RuntimeError) as error:      # torch's writer reports a full disk as a RuntimeError
+        temporary.unlink(missing_ok=True)
+        raise StateError(f"{path}: could not be written ({error}); earlier states are untouched. "
+                         "Free some disk space and run the same command again: it resumes.") from error
+
+
+def load_state(path: Path) -> dict:
+    """Read a state as plain tensors and containers. Raises StateError for a missing, truncated or foreign file."""
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise StateError(f"{path}: no such file; train the checkpoint before it first") from None
+    except Exception as error:                    # torch raises many kinds for a damaged archive
+        raise StateError(f"{path}: damaged or cut short ({type(error).__name__}); delete it and run again") from error
+
+
+class RunFolder:
+    """Where an unfinished run keeps its last two states and its log. One process at a time may hold it."""
+
+    def __init__(self, folder: Path, identity: str):
+        self.folder, self.identity = folder, identity
+        folder.mkdir(parents=True, exist_ok=True)
+        self._lock = FileLock(folder / ".lock")
+
+    def __enter__(self) -> "RunFolder":
+        try:
+            self._lock.acquire(timeout=0)
+        except Timeout:
+            raise StateError(f"{self.folder}: another run is training here; wait for it, or stop it first") from None
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._lock.release()
+
+    def states(self) -> list[Path]:
+        """Newest first."""
+        found = [p for p in self.folder.glob("state_*.pt") if re.fullmatch(r"state_\d+\.pt", p.name)]
+        return sorted(found, key=lambda p: int(p.stem.removeprefix("state_")), reverse=True)
+
+    def save(self, step: int, state: dict) -> None:
+        save_state(self.folder / f"state_{step}.pt", {"identity": self.identity, "step": step, "state": state})
+        for old in self.states()[2:]:
+            old.unlink()
+
+    def resume(self) -> tuple[int, dict] | None:
+        """The newest sound state of this very run. Damaged and foreign ones are named in the log and passed over."""
+        for path in self.states():
+            try:
+                saved = load_state(path)
+            except StateError as error:
+                log.warning("%s", error)
+                continue
+            if saved["identity"] == self.identity:
+                log.info("%s: resuming after step %d", path, saved["step"])
+                return saved["step"], saved["state"]
+            log.info("%s: of a run with other settings or inputs, not used", path)
+        return None
+
+    def clear(self) -> None:
+        """The run is complete: its states have served."""
+        for path in self.states():
+            path.unlink()
+        with contextlib.suppress(FileNotFoundError):
+            (self.folder / "log.jsonl").unlink()

@@ -1,0 +1,124 @@
+"""Training the tokenizer, from one checkpoint to the next (Table 7)."""
+
+import logging
+from pathlib import Path
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from restok import config
+from restok.data.loader import batches
+from restok.data.sources import open_split
+from restok.files import atomic_folder, sha256_file, write_json
+from restok.objective.tokenizer import Adversary, TokenizerObjective
+from restok.tokenizer.model import ResTok
+from restok.tokenizer.nested_dropout import draw_keep
+from restok.tokenizer.quantizer import Revival
+from restok.training.loop import autocast, device, step_generator, train
+from restok.training.optim import Updater
+from restok.training.state import RunFolder, fingerprint, load_state, save_state
+from restok.weights import save_model
+
+log = logging.getLogger("restok")
+
+
+class TokenizerJob:
+    """Everything that changes while the tokenizer trains, and the step that changes it."""
+
+    def __init__(self, params: config.Params, classifier: Path | None, on: torch.device):
+        training, discriminator = params.tokenizer_training, params.objective.discriminator
+        total = list(training.checkpoints.values())[-1]
+        torch.manual_seed(params.seed)
+        self.params, self.on = params, on
+        self.tokenizer = ResTok(params.tokenizer).to(on)
+        self.objective = TokenizerObjective(params.objective, params.tokenizer, classifier).to(on)
+        self.adversary = Adversary(discriminator, classifier).to(on)
+        self.average = AveragedModel(self.tokenizer, multi_avg_fn=get_ema_multi_avg_fn(training.ema))
+        self.revival = Revival(self.tokenizer.quantizer, params.tokenizer.revive_after)
+        update = training.clip, training.precision, total
+        self.update = Updater([self.tokenizer, self.objective.alignment], training.optimizer, *update)
+        self.discriminate = Updater([self.adversary], discriminator.optimizer, *update, start=discriminator.start)
+
+    def step(self, batch: tuple[Float[Tensor, "b 3 h w"], Tensor], step: int) -> dict[str, Tensor]:
+        """Eq. 4 for tokenizer and alignment, then the discriminator's hinge loss, then the averages."""
+        images, rng = batch[0].to(self.on, non_blocking=True), step_generator(self.params.seed, step)
+        adversarial = step >= self.params.objective.discriminator.start and self.params.objective.gan > 0
+        precise = autocast(self.params.tokenizer_training.precision, self.on)
+        keep = draw_keep(self.params.tokenizer, len(images), rng)
+        if step == 0 and self.params.tokenizer.codebook_init == "data":
+            self.place_codebook(images, rng)
+
+        out = {}
+        with precise:
+            reconstruction = self.tokenizer(images, keep, self.objective.alignment.vf_token, out)
+            terms = self.objective.terms(images, reconstruction, out)
+            if adversarial:
+                terms["gan"] = self.adversary.generator_loss(reconstruction, rng)
+        self.update.apply(self.objective.total(terms), step)
+
+        if adversarial:
+            with precise:
+                terms["discriminator"] = self.adversary.discriminator_loss(images, reconstruction, rng)
+            self.discriminate.apply(terms["discriminator"], step)
+
+        self.average.update_parameters(self.tokenizer)
+        self.revival.step(out["quantized"].codes, out["latents"].detach(), rng)
+        return {name: term.detach() for name, term in terms.items()}
+
+    def place_codebook(self, images: Tensor, rng: torch.Generator) -> None:
+        """Start every entry on a latent of the first batch."""
+        with torch.no_grad():
+            entries = torch.arange(self.params.tokenizer.codebook_size)
+            self.tokenizer.quantizer.place(entries, self.tokenizer.latents(images), rng)
+
+    def _parts(self) -> dict:
+        return {"tokenizer": self.tokenizer, "alignment": self.objective.alignment, "average": self.average,
+                "update": self.update, "discriminate": self.discriminate, "revival": self.revival}
+
+    def state_dict(self) -> dict:
+        return {name: part.state_dict() for name, part in self._parts().items()} | {"adversary": self.adversary.trained_state()}
+
+    def load_state_dict(self, state: dict) -> None:
+        for name, part in self._parts().items():
+            part.load_state_dict(state[name])
+        self.adversary.load_trained_state(state["adversary"])
+
+
+def train_tokenizer(params: config.Params, checkpoint: str, data: Path, classifier: Path | None, previous: Path | None,
+                    run_folder: Path, out: Path) -> None:
+    """Train to `checkpoint`, from the folder of the checkpoint before it (None for the first); resume an unfinished run.
+
+    Writes into `out`: model.safetensors (the average of the weights), config.json, state.pt (to go on from), log.jsonl,
+    metrics.json. Raises ConfigError for an unknown checkpoint, StateError, LossError.
+    """
+    labels, steps = zip(*params.tokenizer_training.checkpoints.items(), strict=True)
+    if checkpoint not in labels:
+        raise config.ConfigError(f"checkpoint {checkpoint!r}: tokenizer_training.checkpoints has {', '.join(labels)}")
+    place = labels.index(checkpoint)
+    if (previous is None) != (place == 0):
+        raise config.ConfigError(f"checkpoint {checkpoint}: " + ("is the first, so there is none to go on from" if place == 0
+                                                                  else f"give the folder of {labels[place - 1]} to go on from"))
+    split, on = open_split(data, "train"), device()
+    facts = (params.seed, params.data, params.tokenizer, params.tokenizer_training, params.objective, split.digest,
+             sha256_file(classifier / "model.safetensors") if classifier else None,
+             sha256_file(previous / "model.safetensors") if previous else None, checkpoint)
+    job = TokenizerJob(params, classifier, on)
+    with RunFolder(run_folder, fingerprint(*facts)) as run:
+        first = steps[place - 1] if place else 0
+        if resumed := run.resume():
+            first, state = resumed
+            job.load_state_dict(state)
+        elif previous is not None:
+            job.load_state_dict(load_state(previous / "state.pt"))
+        order = batches(split, params.data, params.tokenizer.image_size, params.tokenizer_training.batch_size, params.seed, first)
+        rows = train(job, order, first, steps[place], params.tokenizer_training, run, f"tokenizer {checkpoint}")
+        with atomic_folder(out) as folder:
+            save_model(folder, job.average.module)
+            save_state(folder / "state.pt", job.state_dict())
+            (folder / "log.jsonl").write_text((run.folder / "log.jsonl").read_text())
+            parameters = sum(p.numel() for p in job.tokenizer.parameters())
+            write_json(folder / "metrics.json", {"checkpoint": checkpoint, "step": steps[place], "parameters": parameters,
+                                                 "device": str(on), "torch": torch.__version__, "last": rows[-1]})
+        run.clear()

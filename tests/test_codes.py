@@ -1,0 +1,106 @@
+"""The code store: written whole or not at all, and never read under another tokenizer."""
+
+from itertools import islice
+
+import numpy as np
+import pytest
+import torch
+
+from restok.data.codes import CodesError, CodeStore, open_codes, write_codes
+from restok.data.loader import code_batches
+
+IMAGES, CROPS, TOKENS, CODEBOOK = 10, 3, 8, 65536
+FACTS = {"crops": CROPS, "tokens": TOKENS, "codebook_size": CODEBOOK, "tokenizer": "a1" * 32, "dataset": "d0" * 32}
+
+
+def numbers():
+    """Codes that differ everywhere, up to the largest 16-bit number."""
+    codes = np.random.default_rng(0).integers(CODEBOOK, size=(IMAGES, CROPS, TOKENS))
+    codes[0, 0, :2] = 0, CODEBOOK - 1
+    return codes, np.arange(IMAGES) % 4
+
+
+def pairs(size=4):
+    codes, labels = (torch.from_numpy(array) for array in numbers())
+    return zip(codes.split(size), labels.split(size), strict=True)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    write_codes(tmp_path / "codes", pairs(), IMAGES, **FACTS)
+    return tmp_path / "codes"
+
+
+def test_codes_come_back_as_they_went_in(folder):
+    store, (codes, labels) = open_codes(folder, FACTS["tokenizer"]), numbers()
+    assert np.array_equal(store.codes, codes) and np.array_equal(store.labels, labels)
+    assert isinstance(store.codes, np.memmap) and store.codes.dtype == np.uint16 and len(store) == IMAGES
+    assert store.manifest == {"images": IMAGES, **FACTS}
+
+
+def test_a_foreign_tokenizer_is_refused_with_both_hashes(folder):
+    with pytest.raises(CodesError, match=f"{FACTS['tokenizer']}.*{'b2' * 32}.*restok encode"):
+        open_codes(folder, "b2" * 32)
+    assert len(open_codes(folder)) == IMAGES
+
+
+@pytest.mark.parametrize("name", ["codes.npy", "labels.npy"])
+def test_a_truncated_store_is_refused(folder, name):
+    whole = (folder / name).read_bytes()
+    for kept in (whole[:-2], b""):
+        (folder / name).write_bytes(kept)
+        with pytest.raises(CodesError, match="restok encode"):
+            CodeStore(folder)
+
+
+def test_files_that_disagree_with_the_manifest_are_refused(folder):
+    np.save(folder / "codes.npy", numbers()[0][:-1].astype(np.uint16))
+    with pytest.raises(CodesError, match=r"\(9, 3, 8\).*\(10, 3, 8\)"):
+        CodeStore(folder)
+    (folder / "manifest.json").unlink()
+    with pytest.raises(CodesError, match=r"manifest\.json.*restok encode"):
+        CodeStore(folder)
+
+
+def test_a_killed_write_leaves_nothing_and_the_old_store_whole(tmp_path, folder):
+    def killed():
+        yield from islice(pairs(), 2)
+        raise KeyboardInterrupt
+
+    for target in (tmp_path / "new", folder):
+        with pytest.raises(KeyboardInterrupt):
+            write_codes(target, killed(), IMAGES, **FACTS)
+    assert [path.name for path in tmp_path.iterdir()] == ["codes"]
+    assert np.array_equal(CodeStore(folder).codes, numbers()[0])
+
+
+@pytest.mark.parametrize("count", [IMAGES - 1, IMAGES + 1])
+def test_another_number_of_images_is_an_error(tmp_path, count):
+    with pytest.raises(CodesError, match=str(count)):
+        write_codes(tmp_path / "codes", pairs(), count, **FACTS)
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_sixteen_bits_cannot_hold_is_refused(tmp_path):
+    with pytest.raises(CodesError, match="65537 entries"):
+        write_codes(tmp_path / "codes", pairs(), IMAGES, **FACTS | {"codebook_size": 65537})
+    with pytest.raises(CodesError, match=r"outside a codebook of 4096"):
+        write_codes(tmp_path / "codes", pairs(), IMAGES, **FACTS | {"codebook_size": 4096})
+    with pytest.raises(CodesError, match=r"expected \(4, 3, 16\)"):
+        write_codes(tmp_path / "codes", pairs(), IMAGES, **FACTS | {"tokens": 16})
+
+
+def test_code_batches_resume_exactly_and_show_one_crop_of_each_image_an_epoch(folder):
+    store = CodeStore(folder)
+    straight = list(islice(code_batches(store, 5, seed=3), 8))
+    for (codes, labels), (again, labels_again) in zip(straight[5:], code_batches(store, 5, seed=3, start_step=5), strict=False):
+        assert torch.equal(codes, again) and torch.equal(labels, labels_again)
+    drawn = set()
+    for first, second in zip(straight[::2], straight[1::2], strict=True):      # two batches an epoch
+        codes, labels = torch.cat([first[0], second[0]]), torch.cat([first[1], second[1]])
+        assert codes.dtype == labels.dtype == torch.int64 and codes.shape == (IMAGES, TOKENS)
+        found = [np.argwhere((store.codes == row).all(-1)) for row in codes.numpy()]
+        assert sorted(int(place[0, 0]) for place in found) == list(range(IMAGES))
+        assert labels.tolist() == [store.labels[place[0, 0]] for place in found]
+        drawn |= {tuple(place[0].tolist()) for place in found}
+    assert {crop for _, crop in drawn} == set(range(CROPS)) and len(drawn) > IMAGES

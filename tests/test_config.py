@@ -1,0 +1,69 @@
+import pytest
+from conftest import ROOT, small_params
+
+from restok.config import ConfigError, Guidance, load_params
+
+IMAGENET = ROOT / "params/imagenet256.yaml"
+
+
+@pytest.mark.parametrize(("override", "message"), [
+    ("tokenizer.widht=512", r"tokenizer\.widht: unknown key; did you mean 'width'\?"),
+    ("tokenizer.width=wide", r"tokenizer\.width: input should be a valid integer"),
+    ("tokenizer.width=3.5", r"tokenizer\.width: "),
+    ("tokenizer.latents=96", r"tokenizer\.latents: 96 is not a power of two"),
+    ("tokenizer.scales=9", r"tokenizer\.scales: .*does not divide"),
+    ("tokenizer.scales=99", r"tokenizer\.scales: 99 scales need"),
+    ("tokenizer.image_size=250", r"tokenizer\.image_size: 250"),
+    ("tokenizer.keep_minimum=3", r"tokenizer\.keep_minimum: "),
+    ("tokenizer.heads=7", r"tokenizer\.heads: "),
+    ("tokenizer.cnn.groups=48", r"tokenizer\.cnn\.groups: 48 does not divide"),
+    ("tokenizer_training.checkpoints={a: 5, b: 2}", r"tokenizer_training\.checkpoints: .*increasing"),
+    ("generator.ntp=3", r"generator\.ntp: "),
+    ("generator.codebook_size=4096", r"generator\.codebook_size: 4096 is not tokenizer\.codebook_size"),
+    ("guidance_search.starts=[1.5]", r"guidance_search\.starts\.0: "),
+    ("evaluation.features=digits", r"classifier: null"),
+    ("data.path=null", r"data\.path: "),
+    ("seed=abc", r"seed: "),
+])
+def test_faults_are_named_with_their_path(override, message):
+    with pytest.raises(ConfigError, match=message):
+        load_params(IMAGENET, [override])
+
+
+def test_the_file_is_named_and_a_missing_key_too(tmp_path):
+    text = IMAGENET.read_text().replace("  width: 1024\n  encoder_layers", "  encoder_layers")
+    (tmp_path / "mine.yaml").write_text(text)
+    with pytest.raises(ConfigError, match=r"mine\.yaml: tokenizer\.width: missing"):
+        load_params(tmp_path / "mine.yaml")
+    with pytest.raises(ConfigError, match=r"absent\.yaml: cannot be read"):
+        load_params(tmp_path / "absent.yaml")
+    (tmp_path / "broken.yaml").write_text("seed: [1")
+    with pytest.raises(ConfigError, match=r"broken\.yaml: not valid YAML"):
+        load_params(tmp_path / "broken.yaml")
+
+
+def test_overrides_apply_and_bad_ones_are_refused():
+    assert load_params(IMAGENET, ["tokenizer.width=512"]).tokenizer.width == 512
+    with pytest.raises(ConfigError, match="tokenizr"):
+        load_params(IMAGENET, ["tokenizr.width=512"])
+
+
+def test_parameters_are_frozen_and_hashable():
+    params = small_params()
+    with pytest.raises(ValueError, match="frozen"):
+        params.seed = 1
+    assert hash(params.tokenizer) == hash(small_params().tokenizer)
+
+
+def test_guidance_above_the_trajectory_is_refused():
+    with pytest.raises(ValueError, match="less than or equal to 1"):
+        Guidance(schedule="step", scale=2.0, start=1.5)
+    with pytest.raises(ValueError, match="only the 'step' schedule"):
+        Guidance(schedule="linear", scale=2.0, start=0.5)
+
+
+def test_candidates_hold_no_guidance_once_and_each_start_for_step_alone():
+    search = load_params(IMAGENET, ["guidance_search.schedules=[step,linear]", "guidance_search.starts=[0.0,0.5]",
+                                    "guidance_search.scales=[1.0,2.0]"]).guidance_search
+    found = [(g.schedule, g.scale, g.start) for g in search.candidates()]
+    assert found == [("constant", 1.0, 0.0), ("step", 2.0, 0.0), ("step", 2.0, 0.5), ("linear", 2.0, 0.0)]

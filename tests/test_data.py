@@ -1,0 +1,292 @@
+"""Data: raw folders become checked tables, views are cut exactly, and the order of training is a function of (seed, step)."""
+
+import logging
+from itertools import islice
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from restok import config
+from restok.data.loader import batches, evaluation_batches, order
+from restok.data.sources import DataError, open_split, prepare
+from restok.data.transforms import center_crop, crop_count, crops, random_crop, to_tensor, to_uint8
+from restok.files import FileError, atomic_folder, read_json, write_json
+from restok.progress import track
+
+
+def settings(path=None, workers=0):
+    return config.Data(source="imagefolder" if path else "digits", path=path and str(path), train="train",
+                       validation="validation", crop_scale=(0.8, 1.0), flip=True, workers=workers)
+
+
+def noise(height=24, width=40, seed=0):
+    return Image.fromarray(np.random.default_rng(seed).integers(256, size=(height, width, 3), dtype=np.uint8))
+
+
+def image_folder(root, train=4, classes=("cat", "dog")):
+    for split, count in (("train", train), ("validation", 2)):
+        for label, name in enumerate(classes):
+            (root / split / name).mkdir(parents=True)
+            for i in range(count):
+                noise(seed=100 * label + i).save(root / split / name / f"{i:04d}.jpg")
+    return root
+
+
+@pytest.fixture(scope="module")
+def digits(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("digits") / "data"
+    prepare(settings(), 16, folder)
+    return folder
+
+
+# Sources
+
+def test_digits_are_split_once_and_evenly(digits):
+    train, validation = open_split(digits, "train"), open_split(digits, "validation")
+    assert (len(train), len(validation)) == (1437, 360)
+    assert train.classes == validation.classes == list("0123456789")
+    shares = np.bincount(train.labels) / (np.bincount(train.labels) + np.bincount(validation.labels))
+    assert np.abs(shares - 0.8).max() < 0.005
+    image, label = validation[7]
+    assert (image.mode, image.size, label) == ("RGB", (16, 16), validation.labels[7])
+    assert np.ptp(np.asarray(image)) > 128
+
+
+def test_preparing_again_gives_the_same_digest(digits, tmp_path):
+    manifest = prepare(settings(workers=2), 16, tmp_path / "again")
+    assert manifest == read_json(digits / "manifest.json") == read_json(tmp_path / "again" / "manifest.json")
+    digests = [open_split(digits, split).digest for split in ("train", "validation")]
+    assert digests == [manifest["splits"][split]["sha256"] for split in ("train", "validation")] and digests[0] != digests[1]
+
+
+def test_image_files_are_packed_as_they_are(tmp_path):
+    root = image_folder(tmp_path / "raw")
+    noise(9, 5).convert("L").save(root / "train" / "dog" / "grey.png")
+    manifest = prepare(settings(root), 256, tmp_path / "data")
+    assert manifest["splits"]["train"]["images_per_class"] == {"cat": 4, "dog": 5}
+    split = open_split(tmp_path / "data", "train")
+    assert split.classes == ["cat", "dog"] and split.labels.tolist() == [0] * 4 + [1] * 5
+    exact = Image.open(root / "train" / "dog" / "0002.jpg").convert("RGB")
+    assert np.array_equal(split[6][0], exact) and split[6][1] == 1
+    assert (split[8][0].mode, split[8][0].size) == ("RGB", (5, 9))
+
+
+def test_exif_orientation_is_left_alone(tmp_path):
+    root = image_folder(tmp_path / "raw")
+    exif = Image.Exif()
+    exif[0x0112] = 6                     # "turn by 90 degrees"
+    noise(24, 40).save(root / "train" / "cat" / "0000.jpg", exif=exif)
+    prepare(settings(root), 256, tmp_path / "data")
+    assert open_split(tmp_path / "data", "train")[0][0].size == (40, 24)
+
+
+def test_broken_files_are_skipped_and_named(tmp_path, caplog):
+    root = image_folder(tmp_path / "raw", train=100)
+    truncated, corrupt = root / "train" / "cat" / "0003.jpg", root / "train" / "dog" / "0050.jpg"
+    truncated.write_bytes(truncated.read_bytes()[:-200])
+    corrupt.write_bytes(b"not an image")
+    with caplog.at_level(logging.WARNING, logger="restok"):
+        manifest = prepare(settings(root, workers=3), 256, tmp_path / "data")
+    assert manifest["splits"]["train"]["skipped"] == ["cat/0003.jpg", "dog/0050.jpg"]
+    assert str(truncated) in caplog.text and str(corrupt) in caplog.text
+    split = open_split(tmp_path / "data", "train")
+    assert len(split) == manifest["splits"]["train"]["count"] == 198 and np.bincount(split.labels).tolist() == [99, 99]
+
+
+def test_more_than_one_percent_broken_is_an_error_that_leaves_nothing(tmp_path):
+    root = image_folder(tmp_path / "raw", train=100)
+    for i in range(3):
+        (root / "train" / "cat" / f"{i:04d}.jpg").write_bytes(b"")
+    with pytest.raises(DataError, match=r"more than 1% of its 200 files.*0002\.jpg"):
+        prepare(settings(root), 256, tmp_path / "data")
+    assert [path.name for path in tmp_path.iterdir()] == ["raw"]
+
+
+def test_folders_that_are_not_two_splits_of_the_same_classes_are_refused(tmp_path):
+    with pytest.raises(DataError, match=r"raw/train: no such folder.*data\.path"):
+        prepare(settings(tmp_path / "raw"), 256, tmp_path / "data")
+    root = image_folder(tmp_path / "raw")
+    (root / "train" / "emu").mkdir()
+    with pytest.raises(DataError, match=r"raw/validation: has no folder for 1 .*'emu'"):
+        prepare(settings(root), 256, tmp_path / "data")
+    (root / "validation" / "emu").mkdir()
+    with pytest.raises(DataError, match=r"train/emu: an empty class folder"):
+        prepare(settings(root), 256, tmp_path / "data")
+
+
+def test_a_missing_or_half_written_split_names_the_command(digits, tmp_path):
+    with pytest.raises(DataError, match="restok prepare"):
+        open_split(tmp_path / "nowhere", "train")
+    manifest = read_json(digits / "manifest.json")
+    manifest["splits"]["train"]["count"] += 1
+    write_json(tmp_path / "short" / "manifest.json", manifest)
+    (tmp_path / "short" / "train").symlink_to(digits / "train")
+    with pytest.raises(DataError, match=r"1437 images, but the manifest counts 1438.*restok prepare"):
+        open_split(tmp_path / "short", "train")
+    with pytest.raises(DataError, match=r"short/validation.*restok prepare"):
+        open_split(tmp_path / "short", "validation")
+
+
+# Views
+
+def test_center_crop_takes_the_middle_of_the_shorter_side():
+    image = np.zeros((30, 10, 3), np.uint8)
+    image[10:20] = 255
+    assert (center_crop(Image.fromarray(image), 10) == 255).all()
+    view = center_crop(noise(30, 50), 20)
+    assert view.shape == (20, 20, 3) and view.dtype == np.uint8
+
+
+def ten(**changes):
+    return config.Codes(**{"scales": (1.1,), "five_crops": True, "flip": True, "batch_size": 1} | changes)
+
+
+def test_ten_crops_are_corners_and_centre_and_their_mirror_images():
+    image = Image.fromarray(np.arange(22 * 22 * 3, dtype=np.uint16).reshape(22, 22, 3).astype(np.uint8))
+    pixels = np.asarray(image)
+    views = crops(image, 20, ten())      # a square of 22: no resizing
+    assert len(views) == crop_count(ten()) == 10
+    corners = [pixels[top:top + 20, left:left + 20] for top, left in [(0, 0), (0, 2), (2, 0), (2, 2), (1, 1)]]
+    for view, corner in zip(views, [*corners, *(corner[:, ::-1] for corner in corners)], strict=True):
+        assert np.array_equal(view, corner)
+    assert len({view.tobytes() for view in views}) == 10
+
+
+def test_crops_follow_the_settings():
+    wide = Image.new("RGB", (400, 300))
+    wide.putpixel((200, 150), (255, 255, 255))
+    for codes, count in [(ten(), 10), (ten(flip=False), 5), (ten(five_crops=False), 2), (ten(scales=(1.1, 1.05)), 20)]:
+        views = crops(wide, 256, codes)
+        assert len(views) == crop_count(codes) == count and {view.shape for view in views} == {(256, 256, 3)}
+    bright = np.unravel_index(crops(wide, 256, ten())[0].sum(-1).argmax(), (256, 256))
+    assert bright == (140, 140)          # the centre of a square of int(256 * 1.1) = 281 pixels
+
+
+def test_random_crops_show_the_asked_share_of_the_shorter_side():
+    row = np.linspace(0, 255, 100)       # across the picture, brightness is the position
+    image = Image.fromarray(np.broadcast_to(row[None, :, None], (100, 100, 3)).astype(np.uint8))
+    shares, mirrored = [], 0
+    for seed in range(200):
+        view = random_crop(image, 32, (0.8, 1.0), True, np.random.default_rng(seed)).astype(float)
+        assert view.shape == (32, 32, 3)
+        across = (view[16, 31, 0] - view[16, 0, 0]) / 255 * 32 / 31
+        shares.append(abs(across))
+        mirrored += across < 0
+    assert 0.77 < min(shares) < 0.82 and 0.97 < max(shares) < 1.03
+    assert 70 < mirrored < 130
+    steady = [random_crop(image, 32, (0.8, 1.0), False, np.random.default_rng(seed)) for seed in range(20)]
+    assert all(int(view[16, 31, 0]) > int(view[16, 0, 0]) for view in steady)
+
+
+def test_eight_bits_survive_the_way_to_tensors_and_back():
+    levels = np.arange(256, dtype=np.uint8).reshape(1, 16, 16, 1).repeat(3, axis=3)
+    tensor = to_tensor(levels)
+    assert tensor.shape == (1, 3, 16, 16) and (tensor.min(), tensor.max()) == (0, 1)
+    assert np.array_equal(to_uint8(tensor), levels)
+    assert torch.equal(to_tensor([levels[0], levels[0]])[1], tensor[0])
+
+
+def test_to_uint8_clamps_and_rounds():
+    values = torch.tensor([-1.0, 0.0, 0.4 / 255, 0.6 / 255, 126.7 / 255, 254.6 / 255, 1.0, 7.0]).reshape(1, 1, 1, 8)
+    assert to_uint8(values.expand(1, 3, 1, 8))[0, 0, :, 0].tolist() == [0, 0, 0, 1, 127, 255, 255, 255]
+    with pytest.raises(ValueError, match="NaN"):
+        to_uint8(torch.full((1, 3, 2, 2), float("nan")))
+
+
+# Order
+
+def test_order_is_a_pure_function_and_a_permutation():
+    np.random.seed(1)
+    assert np.array_equal(order(7, 3, 50), order(7, 3, 50))
+    assert sorted(order(7, 3, 50)) == list(range(50))
+    assert len({tuple(order(seed, epoch, 50)) for seed in (0, 1) for epoch in (0, 1, 2)}) == 6
+
+
+class Numbered:
+    """A split whose image i is a picture of noise with label i."""
+
+    def __init__(self, count):
+        self.count = count
+
+    def __len__(self):
+        return self.count
+
+    def __getitem__(self, index):
+        return noise(20, 20, seed=index), index
+
+
+def take(count, start, workers=0, seed=5):
+    return list(islice(batches(Numbered(10), settings(workers=workers), 16, 4, seed, start), count))
+
+
+def test_an_epoch_visits_every_image_once_across_batches():
+    labels = torch.cat([labels for _, labels in take(5, 0)])
+    assert labels.tolist() == [*order(5, 0, 10), *order(5, 1, 10)]
+
+
+def test_a_batch_depends_on_seed_and_step_alone():
+    straight = take(7, 0)
+    for other in (take(3, 4), take(3, 4, workers=2)):
+        for (images, labels), (again, labels_again) in zip(straight[4:], other, strict=True):
+            assert torch.equal(images, again) and torch.equal(labels, labels_again)
+    assert not torch.equal(straight[4][0], take(1, 4, seed=6)[0][0])
+
+
+def test_an_image_is_augmented_anew_each_epoch():
+    views = {}
+    for images, labels in take(5, 0):
+        for image, label in zip(images, labels.tolist(), strict=True):
+            views.setdefault(label, []).append(image)
+    assert len(views) == 10 and all(len(seen) == 2 for seen in views.values())
+    assert sum(not torch.equal(*seen) for seen in views.values()) > 5      # two of the few small crops may coincide
+
+
+def test_drawing_batches_leaves_the_global_generators_alone():
+    torch.manual_seed(0)
+    np.random.seed(0)
+    before = torch.get_rng_state(), np.random.get_state()[1].copy()
+    take(2, 0)
+    assert torch.equal(torch.get_rng_state(), before[0]) and np.array_equal(np.random.get_state()[1], before[1])
+
+
+def test_evaluation_is_every_image_once_in_order(digits):
+    split = open_split(digits, "validation")
+    found = list(evaluation_batches(split, 16, 128))
+    assert [len(labels) for _, labels in found] == [128, 128, 104]
+    assert np.array_equal(torch.cat([labels for _, labels in found]), split.labels)
+    assert np.array_equal(to_uint8(found[1][0])[3], np.asarray(split[131][0]))
+
+
+# Files and progress
+
+def test_a_folder_appears_whole_or_stays_as_it_was(tmp_path):
+    with atomic_folder(tmp_path / "a") as partial:
+        (partial / "x").write_text("old")
+        assert not (tmp_path / "a").exists()
+    with pytest.raises(KeyboardInterrupt), atomic_folder(tmp_path / "a") as partial:
+        (partial / "x").write_text("new")
+        raise KeyboardInterrupt
+    assert (tmp_path / "a" / "x").read_text() == "old"
+    with atomic_folder(tmp_path / "a") as partial:
+        (partial / "y").write_text("new")
+    assert [path.name for path in (tmp_path / "a").iterdir()] == ["y"] and len(list(tmp_path.iterdir())) == 1
+
+
+def test_json_keeps_its_order_and_names_a_broken_file(tmp_path):
+    write_json(tmp_path / "new" / "a.json", {"z": 1, "a": [2.5, None]})
+    assert list(read_json(tmp_path / "new" / "a.json")) == ["z", "a"]
+    with pytest.raises(ValueError):
+        write_json(tmp_path / "new" / "a.json", {"loss": float("nan")})
+    assert [path.name for path in (tmp_path / "new").iterdir()] == ["a.json"]
+    (tmp_path / "b.json").write_text('{"a": ')
+    for name in ("b.json", "c.json"):
+        with pytest.raises(FileError, match=name):
+            read_json(tmp_path / name)
+
+
+def test_progress_passes_items_through_and_reports_steps(caplog):
+    with caplog.at_level(logging.INFO, logger="restok"):
+        assert list(track(iter("abc"), "letters", total=3, every=0)) == ["a", "b", "c"]
+    assert "letters: 1/3 (33%)" in caplog.text and "left" in caplog.text

@@ -1,0 +1,33 @@
+import torch
+import torch.nn.functional as F
+
+from restok.hierarchy import latent_grids
+from restok.tokenizer.latents import pooling, residual_pooling
+
+
+def levels(z, grids):
+    return [part.transpose(1, 2).unflatten(2, grid) for part, grid in zip(z.split([h * w for h, w in grids], 1), grids, strict=True)]
+
+
+def test_algorithm_1_telescopes_to_the_input():
+    """With levels down to single tokens, the upsampled levels add up to the input."""
+    p = torch.randn(2, 3, 8, 8, dtype=torch.float64)
+    parts = levels(residual_pooling(p, latent_grids(128)), latent_grids(128))
+    total = sum(F.interpolate(part, size=(8, 8)) for part in parts)
+    assert torch.allclose(total, p)
+
+
+def test_level_2_is_zero_and_the_pooled_one_is_not():
+    p = torch.randn(2, 3, 8, 8, dtype=torch.float64)
+    assert residual_pooling(p, latent_grids(64))[:, 1].abs().max() < 1e-12
+    assert pooling(p, latent_grids(64))[:, 1].abs().max() > 0.01
+
+
+def test_each_level_explains_its_grid():
+    """What is left after a level has no mean in any of the level's windows."""
+    p = torch.randn(1, 2, 8, 8, dtype=torch.float64)
+    grids = latent_grids(64)
+    left = p
+    for part, grid in zip(levels(residual_pooling(p, grids), grids), grids, strict=True):
+        left = left - F.interpolate(part, size=(8, 8))
+        assert F.adaptive_avg_pool2d(left, grid).abs().max() < 1e-12
