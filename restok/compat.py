@@ -123,6 +123,7 @@ def _load(model: type[nn.Module], config: Any, state_dict: Mapping[str, Tensor],
         else:
             unexpected.append(released)
     found |= {name: torch.cat([parts[i] for i in sorted(parts)]) for name, parts in rows.items()}
+    found |= {name: torch.empty(tensor.shape) for name, tensor in wanted.items() if not tensor.numel()}   # vanilla: no masks
     faults = [f"unexpected: {name}" for name in unexpected] + [f"missing: {name}" for name in wanted if name not in found]
     for name in found:
         theirs, here = found[name].squeeze().shape, wanted[name].squeeze().shape

@@ -2,6 +2,7 @@
 
 import difflib
 import json
+import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -15,6 +16,13 @@ Positive = Annotated[int, Field(gt=0)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Weight = Annotated[float, Field(ge=0)]
 Label = Annotated[str, Field(pattern=r"^\w+$")]
+
+
+class Loader(yaml.SafeLoader):
+    """YAML 1.2's numbers: 1e-4 is one; PyYAML alone reads it as text."""
+
+
+Loader.add_implicit_resolver("tag:yaml.org,2002:float", re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+$"), list("-+0123456789"))
 
 
 class ConfigError(ValueError):
@@ -308,6 +316,23 @@ class Params(Config):
         return self
 
 
+# What may change without changing any result: excluded from the identity of a run.
+INCIDENTAL = {"data": {"workers"}, "tokenizer_training": {"log_every", "save_every"},
+              "generator_training": {"log_every", "save_every"}}
+
+
+def facts(params: Params, *names: str) -> str:
+    """The sections and keys (such as 'tokenizer', 'data.crop_scale') that a result depends on, as canonical JSON."""
+    tree = params.model_dump(mode="json", exclude=INCIDENTAL)
+    found = {}
+    for name in names:
+        value = tree
+        for key in name.split("."):
+            value = value[key]
+        found[name] = value
+    return json.dumps(found, sort_keys=True)
+
+
 def load_params(path: str | Path, overrides: Iterable[str] = ()) -> Params:
     """Read a parameter file, apply overrides such as 'tokenizer.width=512', and check it whole.
 
@@ -315,7 +340,7 @@ def load_params(path: str | Path, overrides: Iterable[str] = ()) -> Params:
     """
     try:
         text = Path(path).read_text()
-        tree = yaml.safe_load(text)
+        tree = yaml.load(text, Loader)
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read ({error.strerror})") from None
     except yaml.YAMLError as error:
@@ -346,7 +371,7 @@ def _override(tree: dict, override: str) -> None:
         node = node.get(parent) if isinstance(node, dict) else None
     if not equals or not isinstance(node, dict):
         raise ConfigError(f"override {override!r}: expected SECTION.KEY=VALUE with a section of the parameter file")
-    node[leaf] = yaml.safe_load(value)
+    node[leaf] = yaml.load(value, Loader)
 
 
 def _explain(model: type[Config], error: dict) -> str:

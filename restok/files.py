@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+import numpy as np
+
 
 class FileError(ValueError):
     """A file that cannot be read as what it should be; the message names it."""
@@ -62,6 +64,20 @@ def write_json(path: str | Path, value: Any) -> None:
     partial = path.with_name(f".{path.name}.{uuid4().hex[:8]}.partial")
     try:
         partial.write_text(text, encoding="utf-8")
+        _sync(partial)
+        partial.replace(path)
+        _sync(path.parent)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def write_npz(path: str | Path, **arrays: np.ndarray) -> None:
+    """Write named arrays, uncompressed as ADM's batches are, through a temporary sibling."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{uuid4().hex[:8]}.partial.npz")
+    try:
+        np.savez(partial, **arrays)
         _sync(partial)
         partial.replace(path)
         _sync(path.parent)

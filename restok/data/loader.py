@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader, Dataset
 from restok import config
 from restok.data.codes import CodeStore
 from restok.data.sources import Split
-from restok.data.transforms import Pixels, center_crop, random_crop, to_tensor
+from restok.data.transforms import Pixels, center_crop, crop_count, crops, random_crop, to_tensor
 
 # Told apart from the position's own stream, default_rng((seed, position)).
 _ORDER, _CROPS = 1, 2
@@ -65,6 +65,14 @@ def evaluation_batches(split: Split, image_size: int, batch_size: int, workers: 
     return iter(_loader(_CenterViews(split, image_size), steps, workers))
 
 
+def crop_batches(split: Split, image_size: int, codes: config.Codes, workers: int = 0) -> ImageBatches:
+    """The split once, in order, every crop of an image after the other: (views (b crops) c h w in [0, 1], labels b), about
+    `codes.batch_size` views a batch."""
+    images = max(1, codes.batch_size // crop_count(codes))
+    steps = (range(start, min(start + images, len(split))) for start in range(0, len(split), images))
+    return iter(_loader(_Crops(split, image_size, codes), steps, workers))
+
+
 def _steps(count: int, batch_size: int, seed: int, start: int) -> Iterator[list[tuple[int, int]]]:
     """The batches from step `start` on, without end, each a list of (image, position)."""
     epoch, permutation = -1, np.empty(0, np.int64)
@@ -106,12 +114,27 @@ class _CenterViews(Dataset):
         return center_crop(image, self.size), label
 
 
+@dataclass(frozen=True)
+class _Crops(Dataset):
+    """image -> (all its crops, label)."""
+
+    split: Split
+    size: int
+    codes: config.Codes
+
+    def __getitem__(self, index: int) -> tuple[list[Pixels], int]:
+        image, label = self.split[index]
+        return crops(image, self.size, self.codes), label
+
+
 def _loader(views: Dataset, steps: Iterable[Sequence], workers: int) -> DataLoader:
     # Its own generator: a loader otherwise draws from torch's global one, and a resumed run would draw once more.
     return DataLoader(views, batch_sampler=steps, num_workers=workers, collate_fn=_collate, generator=torch.Generator(),
                       pin_memory=torch.cuda.is_available())
 
 
-def _collate(items: list[tuple[Pixels, int]]) -> tuple[Float[Tensor, "b c h w"], Int[Tensor, " b"]]:
+def _collate(items: list[tuple[Pixels | list[Pixels], int]]) -> tuple[Float[Tensor, "b c h w"], Int[Tensor, " b"]]:
     views, labels = zip(*items, strict=True)
+    if isinstance(views[0], list):
+        views = [view for image in views for view in image]
     return to_tensor(views), torch.tensor(labels, dtype=torch.int64)

@@ -60,8 +60,8 @@ def train_generator(params: config.Params, codes: Path, run_folder: Path, out: P
         if store.manifest[key] != value:
             raise config.ConfigError(f"generator.{key}: {value}, but the codes in {codes} have {store.manifest[key]}")
     job = GeneratorJob(params, on)
-    facts = params.seed, params.generator, params.generator_training, store.manifest
-    with RunFolder(run_folder, fingerprint(*facts)) as run:
+    settings = config.facts(params, "seed", "generator", "generator_training")
+    with RunFolder(run_folder, fingerprint(settings, store.manifest)) as run:
         first = 0
         if resumed := run.resume():
             first, state = resumed

@@ -101,11 +101,11 @@ def train_tokenizer(params: config.Params, checkpoint: str, data: Path, classifi
         raise config.ConfigError(f"checkpoint {checkpoint}: " + ("is the first, so there is none to go on from" if place == 0
                                                                   else f"give the folder of {labels[place - 1]} to go on from"))
     split, on = open_split(data, "train"), device()
-    facts = (params.seed, params.data, params.tokenizer, params.tokenizer_training, params.objective, split.digest,
-             sha256_file(classifier / "model.safetensors") if classifier else None,
-             sha256_file(previous / "model.safetensors") if previous else None, checkpoint)
+    settings = config.facts(params, "seed", "data", "tokenizer", "tokenizer_training", "objective")
+    inputs = (split.digest, sha256_file(classifier / "model.safetensors") if classifier else None,
+              sha256_file(previous / "model.safetensors") if previous else None)
     job = TokenizerJob(params, classifier, on)
-    with RunFolder(run_folder, fingerprint(*facts)) as run:
+    with RunFolder(run_folder, fingerprint(settings, checkpoint, *inputs)) as run:
         first = steps[place - 1] if place else 0
         if resumed := run.resume():
             first, state = resumed

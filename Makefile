@@ -1,0 +1,60 @@
+# `make demo` and `make test` need Python 3.11, 3.12 or 3.13 with pip, and nothing else: everything is installed into .venv.
+# Another interpreter: `make demo PYTHON=python3.12`. More processes at a time: `make demo CORES=8`.
+
+PYTHON ?= python3
+CORES ?= 2
+BIN := .venv/bin
+READY := .venv/.ready
+# The workflow's jobs call `restok` by name.
+RUN := PATH="$(CURDIR)/$(BIN):$$PATH"
+# Packages from outside .venv would not be the pinned ones.
+unexport PYTHONPATH PYTHONHOME
+
+.PHONY: demo test short lint setup lock clean
+
+demo: $(READY)
+	$(RUN) snakemake --cores $(CORES)
+	@echo "The demo is done: open reports/demo/index.html"
+
+test: $(READY)
+	$(RUN) python -m pytest
+
+# The demo with few steps, for continuous integration, and a check of every table and picture that it makes.
+short: $(READY)
+	$(RUN) snakemake --cores $(CORES) --config params=params/short.yaml
+	$(RUN) RESTOK_PARAMS=params/short.yaml python -m pytest tests/check_reports.py
+
+lint: $(READY)
+	$(RUN) ruff check .
+	$(RUN) snakefmt --check Snakefile workflow/rules
+	$(RUN) snakemake --lint
+
+setup: $(READY)
+
+# pip installs uv as the lock pins it; uv installs the rest, exactly, and refuses what does not fit its hash.
+$(READY): requirements.lock pyproject.toml | $(BIN)/python
+	@rm -f $@
+	@sed '/^uv==/,/# via/!d' requirements.lock > .venv/uv.txt
+	@if $(BIN)/python -m pip --version >/dev/null 2>&1; then pip="$(BIN)/python -m pip"; \
+	elif $(PYTHON) -m pip --version >/dev/null 2>&1; then pip="$(PYTHON) -m pip --python $(BIN)/python"; \
+	else echo "$(PYTHON) has neither ensurepip nor pip; on Debian and Ubuntu: apt install python3-venv" >&2; exit 1; fi; \
+	$$pip install --quiet --disable-pip-version-check --require-hashes -r .venv/uv.txt
+	$(BIN)/uv pip sync --python $(BIN)/python --require-hashes --compile-bytecode requirements.lock
+	$(BIN)/uv pip install --python $(BIN)/python --no-deps --no-build-isolation --editable .
+	@touch $@
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' || { \
+		echo "restok needs Python 3.11, 3.12 or 3.13, but $(PYTHON) is $$($(PYTHON) --version 2>&1);" \
+			"name another: make PYTHON=python3.12" >&2; exit 1; }
+	@if $(PYTHON) -c 'import ensurepip' 2>/dev/null; then $(PYTHON) -m venv .venv; else $(PYTHON) -m venv --without-pip .venv; fi
+
+# Pins stay where they still fit pyproject.toml; `make lock UPGRADE=--upgrade` takes the newest of everything.
+lock: $(READY)
+	$(BIN)/uv pip compile pyproject.toml --group dev --universal --python-version 3.11 --generate-hashes \
+		--no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" --output-file requirements.lock $(UPGRADE)
+
+# The environment and the caches; results/, runs/ and reports/ stay.
+clean:
+	rm -rf .venv .pytest_cache .ruff_cache
+	find restok tests -name __pycache__ -type d -prune -exec rm -rf {} +

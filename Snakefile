@@ -1,0 +1,22 @@
+"""From raw images to the paper's tables and figures. `snakemake` makes reports/demo; name another target for another
+parameter file: `snakemake reports/imagenet256/table1.csv` reads params/imagenet256.yaml."""
+
+from snakemake.utils import min_version
+
+min_version("9.0")
+
+
+include: "workflow/rules/common.smk"
+include: "workflow/rules/data.smk"
+include: "workflow/rules/tokenizer.smk"
+include: "workflow/rules/codes.smk"
+include: "workflow/rules/generator.smk"
+include: "workflow/rules/guidance.smk"
+include: "workflow/rules/evaluation.smk"
+include: "workflow/rules/reports.smk"
+
+
+rule all:
+    default_target: True
+    input:
+        f"reports/{config.get('run', 'demo')}/index.html",

@@ -1,0 +1,214 @@
+"""The `restok` command: one verb a step of the chain. Heavy imports wait until a verb runs."""
+
+import logging
+import sys
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Optional
+
+import typer
+from rich.logging import RichHandler
+
+from restok.config import ConfigError, Guidance, Params, load_params
+from restok.progress import CONSOLE
+
+PACKAGE = Path(__file__).parent
+app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False, rich_markup_mode="rich",
+                  help="ResTok: images to 128 ordered codes, and codes to images in 9 steps. Every verb reads a parameter file "
+                       "and folders that earlier verbs wrote; the workflow (`snakemake`) calls them in order.")
+
+ParamsFile = Annotated[Path, typer.Option("--params", "-p", help="Parameter file, such as params/demo.yaml.")]
+Overrides = Annotated[Optional[list[str]], typer.Option("--set", "-s", metavar="KEY=VALUE", help="Change one setting, such as tokenizer.width=512; repeatable.")]
+Data = Annotated[Path, typer.Option(help="Folder that `restok prepare` wrote.")]
+Classifier = Annotated[Optional[Path], typer.Option(help="Folder that `restok train-classifier` wrote; only 'digits' networks need it.")]
+TokenizerFolder = Annotated[Path, typer.Option("--tokenizer", help="Folder that `restok train-tokenizer` wrote.")]
+GeneratorFolder = Annotated[Path, typer.Option("--generator", help="Folder that `restok train-generator` wrote.")]
+RunFolder = Annotated[Path, typer.Option("--run", help="Where an unfinished run keeps its states; run again to resume.")]
+OutFolder = Annotated[Path, typer.Option("--out", "-o", help="Folder to write; replaced whole, or not at all.")]
+OutFile = Annotated[Path, typer.Option("--out", "-o", help="File to write.")]
+
+
+@app.callback()
+def main() -> None:
+    handler = RichHandler(console=CONSOLE, show_path=False) if CONSOLE.is_terminal else logging.StreamHandler(sys.stderr)
+    pattern = "%(message)s" if CONSOLE.is_terminal else "%(asctime)s %(levelname)s %(message)s"
+    logging.basicConfig(level=logging.INFO, format=pattern, datefmt="%H:%M:%S", handlers=[handler])
+    for chatty in ("httpx", "httpcore", "datasets", "fsspec", "filelock"):
+        logging.getLogger(chatty).setLevel(logging.WARNING)
+
+
+@contextmanager
+def plain_errors() -> Iterator[None]:
+    """What this package raised itself is one message on standard error and exit code 1; anything else keeps its traceback."""
+    try:
+        yield
+    except (ValueError, OSError, RuntimeError) as error:
+        *_, (frame, _) = traceback.walk_tb(error.__traceback__)
+        if Path(frame.f_code.co_filename).parent not in [PACKAGE, *PACKAGE.iterdir()]:
+            raise
+        CONSOLE.print(f"[bold red]error[/]: {type(error).__name__}:", end=" ", highlight=False)
+        CONSOLE.print(str(error), markup=False, highlight=False, soft_wrap=True)
+        raise typer.Exit(1) from None
+
+
+def read(params: Path, overrides: list[str] | None) -> Params:
+    return load_params(params, overrides or [])
+
+
+@app.command()
+def prepare(params: ParamsFile, out: OutFolder, overrides: Overrides = None) -> None:
+    """Check every image once and pack both splits into random-access tables."""
+    with plain_errors():
+        from restok.data.sources import prepare
+        settings = read(params, overrides)
+        prepare(settings.data, settings.tokenizer.image_size, out)
+
+
+@app.command()
+def train_classifier(params: ParamsFile, data: Data, out: OutFolder, overrides: Overrides = None) -> None:
+    """Train the demo's feature network on the training split; report its validation accuracy."""
+    with plain_errors():
+        from restok.training.classifier import train_classifier
+        train_classifier(read(params, overrides), data, out)
+
+
+@app.command()
+def train_tokenizer(params: ParamsFile, data: Data, run: RunFolder, out: OutFolder,
+                    checkpoint: Annotated[str, typer.Option(help="Label to train to, such as 250k.")],
+                    previous: Annotated[Optional[Path], typer.Option(help="Folder of the checkpoint before it; none for the first.")] = None,
+                    classifier: Classifier = None, overrides: Overrides = None) -> None:
+    """Train the tokenizer to a checkpoint, from the one before it (Table 7)."""
+    with plain_errors():
+        from restok.training.tokenizer import train_tokenizer
+        train_tokenizer(read(params, overrides), checkpoint, data, classifier, previous, run, out)
+
+
+@app.command()
+def encode(params: ParamsFile, data: Data, tokenizer: TokenizerFolder, out: OutFolder, overrides: Overrides = None) -> None:
+    """Encode every crop of the training split into one packed array."""
+    with plain_errors():
+        from restok.stages.codes import encode
+        encode(read(params, overrides), data, tokenizer, out)
+
+
+@app.command()
+def train_generator(params: ParamsFile, run: RunFolder, out: OutFolder,
+                    codes: Annotated[Path, typer.Option(help="Folder that `restok encode` wrote.")], overrides: Overrides = None) -> None:
+    """Train the generator on codes (Table 8)."""
+    with plain_errors():
+        from restok.training.generator import train_generator
+        train_generator(read(params, overrides), codes, run, out)
+
+
+@app.command()
+def score_guidance(params: ParamsFile, data: Data, tokenizer: TokenizerFolder, generator: GeneratorFolder, out: OutFile,
+                   schedule: Annotated[str, typer.Option(help="constant, linear, step or cosine.")],
+                   scale: Annotated[float, typer.Option(help="Largest scale; 1 is none.")],
+                   start: Annotated[float, typer.Option(help="Start ratio; 'step' only.")] = 0.0,
+                   classifier: Classifier = None, overrides: Overrides = None) -> None:
+    """Measure one guidance setting on samples of its own."""
+    with plain_errors():
+        from restok.config import parse
+        from restok.stages.measure import score_guidance
+        guidance = parse(Guidance, {"schedule": schedule, "scale": scale, "start": start}, "guidance")
+        score_guidance(read(params, overrides), guidance, data, classifier, tokenizer, generator, out)
+
+
+@app.command()
+def search_guidance(candidates: Annotated[list[Path], typer.Argument(help="Files that `restok score-guidance` wrote.")], out: OutFile) -> None:
+    """Choose the guidance setting with the lowest distance (Table 6)."""
+    with plain_errors():
+        from restok.stages.measure import search_guidance
+        search_guidance(candidates, out)
+
+
+@app.command()
+def sample(params: ParamsFile, tokenizer: TokenizerFolder, generator: GeneratorFolder, out: OutFile,
+           guidance: Annotated[Path, typer.Option(help="File that `restok search-guidance` wrote.")], overrides: Overrides = None) -> None:
+    """Draw evaluation.samples_per_class images of every class into an npz (arr_0, labels)."""
+    with plain_errors():
+        from restok.stages.images import sample
+        from restok.stages.measure import read_guidance
+        sample(read(params, overrides), tokenizer, generator, read_guidance(guidance), out)
+
+
+@app.command()
+def reconstruct(params: ParamsFile, data: Data, tokenizer: TokenizerFolder, out: OutFile,
+                panel: Annotated[Path, typer.Option(help="Second npz: a few images at every kept prefix, and the attention (Fig. 5).")],
+                overrides: Overrides = None) -> None:
+    """Reconstruct the validation split into an npz (arr_0, labels, codes)."""
+    with plain_errors():
+        from restok.stages.images import reconstruct
+        reconstruct(read(params, overrides), data, tokenizer, out, panel)
+
+
+@app.command()
+def evaluate(params: ParamsFile, data: Data, out: OutFile,
+             samples: Annotated[Path, typer.Option(help="npz of `restok sample` or `restok reconstruct`.")],
+             classifier: Classifier = None, overrides: Overrides = None) -> None:
+    """Measure samples or reconstructions against the validation split."""
+    with plain_errors():
+        from restok.stages.measure import evaluate
+        evaluate(read(params, overrides), samples, data, classifier, out)
+
+
+Results = Annotated[Path, typer.Option(help="Run folder, such as results/demo.")]
+
+
+@app.command()
+def table(number: Annotated[int, typer.Argument(help="1, 6 or 9.")], params: ParamsFile, out: OutFile, results: Results,
+          published: Annotated[Path, typer.Option(help="Published numbers.")] = Path("params/published.csv"),
+          overrides: Overrides = None) -> None:
+    """Write a table of the paper as CSV, from files alone."""
+    with plain_errors():
+        from restok.reporting import tables
+        settings = read(params, overrides)
+        make = {1: lambda: tables.table1(published, results, settings, params.stem), 6: lambda: tables.table6(results, settings),
+                9: lambda: tables.table9(settings)}
+        if number not in make:
+            raise ConfigError(f"table {number}: choose one of {', '.join(map(str, make))}")
+        tables.write_csv(make[number](), out)
+
+
+@app.command()
+def figure(name: Annotated[str, typer.Argument(help="5, 6, 7 or codebook.")], params: ParamsFile, out: OutFile, results: Results,
+           overrides: Overrides = None) -> None:
+    """Draw a figure of the paper as PNG, from files alone; 7 and codebook write their data beside it as CSV."""
+    with plain_errors():
+        from restok.reporting import figures, run, tables
+        settings = read(params, overrides)
+        if name not in ("5", "6", "7", "codebook"):
+            raise ConfigError(f"figure {name}: choose one of 5, 6, 7, codebook")
+        if name in ("7", "codebook"):
+            collect, draw = {"7": (figures.fig7_data, figures.fig7), "codebook": (figures.codebook_data, figures.codebook)}[name]
+            data = collect(results, settings)
+            tables.write_csv(data, out.with_suffix(".csv"))
+            draw(data, out)
+            return
+        best = run.best(results, settings).label
+        if name == "5":
+            figures.fig5(results / "panel" / f"{best}.npz", out)
+        else:
+            classes = run.read(results / "data" / "manifest.json")["splits"]["train"]["classes"]
+            figures.fig6(results / "samples" / f"{best}.npz", classes, out)
+
+
+@app.command()
+def report(params: ParamsFile, results: Results, out: OutFile,
+           reports: Annotated[Path, typer.Option(help="Folder with the tables and figures.")], overrides: Overrides = None) -> None:
+    """Write one HTML page with every table and figure."""
+    with plain_errors():
+        from restok.reporting.page import report
+        report(results, reports, read(params, overrides), params.stem, out)
+
+
+@app.command()
+def bench(params: ParamsFile, out: OutFile,
+          batch_size: Annotated[int, typer.Option(help="Images a step.")] = 16,
+          repeats: Annotated[int, typer.Option(help="Timed runs of each row, after a warm-up.")] = 5, overrides: Overrides = None) -> None:
+    """Time tokenizer, generator, sampling and loading on the device at hand; write JSON."""
+    with plain_errors():
+        from restok.bench import benchmark
+        benchmark(read(params, overrides), batch_size, repeats, out)

@@ -1,0 +1,75 @@
+"""What the workflow shares: the parameter files, and what of them a result depends on."""
+
+from functools import cache
+from pathlib import Path
+
+from restok.config import facts, load_params
+
+RUNS = sorted(path.stem for path in Path("params").glob("*.yaml"))
+
+
+wildcard_constraints:
+    run="|".join(RUNS),
+    label=r"\w+",
+    schedule="constant|linear|step|cosine",
+    scale=r"[0-9.]+",
+    start=r"[0-9.]+",
+
+
+@cache
+def params_of(run):
+    return load_params(f"params/{run}.yaml")
+
+
+def depends_on(*names):
+    """The settings that an output depends on, as JSON: Snakemake makes it anew when they change, and only then."""
+    return lambda wildcards: facts(params_of(wildcards.run), *names)
+
+
+def checkpoints(run):
+    return list(params_of(run).tokenizer_training.checkpoints)
+
+
+def classifier(wildcards):
+    """The demo's feature network, where the parameters train one."""
+    return [f"results/{wildcards.run}/classifier"] if params_of(wildcards.run).classifier else []
+
+
+def classifier_option(wildcards, input):
+    return f"--classifier {input.classifier}" if input.classifier else ""
+
+
+def previous_checkpoint(wildcards):
+    labels = checkpoints(wildcards.run)
+    place = labels.index(wildcards.label)
+    return [f"results/{wildcards.run}/tokenizer/{labels[place - 1]}"] if place else []
+
+
+def candidates(wildcards):
+    search = params_of(wildcards.run).guidance_search
+    folder = f"results/{wildcards.run}/guidance/{wildcards.label}"
+    return [f"{folder}/{g.schedule}_{g.scale}_{g.start}.json" for g in search.candidates()]
+
+
+def measured(wildcards):
+    folder = {"reconstruction": "reconstructions", "generation": "samples"}[wildcards.protocol]
+    return f"results/{wildcards.run}/{folder}/{wildcards.label}.npz"
+
+
+def evaluations(wildcards):
+    return expand(
+        "results/{run}/evaluation/{label}/{protocol}.json",
+        run=wildcards.run,
+        label=checkpoints(wildcards.run),
+        protocol=["reconstruction", "generation"],
+    )
+
+
+def of_every_checkpoint(pattern):
+    return lambda wildcards: expand(pattern, run=wildcards.run, label=checkpoints(wildcards.run))
+
+
+FIGURE_INPUTS = {
+    "5": "results/{run}/panel/{label}.npz",
+    "6": "results/{run}/samples/{label}.npz",
+}

@@ -1,0 +1,20 @@
+rule train_generator:
+    input:
+        codes="results/{run}/codes/{label}",
+    output:
+        directory("results/{run}/generator/{label}"),
+    log:
+        "results/{run}/logs/train_generator.{label}.log",
+    benchmark:
+        "results/{run}/benchmarks/train_generator.{label}.tsv"
+    conda:
+        "../../environment.yml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=2880,
+    params:
+        settings=depends_on("seed", "generator", "generator_training"),
+    shell:
+        "restok train-generator --params params/{wildcards.run}.yaml --codes {input.codes} "
+        "--run runs/{wildcards.run}/generator/{wildcards.label} --out {output} 2> {log}"

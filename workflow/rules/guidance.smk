@@ -1,0 +1,44 @@
+rule score_guidance:
+    input:
+        data="results/{run}/data",
+        classifier=classifier,
+        tokenizer="results/{run}/tokenizer/{label}",
+        generator="results/{run}/generator/{label}",
+    output:
+        "results/{run}/guidance/{label}/{schedule}_{scale}_{start}.json",
+    log:
+        "results/{run}/logs/score_guidance.{label}.{schedule}_{scale}_{start}.log",
+    benchmark:
+        "results/{run}/benchmarks/score_guidance.{label}.{schedule}_{scale}_{start}.tsv"
+    conda:
+        "../../environment.yml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=240,
+    params:
+        settings=depends_on("seed", "sampling", "guidance_search.samples_per_class", "evaluation"),
+        classifier=classifier_option,
+    shell:
+        "restok score-guidance --params params/{wildcards.run}.yaml --schedule {wildcards.schedule} --scale {wildcards.scale} "
+        "--start {wildcards.start} --data {input.data} {params.classifier} --tokenizer {input.tokenizer} "
+        "--generator {input.generator} --out {output} 2> {log}"
+
+
+rule search_guidance:
+    input:
+        candidates,
+    output:
+        "results/{run}/guidance/{label}.json",
+    log:
+        "results/{run}/logs/search_guidance.{label}.log",
+    benchmark:
+        "results/{run}/benchmarks/search_guidance.{label}.tsv"
+    conda:
+        "../../environment.yml"
+    threads: 1
+    resources:
+        mem_mb=1000,
+        runtime=10,
+    shell:
+        "restok search-guidance {input} --out {output} 2> {log}"
