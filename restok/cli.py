@@ -6,7 +6,7 @@ import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import Annotated, Any
 
 import typer
 from rich.logging import RichHandler
@@ -19,15 +19,35 @@ app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, add_comp
                   help="ResTok: images to 128 ordered codes, and codes to images in 9 steps. Every verb reads a parameter file "
                        "and folders that earlier verbs wrote; the workflow (`snakemake`) calls them in order.")
 
-ParamsFile = Annotated[Path, typer.Option("--params", "-p", help="Parameter file, such as params/demo.yaml.")]
-Overrides = Annotated[Optional[list[str]], typer.Option("--set", "-s", metavar="KEY=VALUE", help="Change one setting, such as tokenizer.width=512; repeatable.")]
-Data = Annotated[Path, typer.Option(help="Folder that `restok prepare` wrote.")]
-Classifier = Annotated[Optional[Path], typer.Option(help="Folder that `restok train-classifier` wrote; only 'digits' networks need it.")]
-TokenizerFolder = Annotated[Path, typer.Option("--tokenizer", help="Folder that `restok train-tokenizer` wrote.")]
-GeneratorFolder = Annotated[Path, typer.Option("--generator", help="Folder that `restok train-generator` wrote.")]
-RunFolder = Annotated[Path, typer.Option("--run", help="Where an unfinished run keeps its states; run again to resume.")]
-OutFolder = Annotated[Path, typer.Option("--out", "-o", help="Folder to write; replaced whole, or not at all.")]
-OutFile = Annotated[Path, typer.Option("--out", "-o", help="File to write.")]
+def option(kind: type, text: str, *names: str, **more: str) -> Any:
+    return Annotated[kind, typer.Option(*names, help=text, **more)]
+
+
+ParamsFile = option(Path, "Parameter file, such as params/demo.yaml.", "--params", "-p")
+Overrides = option(list[str] | None, "Change one setting, such as tokenizer.width=512; repeatable.", "--set", "-s",
+                   metavar="KEY=VALUE")
+Data = option(Path, "Folder that `restok prepare` wrote.", "--data")
+Classifier = option(Path | None, "Folder that `restok train-classifier` wrote; only 'digits' networks need it.", "--classifier")
+TokenizerFolder = option(Path, "Folder that `restok train-tokenizer` wrote.", "--tokenizer")
+GeneratorFolder = option(Path, "Folder that `restok train-generator` wrote.", "--generator")
+Codes = option(Path, "Folder that `restok encode` wrote.", "--codes")
+RunFolder = option(Path, "Where an unfinished run keeps its states; run again to resume.", "--run")
+OutFolder = option(Path, "Folder to write; replaced whole, or not at all.", "--out", "-o")
+OutFile = option(Path, "File to write.", "--out", "-o")
+Checkpoint = option(str, "Label to train to, such as 250k.", "--checkpoint")
+Previous = option(Path | None, "Folder of the checkpoint before it; none for the first.", "--previous")
+Schedule = option(str, "constant, linear, step or cosine.", "--schedule")
+Scale = option(float, "Largest scale; 1 is none.", "--scale")
+Start = option(float, "Start ratio; 'step' only.", "--start")
+GuidanceFile = option(Path, "File that `restok search-guidance` wrote.", "--guidance")
+Panel = option(Path, "Second npz: a few images at every kept prefix, and the attention (Fig. 5).", "--panel")
+Samples = option(Path, "npz of `restok sample` or `restok reconstruct`.", "--samples")
+Results = option(Path, "Run folder, such as results/demo.", "--results")
+Published = option(Path, "Published numbers.", "--published")
+Reports = option(Path, "Folder with the tables and figures.", "--reports")
+BatchSize = option(int, "Images a step.", "--batch-size")
+Repeats = option(int, "Timed runs of each row, after a warm-up.", "--repeats")
+Candidates = Annotated[list[Path], typer.Argument(help="Files that `restok score-guidance` wrote.")]
 
 
 @app.callback()
@@ -75,10 +95,8 @@ def train_classifier(params: ParamsFile, data: Data, out: OutFolder, overrides: 
 
 
 @app.command()
-def train_tokenizer(params: ParamsFile, data: Data, run: RunFolder, out: OutFolder,
-                    checkpoint: Annotated[str, typer.Option(help="Label to train to, such as 250k.")],
-                    previous: Annotated[Optional[Path], typer.Option(help="Folder of the checkpoint before it; none for the first.")] = None,
-                    classifier: Classifier = None, overrides: Overrides = None) -> None:
+def train_tokenizer(params: ParamsFile, data: Data, run: RunFolder, out: OutFolder, checkpoint: Checkpoint,
+                    previous: Previous = None, classifier: Classifier = None, overrides: Overrides = None) -> None:
     """Train the tokenizer to a checkpoint, from the one before it (Table 7)."""
     with plain_errors():
         from restok.training.tokenizer import train_tokenizer
@@ -94,8 +112,7 @@ def encode(params: ParamsFile, data: Data, tokenizer: TokenizerFolder, out: OutF
 
 
 @app.command()
-def train_generator(params: ParamsFile, run: RunFolder, out: OutFolder,
-                    codes: Annotated[Path, typer.Option(help="Folder that `restok encode` wrote.")], overrides: Overrides = None) -> None:
+def train_generator(params: ParamsFile, codes: Codes, run: RunFolder, out: OutFolder, overrides: Overrides = None) -> None:
     """Train the generator on codes (Table 8)."""
     with plain_errors():
         from restok.training.generator import train_generator
@@ -104,10 +121,8 @@ def train_generator(params: ParamsFile, run: RunFolder, out: OutFolder,
 
 @app.command()
 def score_guidance(params: ParamsFile, data: Data, tokenizer: TokenizerFolder, generator: GeneratorFolder, out: OutFile,
-                   schedule: Annotated[str, typer.Option(help="constant, linear, step or cosine.")],
-                   scale: Annotated[float, typer.Option(help="Largest scale; 1 is none.")],
-                   start: Annotated[float, typer.Option(help="Start ratio; 'step' only.")] = 0.0,
-                   classifier: Classifier = None, overrides: Overrides = None) -> None:
+                   schedule: Schedule, scale: Scale, start: Start = 0.0, classifier: Classifier = None,
+                   overrides: Overrides = None) -> None:
     """Measure one guidance setting on samples of its own."""
     with plain_errors():
         from restok.config import parse
@@ -117,7 +132,7 @@ def score_guidance(params: ParamsFile, data: Data, tokenizer: TokenizerFolder, g
 
 
 @app.command()
-def search_guidance(candidates: Annotated[list[Path], typer.Argument(help="Files that `restok score-guidance` wrote.")], out: OutFile) -> None:
+def search_guidance(candidates: Candidates, out: OutFile) -> None:
     """Choose the guidance setting with the lowest distance (Table 6)."""
     with plain_errors():
         from restok.stages.measure import search_guidance
@@ -125,8 +140,8 @@ def search_guidance(candidates: Annotated[list[Path], typer.Argument(help="Files
 
 
 @app.command()
-def sample(params: ParamsFile, tokenizer: TokenizerFolder, generator: GeneratorFolder, out: OutFile,
-           guidance: Annotated[Path, typer.Option(help="File that `restok search-guidance` wrote.")], overrides: Overrides = None) -> None:
+def sample(params: ParamsFile, tokenizer: TokenizerFolder, generator: GeneratorFolder, guidance: GuidanceFile, out: OutFile,
+           overrides: Overrides = None) -> None:
     """Draw evaluation.samples_per_class images of every class into an npz (arr_0, labels)."""
     with plain_errors():
         from restok.stages.images import sample
@@ -135,8 +150,7 @@ def sample(params: ParamsFile, tokenizer: TokenizerFolder, generator: GeneratorF
 
 
 @app.command()
-def reconstruct(params: ParamsFile, data: Data, tokenizer: TokenizerFolder, out: OutFile,
-                panel: Annotated[Path, typer.Option(help="Second npz: a few images at every kept prefix, and the attention (Fig. 5).")],
+def reconstruct(params: ParamsFile, data: Data, tokenizer: TokenizerFolder, out: OutFile, panel: Panel,
                 overrides: Overrides = None) -> None:
     """Reconstruct the validation split into an npz (arr_0, labels, codes)."""
     with plain_errors():
@@ -145,22 +159,17 @@ def reconstruct(params: ParamsFile, data: Data, tokenizer: TokenizerFolder, out:
 
 
 @app.command()
-def evaluate(params: ParamsFile, data: Data, out: OutFile,
-             samples: Annotated[Path, typer.Option(help="npz of `restok sample` or `restok reconstruct`.")],
-             classifier: Classifier = None, overrides: Overrides = None) -> None:
+def evaluate(params: ParamsFile, data: Data, samples: Samples, out: OutFile, classifier: Classifier = None,
+             overrides: Overrides = None) -> None:
     """Measure samples or reconstructions against the validation split."""
     with plain_errors():
         from restok.stages.measure import evaluate
         evaluate(read(params, overrides), samples, data, classifier, out)
 
 
-Results = Annotated[Path, typer.Option(help="Run folder, such as results/demo.")]
-
-
 @app.command()
-def table(number: Annotated[int, typer.Argument(help="1, 6 or 9.")], params: ParamsFile, out: OutFile, results: Results,
-          published: Annotated[Path, typer.Option(help="Published numbers.")] = Path("params/published.csv"),
-          overrides: Overrides = None) -> None:
+def table(number: Annotated[int, typer.Argument(help="1, 6 or 9.")], params: ParamsFile, results: Results,
+          out: OutFile, published: Published = Path("params/published.csv"), overrides: Overrides = None) -> None:
     """Write a table of the paper as CSV, from files alone."""
     with plain_errors():
         from restok.reporting import tables
@@ -173,8 +182,8 @@ def table(number: Annotated[int, typer.Argument(help="1, 6 or 9.")], params: Par
 
 
 @app.command()
-def figure(name: Annotated[str, typer.Argument(help="5, 6, 7 or codebook.")], params: ParamsFile, out: OutFile, results: Results,
-           overrides: Overrides = None) -> None:
+def figure(name: Annotated[str, typer.Argument(help="5, 6, 7 or codebook.")], params: ParamsFile,
+           results: Results, out: OutFile, overrides: Overrides = None) -> None:
     """Draw a figure of the paper as PNG, from files alone; 7 and codebook write their data beside it as CSV."""
     with plain_errors():
         from restok.reporting import figures, run, tables
@@ -196,8 +205,7 @@ def figure(name: Annotated[str, typer.Argument(help="5, 6, 7 or codebook.")], pa
 
 
 @app.command()
-def report(params: ParamsFile, results: Results, out: OutFile,
-           reports: Annotated[Path, typer.Option(help="Folder with the tables and figures.")], overrides: Overrides = None) -> None:
+def report(params: ParamsFile, results: Results, reports: Reports, out: OutFile, overrides: Overrides = None) -> None:
     """Write one HTML page with every table and figure."""
     with plain_errors():
         from restok.reporting.page import report
@@ -206,8 +214,7 @@ def report(params: ParamsFile, results: Results, out: OutFile,
 
 @app.command()
 def bench(params: ParamsFile, out: OutFile,
-          batch_size: Annotated[int, typer.Option(help="Images a step.")] = 16,
-          repeats: Annotated[int, typer.Option(help="Timed runs of each row, after a warm-up.")] = 5, overrides: Overrides = None) -> None:
+          batch_size: BatchSize = 16, repeats: Repeats = 5, overrides: Overrides = None) -> None:
     """Time tokenizer, generator, sampling and loading on the device at hand; write JSON."""
     with plain_errors():
         from restok.bench import benchmark

@@ -87,7 +87,7 @@ class Tokenizer(Config):
     codebook_dim: Positive
     commitment: Weight
     codebook_init: Literal["random", "data"]     # data: the first training batch's latents; random: as the release
-    revive_after: Annotated[int, Field(ge=0)]    # steps without use before an entry is moved onto a latent; 0: never (the release)
+    revive_after: Annotated[int, Field(ge=0)]    # steps unused before an entry is moved onto a latent; 0: never (the release)
     keep_minimum: Positive                 # Table 9: the fewest latents nested dropout keeps
     drop_probability: Fraction
 
@@ -181,7 +181,7 @@ class Alignment(Config):
     encoder: Weight                        # lambda_enc
     decoder: Weight                        # lambda_dec
     margin: Fraction                       # the paper: 0.85; the release's configuration: 0.75
-    projection: Literal["teacher", "tokenizer"]   # whose features phi maps: Eq. 1-2, the teacher's; the release, the tokenizer's
+    projection: Literal["teacher", "tokenizer"]   # whose features phi maps: Eq. 1-2 the teacher's, the release the tokenizer's
 
 
 class Perceptual(Config):
@@ -290,7 +290,7 @@ class Classifier(Config):
 
 
 class Params(Config):
-    seed: int
+    seed: Annotated[int, Field(ge=0)]
     data: Data
     classifier: Classifier | None
     tokenizer: Tokenizer
@@ -394,3 +394,12 @@ def _fields(model: type[Config], path: Sequence[str]) -> list[str]:
         options = [field, *getattr(field, "__args__", ())]
         model = next(o for o in options if isinstance(o, type) and issubclass(o, Config))
     return list(model.model_fields)
+
+
+def schema() -> str:
+    """JSON schema of a parameter file, for editors; `workflow/schemas/params.json` holds it (`make schema`)."""
+    return json.dumps(Params.model_json_schema(), indent=2) + "\n"
+
+
+if __name__ == "__main__":
+    print(schema(), end="")

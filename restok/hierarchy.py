@@ -17,9 +17,9 @@ def group_sizes(total: int, first: int = 1) -> tuple[int, ...]:
     Raises ValueError when doubling `first` never arrives at `total`.
     """
     sizes = [1] * first
-    while sum(sizes) < total:
+    while 0 < sum(sizes) < total:
         sizes.append(sum(sizes))
-    if first < 1 or sum(sizes) != total:
+    if sum(sizes) != total:
         raise ValueError(f"doubling from {first} single tokens never arrives at {total}: take {first} times a power of two")
     return tuple(sizes)
 
@@ -37,7 +37,7 @@ def keep_probabilities(total: int, minimum: int, drop: float) -> dict[int, Fract
 
 
 def latent_grids(tokens: int) -> tuple[Grid, ...]:
-    """Fig. 2b. The pooling grid of each latent level: 1x1, 1x1, 1x2, 2x2, 2x4, ...: the width doubles first, then the height."""
+    """Fig. 2b. The pooling grid of each latent level: 1x1, 1x1, 1x2, 2x2, 2x4, ...: width first, then height."""
     grids, (height, width) = [], (1, 1)
     for level, _ in enumerate(group_sizes(tokens), start=1):
         grids.append((height, width))

@@ -48,6 +48,6 @@ def _load(folder: Path, model: type[nn.Module], settings: type[config.Config], c
     found = {name: tensor.shape for name, tensor in state.items()}
     if wanted != found:
         names = sorted(dict(wanted.items() ^ found.items()))
-        raise WeightsError(f"{weights}: does not fit {folder / 'config.json'}, first at {names[0]!r}; `{command}` makes a new one")
+        raise WeightsError(f"{weights}: does not fit the config.json beside it, first at {names[0]!r}; run `{command}` again")
     module.load_state_dict(state, assign=True)
     return module.eval()

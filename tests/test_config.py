@@ -1,7 +1,7 @@
 import pytest
 from conftest import ROOT, small_params
 
-from restok.config import ConfigError, Guidance, load_params
+from restok.config import ConfigError, Guidance, facts, load_params, schema
 
 IMAGENET = ROOT / "params/imagenet256.yaml"
 
@@ -11,7 +11,7 @@ IMAGENET = ROOT / "params/imagenet256.yaml"
     ("tokenizer.width=wide", r"tokenizer\.width: input should be a valid integer"),
     ("tokenizer.width=3.5", r"tokenizer\.width: "),
     ("tokenizer.latents=96", r"tokenizer\.latents: 96 is not a power of two"),
-    ("tokenizer.scales=9", r"tokenizer\.scales: .*does not divide"),
+    ("tokenizer.scales=10", r"tokenizer\.scales: .*does not divide"),
     ("tokenizer.scales=99", r"tokenizer\.scales: 99 scales need"),
     ("tokenizer.image_size=250", r"tokenizer\.image_size: 250"),
     ("tokenizer.keep_minimum=3", r"tokenizer\.keep_minimum: "),
@@ -67,3 +67,19 @@ def test_candidates_hold_no_guidance_once_and_each_start_for_step_alone():
                                     "guidance_search.scales=[1.0,2.0]"]).guidance_search
     found = [(g.schedule, g.scale, g.start) for g in search.candidates()]
     assert found == [("constant", 1.0, 0.0), ("step", 2.0, 0.0), ("step", 2.0, 0.5), ("linear", 2.0, 0.0)]
+
+
+def test_the_editors_schema_is_in_step():
+    assert (ROOT / "workflow/schemas/params.json").read_text() == schema(), "run `make schema`"
+
+
+def test_numbers_in_exponent_notation_are_numbers():
+    assert load_params(IMAGENET, ["generator_training.clip=1e-3"]).generator_training.clip == 1e-3
+
+
+def test_facts_leave_out_what_changes_no_result():
+    same = load_params(IMAGENET, ["data.workers=1", "tokenizer_training.save_every=7", "generator_training.log_every=7"])
+    names = "data", "tokenizer_training", "generator_training"
+    assert facts(same, *names) == facts(load_params(IMAGENET), *names)
+    other = load_params(IMAGENET, ["tokenizer_training.clip=1.0"])
+    assert facts(other, *names) != facts(same, *names)

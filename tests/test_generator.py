@@ -153,10 +153,9 @@ def test_codes_of_another_length_are_refused_by_name(tokens):
         har(4)(torch.zeros(1, tokens, dtype=torch.int64), torch.zeros(1, dtype=torch.int64))
 
 
-@pytest.mark.parametrize(("ntp", "masks_read"), [(1, 7), (2, 7), (4, 7), (8, 0), ("all", 0)])
+@pytest.mark.parametrize(("ntp", "masks_read"), [(1, 7), (2, 7), (4, 7), (8, 7), ("all", 0)])
 def test_every_parameter_learns_but_the_mask_tokens_that_nobody_reads(ntp, masks_read):
-    """A group of n after one of m reads n - m masks, so all of them are tokens / 2 - 1; after next-token predictions up to
-    tokens / 2, the one level reads none."""
+    """A group of n after one of m reads n - m masks: tokens / 2 - 1 in all, however many tokens were predicted one by one."""
     generator = har(ntp).train()
     generator.loss(*batch(generator, images=8)).backward()
     gradients = {name: p.grad for name, p in generator.named_parameters()}

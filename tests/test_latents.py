@@ -6,7 +6,8 @@ from restok.tokenizer.latents import pooling, residual_pooling
 
 
 def levels(z, grids):
-    return [part.transpose(1, 2).unflatten(2, grid) for part, grid in zip(z.split([h * w for h, w in grids], 1), grids, strict=True)]
+    parts = z.split([h * w for h, w in grids], dim=1)
+    return [part.transpose(1, 2).unflatten(2, grid) for part, grid in zip(parts, grids, strict=True)]
 
 
 def test_algorithm_1_telescopes_to_the_input():

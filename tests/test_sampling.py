@@ -134,6 +134,13 @@ def test_an_image_depends_on_the_seed_and_its_own_number_alone(generator):
     assert torch.equal(whole, generate(generator, LABELS, offset=10, **options))
 
 
+@pytest.mark.parametrize("ntp", [4, 1, "all"])
+def test_each_token_has_a_number_of_its_own(ntp):
+    """The zero head of an untrained generator gives 64 equal chances: token i is the 64th of [0, 1) in which number i falls."""
+    untrained = HAR(small_params(f"generator.ntp={ntp}").generator)
+    assert torch.equal(generate(untrained, LABELS, seed=5, offset=2), (uniforms(5, 2, 6, 16) * 64).long())
+
+
 def test_seeds_and_offsets_differ_and_so_do_images_of_one_class(generator):
     labels = torch.zeros(4, dtype=torch.int64)
     calls = [generate(generator, labels, seed=seed, offset=offset) for seed, offset in ((0, 0), (1, 0), (0, 4))]

@@ -38,21 +38,21 @@ class HAR(nn.Module):
     def no_class(self) -> int:
         return self.config.classes
 
-    def drop_labels(self, labels: Int[Tensor, "b"], generator: torch.Generator) -> Int[Tensor, "b"]:
+    def drop_labels(self, labels: Int[Tensor, " b"], generator: torch.Generator) -> Int[Tensor, " b"]:
         """Labels with the class replaced by 'no class' at rate `class_dropout`: what guidance needs."""
         drop = torch.rand(len(labels), generator=generator) < self.config.class_dropout
         return labels.masked_fill(drop.to(labels.device), self.no_class)
 
-    def group_input(self, step: int, previous: Int[Tensor, "b m"] | None, labels: Int[Tensor, "b"]) -> Float[Tensor, "b g d"]:
+    def group_input(self, step: int, previous: Int[Tensor, "b m"] | None, labels: Int[Tensor, " b"]) -> Float[Tensor, "b g d"]:
         """What group `step` reads: `previous` is the tokens of group step - 1 (None for the first)."""
         if previous is None:
             return self.class_embedding(labels)[:, None]                        # b 1 d
         sizes = self.config.groups
-        used = sum(size - before for before, size in zip(sizes[:step - 1], sizes[1:step], strict=True))
+        used = sizes[step - 1] - sizes[0]                                       # sizes never shrink: the differences telescope
         masks = self.mask_tokens[used:used + sizes[step] - sizes[step - 1]]
         return torch.cat([self.token_embedding(previous), masks.expand(len(previous), -1, -1)], dim=1)
 
-    def forward(self, codes: Int[Tensor, "b n"], labels: Int[Tensor, "b"]) -> Float[Tensor, "b n k"]:
+    def forward(self, codes: Int[Tensor, "b n"], labels: Int[Tensor, " b"]) -> Float[Tensor, "b n k"]:
         """Logits of every token given the groups before its own; the last group's tokens are read by nobody."""
         sizes = self.config.groups
         if codes.shape[1] != self.config.tokens:
@@ -66,7 +66,7 @@ class HAR(nn.Module):
             x = block(x, rotation, mask)
         return self.head(self.norm_out(x)).float()
 
-    def loss(self, codes: Int[Tensor, "b n"], labels: Int[Tensor, "b"]) -> Float[Tensor, ""]:
+    def loss(self, codes: Int[Tensor, "b n"], labels: Int[Tensor, " b"]) -> Float[Tensor, ""]:
         """Mean cross-entropy a token, in nats."""
         return F.cross_entropy(self(codes, labels).flatten(0, 1), codes.flatten())
 

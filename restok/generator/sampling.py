@@ -39,7 +39,7 @@ def draw(logits: Float[Tensor, "b g k"], u: Float[Tensor, "b g"]) -> Int[Tensor,
 
 
 @torch.no_grad()
-def generate(generator: HAR, labels: Int[Tensor, "b"], guidance: Guidance | None = None, temperature: float = 1.0,
+def generate(generator: HAR, labels: Int[Tensor, " b"], guidance: Guidance | None = None, temperature: float = 1.0,
              top_k: int = 0, top_p: float = 0.0, greedy: bool = False, seed: int = 0, offset: int = 0) -> Int[Tensor, "b n"]:
     """Codes of one image a label. Image i draws from (seed, offset + i) alone. `guidance`: None is none.
 

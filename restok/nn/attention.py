@@ -26,7 +26,7 @@ class Cache:
 
 
 class Attention(nn.Module):
-    """`biased`: the tokenizer's, with biases on q, v and the output and LayerNorm over each head's q and k; else Llama's, plain."""
+    """`biased`: the tokenizer's, with biases on q, v and output, and LayerNorm over each head's q and k; else Llama's, plain."""
 
     def __init__(self, width: int, heads: int, biased: bool):
         super().__init__()
@@ -51,5 +51,5 @@ class Attention(nn.Module):
         if weights is not None:
             scores = q @ k.transpose(-1, -2) * q.shape[-1] ** -0.5
             weights.append((scores if mask is None else scores.masked_fill(~mask, -torch.inf)).softmax(-1))
-        x = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)                                              # b h n dh
+        x = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)                                              # b h n e
         return self.out(x.transpose(1, 2).flatten(2))                                                            # b n d

@@ -24,7 +24,7 @@ def text_ids(count: int, offset: int = 0) -> Int[Tensor, "n 2"]:
 
 
 def encoder_ids(grids: Sequence[Grid], latents: int) -> Int[Tensor, "n 2"]:
-    """Fig. 9a. Grids in the order given (coarse to fine), each starting where the last one's token count ended; then latents."""
+    """Fig. 9a. Grids in the order given (coarse to fine), each starting where the tokens so far end; then latents."""
     ids, offset = [], 0
     for grid in grids:
         ids.append(grid_ids(grid, offset))

@@ -23,7 +23,7 @@ def encode(params: config.Params, data: Path, tokenizer: Path, out: Path, split:
     source = crop_batches(images, settings.image_size, params.codes, params.data.workers)
 
     def batches():
-        for views, labels in track(source, f"encode {split}", total=-(-len(images) // max(1, params.codes.batch_size // crops))):
+        for views, labels in track(source, f"encode {split}", total=None):
             codes = model.encode(views.to(on)).cpu()                            # (b crops) n
             yield codes.unflatten(0, (len(labels), crops)).numpy(), labels.numpy()
 

@@ -37,7 +37,7 @@ def reconstruct(params: config.Params, data: Path, tokenizer: Path, out: Path, p
             if len(chosen) < 8:
                 chosen.setdefault(label, original)
     digest = sha256_file(tokenizer / "model.safetensors")
-    write_npz(out, arr_0=np.concatenate(pictures), labels=images.labels, codes=np.concatenate(codes), tokenizer=np.array(digest))
+    write_npz(out, arr_0=np.concatenate(pictures), labels=images.labels, codes=np.concatenate(codes), tokenizer=digest)
     write_npz(panel, **_panel(model, torch.stack([chosen[label] for label in sorted(chosen)]).to(on)))
 
 
@@ -65,8 +65,8 @@ class Sampler:
     def __init__(self, tokenizer: Path, generator: Path):
         trained_on, given = read_json(generator / "metrics.json")["tokenizer"], sha256_file(tokenizer / "model.safetensors")
         if trained_on != given:
-            raise WeightsError(f"{generator}: trained on codes of tokenizer {trained_on[:12]}, but {tokenizer} is {given[:12]}; "
-                               "train it on this tokenizer's codes (`restok encode`, `restok train-generator`)")
+            raise WeightsError(f"{generator}: trained on codes of tokenizer {trained_on[:12]}, but {tokenizer} is "
+                               f"{given[:12]}; train it on this tokenizer's codes (`restok encode`, `restok train-generator`)")
         self.on = device()
         self.tokenizer, self.generator = load_tokenizer(tokenizer).to(self.on), load_generator(generator).to(self.on)
 

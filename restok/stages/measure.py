@@ -26,7 +26,8 @@ def evaluate(params: config.Params, samples: Path, data: Path, classifier: Path 
     network, batch = load_features(params.evaluation, classifier), params.evaluation.batch_size
     if "codes" in arrays:
         if len(arrays["arr_0"]) != len(originals):
-            raise MeasureError(f"{samples}: {len(arrays['arr_0'])} reconstructions of {len(originals)} images; run `restok reconstruct`")
+            raise MeasureError(f"{samples}: {len(arrays['arr_0'])} reconstructions of {len(originals)} images; "
+                               "run `restok reconstruct` again")
         result = evaluate_reconstruction(arrays["arr_0"], originals, arrays["labels"], arrays["codes"], params.tokenizer.levels,
                                          params.tokenizer.codebook_size, network, reference, batch)
     else:
@@ -89,7 +90,8 @@ def _read_npz(path: Path) -> dict[str, np.ndarray]:
         with np.load(path) as file:
             arrays = dict(file)
     except (OSError, ValueError, BadZipFile) as error:
-        raise MeasureError(f"{path}: not a readable npz of images ({error}); `restok sample` or `restok reconstruct` writes one") from None
+        raise MeasureError(f"{path}: not a readable npz of images ({error}); `restok sample` and `restok reconstruct` write "
+                           "such files") from None
     for name in ("arr_0", "labels"):
         if name not in arrays:
             raise MeasureError(f"{path}: has no {name!r}; expected arr_0 (n h w 3 uint8) and labels (n)")

@@ -7,7 +7,7 @@ from restok.hierarchy import Grid
 
 
 def merge(p: Float[Tensor, "b n d"], grid: Grid, kernel: Grid, how: str) -> Float[Tensor, "b m d"]:
-    """Merge a scale's tokens in windows of `kernel` rows and columns: their average, or ('nearest') the first of each window."""
+    """Merge a scale's tokens in windows of `kernel` rows and columns: the average, or ('nearest') the first of each."""
     rows, columns = kernel
     p = p.unflatten(1, (grid[0] // rows, rows, grid[1] // columns, columns))    # b gh r gw c d
     return (p.mean(dim=(2, 4)) if how == "average" else p[:, :, 0, :, 0]).flatten(1, 2)

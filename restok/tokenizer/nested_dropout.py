@@ -8,7 +8,7 @@ from restok.config import Tokenizer
 from restok.hierarchy import keep_probabilities
 
 
-def draw_keep(config: Tokenizer, images: int, generator: torch.Generator) -> Int[Tensor, "b"]:
+def draw_keep(config: Tokenizer, images: int, generator: torch.Generator) -> Int[Tensor, " b"]:
     """Table 9. Latents to keep, drawn for each image."""
     table = keep_probabilities(config.latents, config.keep_minimum, config.drop_probability)
     kept, odds = torch.tensor(list(table)), torch.tensor([float(p) for p in table.values()])

@@ -36,7 +36,7 @@ class Quantizer(nn.Module):
             return Quantized(z + (q - z).detach(), codes, F.mse_loss(q, z.detach()), F.mse_loss(z, q.detach()))
 
     @torch.no_grad()
-    def place(self, entries: Int[Tensor, "m"], z: Float[Tensor, "b n k"], generator: torch.Generator) -> None:
+    def place(self, entries: Int[Tensor, " m"], z: Float[Tensor, "b n k"], generator: torch.Generator) -> None:
         """Move `entries` onto latents drawn from z, with a little noise where one latent is drawn twice."""
         z = F.normalize(z.float(), dim=-1).flatten(0, 1)
         drawn = z[torch.randint(len(z), (len(entries),), generator=generator).to(z.device)]

@@ -24,8 +24,8 @@ def train_classifier(params: config.Params, data: Path, out: Path) -> None:
     split, size = open_split(data, "train"), params.tokenizer.image_size
     torch.manual_seed(params.seed)
     model = SmallClassifier(len(split.classes), settings.channels).to(on).train()
-    schedule = config.Optimizer(learning_rate=settings.learning_rate, final_learning_rate=0.0, warmup_steps=20, betas=(0.9, 0.95),
-                                weight_decay=0.05)
+    schedule = config.Optimizer(learning_rate=settings.learning_rate, final_learning_rate=0.0, warmup_steps=20,
+                                betas=(0.9, 0.95), weight_decay=0.05)
     optimizer = torch.optim.AdamW(model.parameters(), betas=schedule.betas, weight_decay=schedule.weight_decay, fused=True)
     order = batches(split, params.data, size, settings.batch_size, params.seed, 0)
     for step in track(range(settings.steps), "classifier", total=settings.steps):

@@ -71,8 +71,8 @@ def train_generator(params: config.Params, codes: Path, run_folder: Path, out: P
         with atomic_folder(out) as folder:
             save_model(folder, job.average.module)
             (folder / "log.jsonl").write_text((run.folder / "log.jsonl").read_text())
-            parameters = sum(p.numel() for p in job.generator.parameters())
             write_json(folder / "metrics.json", {
-                "step": params.generator_training.steps, "parameters": parameters, "sampling_steps": len(params.generator.groups),
-                "tokenizer": store.manifest["tokenizer"], "device": str(on), "torch": torch.__version__, "last": rows[-1]})
+                "step": params.generator_training.steps, "parameters": sum(p.numel() for p in job.generator.parameters()),
+                "sampling_steps": len(params.generator.groups), "tokenizer": store.manifest["tokenizer"],
+                "device": str(on), "torch": torch.__version__, "last": rows[-1]})
         run.clear()

@@ -3,9 +3,9 @@
 import json
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NoReturn, Protocol
 
 import torch
 from torch import Tensor
@@ -27,7 +27,7 @@ class Job(Protocol):
 
 
 class LossError(RuntimeError):
-    """A loss that is not finite; the message names it and the state that was kept."""
+    """A loss, or the weights after it, that is not finite; the message names it and the state that was kept."""
 
 
 def device() -> torch.device:
@@ -44,10 +44,12 @@ def step_generator(seed: int, step: int) -> torch.Generator:
     return torch.Generator().manual_seed(seed * 1_000_003 + step)
 
 
-def train(job: Job, batches: Iterator, first: int, last: int, training: config.Training, run: RunFolder, name: str) -> list[dict]:
+def train(job: Job, batches: Iterator, first: int, last: int, training: config.Training, run: RunFolder,
+          name: str) -> list[dict]:
     """Steps first .. last - 1, logged and saved on the way. Returns the log's rows, one every `log_every` steps.
 
-    `batches` starts at `first`. Raises LossError as soon as a logged loss is not finite; nothing is saved after that.
+    `batches` starts at `first`. Raises LossError as soon as a logged loss, or a state to be kept, is not finite; nothing is
+    saved after that.
     """
     rows = _rows_until(run.folder / "log.jsonl", first)
     sums, since = {}, time.perf_counter()
@@ -67,18 +69,38 @@ def train(job: Job, batches: Iterator, first: int, last: int, training: config.T
                 file.flush()
                 log.info("%s %d/%d: %s", name, done, last, ", ".join(f"{k} {v:.4g}" for k, v in means.items()))
                 sums, since = {}, time.perf_counter()
-            if saving:
-                run.save(done, job.state_dict())
+            if saving or done == last:
+                _check_state(state := job.state_dict(), done, run)
+                if saving:
+                    run.save(done, state)
     return rows
 
 
 def _check_finite(means: dict[str, float], step: int, run: RunFolder) -> None:
     bad = [name for name, value in means.items() if not abs(value) < float("inf")]
     if bad:
-        kept = next(iter(run.states()), None)
-        where = f"the last good state is {kept}" if kept else "no state of this stage was saved yet; the one before is untouched"
-        raise LossError(f"loss {', '.join(bad)} is not finite within the steps before {step}; {where}. "
-                        "Lower the learning rate or raise the precision, then run again: it resumes there.")
+        _refuse(f"loss {', '.join(bad)} is not finite within the steps before {step}", run)
+
+
+def _check_state(state: dict, step: int, run: RunFolder) -> None:
+    """A last update can spoil the weights when its loss was still finite."""
+    bad = [name for name, tensor in _tensors(state) if not tensor.isfinite().all()]
+    if bad:
+        _refuse(f"after step {step}, {bad[0]} is not finite", run)
+
+
+def _tensors(state: Any, name: str = "") -> Iterator[tuple[str, Tensor]]:
+    if isinstance(state, Tensor):
+        yield name, state
+    elif isinstance(state, Mapping):
+        for key, value in state.items():
+            yield from _tensors(value, f"{name}.{key}" if name else str(key))
+
+
+def _refuse(what: str, run: RunFolder) -> NoReturn:
+    kept = next(iter(run.states()), None)
+    where = f"the last good state is {kept}" if kept else "no state of this stage was saved yet; the one before is untouched"
+    raise LossError(f"{what}; {where}. Lower the learning rate or raise the precision, then run again: it resumes there.")
 
 
 def _rows_until(path: Path, step: int) -> list[dict]:

@@ -100,11 +100,13 @@ def train_tokenizer(params: config.Params, checkpoint: str, data: Path, classifi
     if (previous is None) != (place == 0):
         raise config.ConfigError(f"checkpoint {checkpoint}: " + ("is the first, so there is none to go on from" if place == 0
                                                                   else f"give the folder of {labels[place - 1]} to go on from"))
+    if previous is not None and not (previous / "model.safetensors").is_file():
+        raise config.ConfigError(f"{previous}: no checkpoint here to go on from; train {labels[place - 1]} first")
     split, on = open_split(data, "train"), device()
+    job = TokenizerJob(params, classifier, on)
     settings = config.facts(params, "seed", "data", "tokenizer", "tokenizer_training", "objective")
     inputs = (split.digest, sha256_file(classifier / "model.safetensors") if classifier else None,
               sha256_file(previous / "model.safetensors") if previous else None)
-    job = TokenizerJob(params, classifier, on)
     with RunFolder(run_folder, fingerprint(settings, checkpoint, *inputs)) as run:
         first = steps[place - 1] if place else 0
         if resumed := run.resume():
@@ -112,8 +114,9 @@ def train_tokenizer(params: config.Params, checkpoint: str, data: Path, classifi
             job.load_state_dict(state)
         elif previous is not None:
             job.load_state_dict(load_state(previous / "state.pt"))
-        order = batches(split, params.data, params.tokenizer.image_size, params.tokenizer_training.batch_size, params.seed, first)
-        rows = train(job, order, first, steps[place], params.tokenizer_training, run, f"tokenizer {checkpoint}")
+        size, training = params.tokenizer.image_size, params.tokenizer_training
+        order = batches(split, params.data, size, training.batch_size, params.seed, first)
+        rows = train(job, order, first, steps[place], training, run, f"tokenizer {checkpoint}")
         with atomic_folder(out) as folder:
             save_model(folder, job.average.module)
             save_state(folder / "state.pt", job.state_dict())

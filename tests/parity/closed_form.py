@@ -9,7 +9,7 @@ PERIOD = 1_000_003
 
 
 def noise(name: str, count: int) -> np.ndarray:
-    """`count` numbers in [-1, 1): 2 frac(43758.5453123 sin(12.9898 i + phase)) - 1 for i = 1, 2, ..., the phase from the name."""
+    """2 frac(43758.5453123 sin(12.9898 i + phase)) - 1 for i = 1 .. count, in [-1, 1); the phase comes from the name."""
     x = np.arange(1, count + 1, dtype=np.float64)
     x *= 12.9898
     x += crc32(name.encode()) % PERIOD / PERIOD * 2 * pi

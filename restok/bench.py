@@ -1,0 +1,176 @@
+"""How long each step of the chain takes on the device at hand. Speed does not depend on training, so the weights are random."""
+
+import logging
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import count
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from rich.table import Table
+
+from restok import config
+from restok.data.codes import open_codes, write_codes
+from restok.data.loader import code_batches
+from restok.files import write_json
+from restok.generator.model import HAR
+from restok.generator.sampling import generate
+from restok.nn.classifier import SmallClassifier
+from restok.progress import CONSOLE
+from restok.tokenizer.model import ResTok
+from restok.tokenizer.nested_dropout import draw_keep
+from restok.training.generator import GeneratorJob
+from restok.training.loop import autocast, device, step_generator
+from restok.training.optim import Updater
+from restok.training.tokenizer import TokenizerJob
+
+WARMUP = 2                      # untimed runs of every case: allocator, kernel choice, lazy initialisation
+log = logging.getLogger("restok")
+
+
+@dataclass(frozen=True)
+class Case:
+    """What is timed: `run` handles one batch, with matrix products in `dtype`."""
+
+    name: str
+    dtype: str
+    run: Callable[[], object]
+
+
+def benchmark(params: config.Params, batch_size: int, repeats: int, out_json: str | Path) -> list[dict]:
+    """Time every case `repeats` times on batches of `batch_size`, print a table, write the rows as JSON and return them.
+
+    A row: case, seconds (the median of a batch), spread (between the quartiles, in seconds), images_per_second, batch_size,
+    repeats, dtype, device, threads, torch. Raises ConfigError for a batch size or a number of repeats below 1.
+    """
+    for name, value in (("batch size", batch_size), ("repeats", repeats)):
+        if value < 1:
+            raise config.ConfigError(f"{name} {value}: expected 1 or more")
+    on, rows = device(), []
+    machine = torch.cuda.get_device_name(on) if on.type == "cuda" else "CPU"
+    torch.manual_seed(params.seed)
+    with tempfile.TemporaryDirectory() as scratch:
+        for case in _cases(params, batch_size, on, Path(scratch)):
+            log.info("bench: %s", case.name)
+            seconds = time_runs(case.run, repeats, on)
+            low, median, high = np.percentile(seconds, [25, 50, 75]).tolist()
+            rows.append({"case": case.name, "seconds": median, "spread": high - low, "images_per_second": batch_size / median,
+                         "batch_size": batch_size, "repeats": repeats, "dtype": case.dtype, "device": machine,
+                         "threads": torch.get_num_threads(), "torch": torch.__version__})
+            del case                 # and its model, before the next is built
+    write_json(out_json, rows)
+    CONSOLE.print(_table(rows))
+    return rows
+
+
+def time_runs(run: Callable[[], object], repeats: int, on: torch.device) -> list[float]:
+    """Seconds of each of `repeats` runs, after a warm-up; each is timed until the device has finished its work."""
+    wait = torch.cuda.synchronize if on.type == "cuda" else lambda: None
+    for _ in range(WARMUP):
+        run()
+    seconds = []
+    for _ in range(repeats):
+        wait()
+        start = time.perf_counter()
+        run()
+        wait()
+        seconds.append(time.perf_counter() - start)
+    return seconds
+
+
+def _cases(params: config.Params, batch_size: int, on: torch.device, scratch: Path) -> Iterator[Case]:
+    yield from _tokenizer_cases(params, batch_size, on)
+    if _needs_no_download(params):
+        yield _whole_tokenizer_step(params, batch_size, on, scratch / "classifier")
+    yield _generator_step(params, batch_size, on)
+    for ntp in dict.fromkeys([params.generator.ntp, "all"]):
+        yield _sampling(params, ntp, batch_size, on)
+    yield _code_loading(params, batch_size, scratch / "codes")
+
+
+def _tokenizer_cases(params: config.Params, batch_size: int, on: torch.device) -> Iterator[Case]:
+    training = params.tokenizer_training
+    tokenizer, images = ResTok(params.tokenizer).to(on), _images(params, batch_size, on)
+    update = Updater([tokenizer], training.optimizer, training.clip, training.precision, max(training.checkpoints.values()))
+    keep = draw_keep(params.tokenizer, batch_size, step_generator(params.seed, 0))
+
+    def forward(gradients: bool) -> torch.Tensor:
+        out = {}
+        with torch.set_grad_enabled(gradients), autocast(training.precision, on):
+            reconstruction = tokenizer(images, keep, out=out)
+        return F.mse_loss(reconstruction.float(), images) + out["quantized"].codebook_loss
+
+    yield Case("tokenizer forward", training.precision, lambda: forward(gradients=False))
+    yield Case("tokenizer update, alone", training.precision, lambda: update.apply(forward(gradients=True), step=0))
+    tokenizer.eval()
+    codes = tokenizer.encode(images)
+    yield Case("encode", "fp32", lambda: tokenizer.encode(images))
+    yield Case("decode", "fp32", lambda: tokenizer.decode(codes))
+
+
+def _needs_no_download(params: config.Params) -> bool:
+    objective = params.objective
+    networks = {part.network for part in (objective.alignment, objective.perceptual_network, objective.discriminator)}
+    return networks == {"digits"}
+
+
+def _whole_tokenizer_step(params: config.Params, batch_size: int, on: torch.device, classifier: Path) -> Case:
+    """Both updates of Eq. 4, at the discriminator's first step."""
+    SmallClassifier(params.generator.classes, params.classifier.channels).save(classifier)
+    job, batch = TokenizerJob(params, classifier, on), (_images(params, batch_size, on), None)
+    steps = count(params.objective.discriminator.start)
+    return Case("tokenizer training step", params.tokenizer_training.precision, lambda: job.step(batch, next(steps)))
+
+
+def _generator_step(params: config.Params, batch_size: int, on: torch.device) -> Case:
+    job, steps, rng = GeneratorJob(params, on), count(), step_generator(params.seed, 0)
+    codes = torch.randint(params.generator.codebook_size, (batch_size, params.generator.tokens), generator=rng)
+    batch = codes, _labels(params, batch_size)
+    return Case("generator training step", params.generator_training.precision, lambda: job.step(batch, next(steps)))
+
+
+def _sampling(params: config.Params, ntp: int | str, batch_size: int, on: torch.device) -> Case:
+    generator = HAR(params.generator.model_copy(update={"ntp": ntp})).to(on).eval()
+    labels, sampling = _labels(params, batch_size), params.sampling
+    draw = {"temperature": sampling.temperature, "top_k": sampling.top_k, "top_p": sampling.top_p, "seed": params.seed}
+    name = f"generate, {len(generator.config.groups)} steps (ntp {ntp})"
+    return Case(name, "fp32", lambda: generate(generator, labels, **draw))
+
+
+def _code_loading(params: config.Params, batch_size: int, folder: Path) -> Case:
+    """Batches from a store of ten crops an image; random codes load as fast as real ones."""
+    settings, images, crops, rng = params.generator, 10 * batch_size, 10, np.random.default_rng(params.seed)
+    codes = rng.integers(settings.codebook_size, size=(images, crops, settings.tokens))
+    labels = rng.integers(settings.classes, size=images)
+    write_codes(folder, [(codes, labels)], images, crops, settings.tokens, settings.codebook_size, "random", "random")
+    batches = code_batches(open_codes(folder), batch_size, params.seed)
+    return Case("code loading", "uint16", lambda: next(batches))
+
+
+def _images(params: config.Params, batch_size: int, on: torch.device) -> torch.Tensor:
+    side = params.tokenizer.image_size
+    return torch.rand(batch_size, 3, side, side, generator=step_generator(params.seed, 0)).to(on)
+
+
+def _labels(params: config.Params, batch_size: int) -> torch.Tensor:
+    return torch.arange(batch_size) % params.generator.classes
+
+
+def _table(rows: list[dict]) -> Table:
+    title = "{device}, {threads} threads, batches of {batch_size}, torch {torch}".format(**rows[0])
+    table = Table("case", "dtype", title=title)
+    for name in ("ms a batch", "spread", "images/s"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for row in rows:
+        numbers = (_number(x) for x in (1e3 * row["seconds"], 1e3 * row["spread"], row["images_per_second"]))
+        table.add_row(row["case"], row["dtype"], *numbers)
+    return table
+
+
+def _number(value: float) -> str:
+    """Three significant digits, never as a power of ten."""
+    return f"{value:,.0f}" if value >= 100 else f"{value:#.3g}".rstrip(".")

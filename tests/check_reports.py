@@ -1,0 +1,97 @@
+"""The reports of a run are whole and sane. Not one of the tests, which need no run: `make short` calls it on its own reports,
+and `RESTOK_PARAMS=params/demo.yaml python -m pytest tests/check_reports.py` on another run's."""
+
+import os
+import re
+import subprocess
+import sys
+from fractions import Fraction
+from html import unescape
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from restok.config import load_params
+from restok.reporting.page import ITEMS
+from restok.reporting.tables import read_csv
+
+ROOT = Path(__file__).parent.parent
+PARAMS = ROOT / os.environ["RESTOK_PARAMS"]
+REPORTS = ROOT / "reports" / PARAMS.stem
+PAGE = REPORTS / "index.html"
+PICTURES = [f"{name}.png" for name, (kinds, *_) in ITEMS.items() if "png" in kinds]
+
+
+@pytest.fixture
+def params():
+    return load_params(PARAMS)
+
+
+def numbers(name: str, columns: list[str]) -> pd.DataFrame:
+    """The named columns of a table as finite numbers."""
+    found = pd.read_csv(REPORTS / name)[columns].astype(float)
+    assert np.isfinite(found.to_numpy()).all(), f"{name}:\n{found}"
+    return found
+
+
+def test_table1_adds_this_run_to_the_published_systems():
+    table = read_csv(REPORTS / "table1.csv")
+    published = read_csv(ROOT / "params/published.csv")
+    assert list(table["method"][:-1]) == list(published["method"])
+    last = table.iloc[-1]
+    assert PARAMS.stem in last["method"]
+    for column in ("reconstruction_distance", "generation_distance", "score", "precision", "recall"):
+        assert np.isfinite(float(last[column])), f"{column}: {last[column]!r}"
+    assert float(last["reconstruction_distance"]) > 0 and float(last["generation_distance"]) > 0
+    assert 0 <= float(last["precision"]) <= 1 and 0 <= float(last["recall"]) <= 1
+
+
+def test_table6_has_a_guidance_for_every_checkpoint(params):
+    table = pd.read_csv(REPORTS / "table6.csv")
+    assert list(table["checkpoint"]) == list(params.tokenizer_training.checkpoints)
+    assert (table["candidates"] == len(params.guidance_search.candidates())).all()
+    assert (numbers("table6.csv", ["max_scale", "distance", "n"]) > 0).all(axis=None)
+
+
+def test_table9_is_a_distribution(params):
+    table = read_csv(REPORTS / "table9.csv")
+    assert sum(map(Fraction, table["probability"])) == 1
+    assert int(table["tokens"].iloc[-1]) == params.tokenizer.latents
+
+
+def test_fig7_has_every_checkpoint(params):
+    table = pd.read_csv(REPORTS / "fig7.csv")
+    assert dict(zip(table["checkpoint"], table["step"], strict=True)) == params.tokenizer_training.checkpoints
+    assert (numbers("fig7.csv", ["reconstruction_distance", "generation_distance"]) > 0).all(axis=None)
+
+
+def test_the_codebook_has_every_level(params):
+    assert tuple(pd.read_csv(REPORTS / "codebook.csv")["tokens"]) == params.tokenizer.levels
+    usage = numbers("codebook.csv", ["usage", "entropy"])
+    assert (usage["usage"] > 0).all() and (usage["usage"] <= 1).all()
+    assert (usage["entropy"] <= np.log2(params.tokenizer.codebook_size)).all()
+
+
+@pytest.mark.parametrize("name", PICTURES)
+def test_a_picture_is_not_blank(name):
+    with Image.open(REPORTS / name) as picture:
+        pixels = np.asarray(picture.convert("L"))
+    assert min(pixels.shape) >= 300
+    assert pixels.std() > 5
+
+
+def test_the_page_holds_every_item_and_needs_nothing_else():
+    page = unescape(PAGE.read_text())
+    assert [title for _, title, _ in ITEMS.values() if title not in page] == []
+    assert page.count("data:image/png;base64,") == len(PICTURES)
+    assert re.findall(r"<(?:script|link|iframe)\b", page) == []
+    assert [url for url in re.findall(r'\b(?:src|href)="([^"]*)', page) if not url.startswith(("data:", "#"))] == []
+
+
+def test_the_workflow_has_nothing_left_to_do():
+    command = [sys.executable, "-m", "snakemake", "--cores", "1", "--dry-run", PAGE.relative_to(ROOT).as_posix()]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0 and "Nothing to be done" in done.stdout + done.stderr, done.stdout + done.stderr

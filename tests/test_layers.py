@@ -1,0 +1,92 @@
+"""Imports run one way, along the flow: read from the files themselves, those inside functions included."""
+
+import ast
+import subprocess
+import sys
+
+import pytest
+from conftest import ROOT
+
+LAYERS = [
+    {"hierarchy", "files", "progress"},
+    {"config"},
+    {"nn"},
+    {"tokenizer", "generator", "data", "metrics"},
+    {"objective", "compat", "weights"},
+    {"training"},
+    {"stages"},
+    {"reporting", "bench"},
+    {"cli"}]
+LAYER = {part: number for number, parts in enumerate(LAYERS) for part in parts}
+FILES = sorted(path for path in (ROOT / "restok").rglob("*.py") if path.parent.name != "restok" or path.name != "__init__.py")
+
+
+def part(module: str) -> str:
+    """'restok.nn.rope' belongs to nn."""
+    return module.split(".")[1]
+
+
+def imports(source: str) -> list[str]:
+    """The restok modules that a file's text imports, at its top or anywhere else."""
+    found = []
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            found += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            assert not node.level, "a relative import"
+            found += [f"restok.{alias.name}" for alias in node.names] if node.module == "restok" else [node.module]
+    return [name for name in found if name.split(".")[0] == "restok"]
+
+
+def fault(importer: str, imported: str) -> bool:
+    """A part may import itself, and what lies in a lower layer."""
+    return importer != imported and LAYER[imported] >= LAYER[importer]
+
+
+def name(path):
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts)
+
+
+def test_the_reader_sees_every_kind_of_import():
+    source = ("import restok.nn.rope\nimport torch\nfrom restok import config\n"
+              "def f():\n    from restok.tokenizer.model import ResTok")
+    assert imports(source) == ["restok.nn.rope", "restok.config", "restok.tokenizer.model"]
+
+
+def test_the_rule_refuses_upward_and_sideways():
+    assert fault("nn", "tokenizer") and fault("generator", "tokenizer") and fault("config", "nn")
+    assert not fault("tokenizer", "nn") and not fault("tokenizer", "tokenizer") and not fault("weights", "generator")
+
+
+@pytest.mark.parametrize("path", FILES, ids=name)
+def test_a_file_imports_only_from_lower_layers(path):
+    own = part(name(path))
+    assert own in LAYER, f"{own} has no layer"
+    faults = [module for module in imports(path.read_text()) if fault(own, part(module))]
+    assert faults == []
+
+
+def test_every_part_but_the_newest_is_there():
+    """The walk found the package: a wrong folder would pass every other test here."""
+    assert {"hierarchy", "config", "nn", "tokenizer", "generator", "objective", "training", "reporting"} <= {
+        part(name(path)) for path in FILES}
+
+
+def test_what_the_workflow_reads_never_loads_torch():
+    """Tables, pictures, parameters and guidance scales: rules and reports start at once, and on machines without torch."""
+    light = [path for path in FILES if part(name(path)) in ("hierarchy", "config", "files", "progress", "reporting")]
+    modules = ["restok", "restok.generator.guidance", *(name(path).removesuffix(".__init__") for path in light)]
+    code = f"import sys, {', '.join(modules)}; sys.exit('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr or "torch was imported"
+
+
+def test_the_workflow_itself_never_imports_torch():
+    rules = [path for path in (ROOT / "Snakefile", *(ROOT / "workflow").rglob("*.smk")) if path.exists()]
+    lines = [line.split("#")[0].split() for path in rules for line in path.read_text().splitlines()]
+    imported = {words[1].split(".")[0] for words in lines if len(words) > 1 and words[0] in ("import", "from")}
+    assert "torch" not in imported
+    modules = sorted({words[1] for words in lines if len(words) > 1 and words[0] in ("import", "from")
+                      and words[1].startswith("restok")})
+    code = "import sys" + "".join(f", {module}" for module in modules) + "; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0, modules

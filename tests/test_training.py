@@ -1,0 +1,375 @@
+import json
+import os
+import subprocess
+import sys
+from itertools import pairwise
+from math import nan
+
+import numpy as np
+import pytest
+import torch
+from conftest import ROOT, small_params
+
+from restok.config import ConfigError, Optimizer
+from restok.data.codes import write_codes
+from restok.data.sources import prepare
+from restok.nn.classifier import SmallClassifier
+from restok.training.generator import GeneratorJob, train_generator
+from restok.training.loop import LossError
+from restok.training.optim import learning_rate, parameter_groups
+from restok.training.state import RunFolder, StateError, load_state, save_state
+from restok.training.tokenizer import TokenizerJob, train_tokenizer
+from restok.weights import WeightsError, load_generator, load_tokenizer, save_model
+
+CPU = torch.device("cpu")
+SCHEDULE = Optimizer(learning_rate=1.0, final_learning_rate=0.1, warmup_steps=4, betas=(0.9, 0.95), weight_decay=0.1)
+
+
+def training_params(*overrides):
+    """Small, with the adversary active and entries revived from the first steps on; saved every 2 steps."""
+    return small_params("objective.discriminator.start=0", "objective.gan=0.1", "tokenizer.revive_after=2",
+                        "tokenizer_training.batch_size=4", "tokenizer_training.checkpoints={first: 4, second: 8}",
+                        "tokenizer_training.save_every=2", "tokenizer_training.log_every=1", "tokenizer_training.ema=0.9",
+                        "tokenizer_training.optimizer.warmup_steps=2", "generator_training.batch_size=4",
+                        "generator_training.steps=8", "generator_training.save_every=2", "generator_training.log_every=1",
+                        "generator_training.ema=0.9", "generator_training.optimizer.warmup_steps=2", *overrides)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("data") / "digits"
+    prepare(small_params().data, 16, folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def classifier(tmp_path_factory):
+    torch.manual_seed(0)
+    folder = tmp_path_factory.mktemp("classifier")
+    SmallClassifier(10, (4, 8, 8)).save(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def codes(tmp_path_factory):
+    rng, folder = np.random.default_rng(0), tmp_path_factory.mktemp("codes") / "store"
+    write_codes(folder, [(rng.integers(64, size=(12, 2, 16)), np.arange(12) % 10)], 12, 2, 16, 64, "tokenizer", "dataset")
+    return folder
+
+
+def flat(state, name=""):
+    """Every leaf of a nested state by its path."""
+    if isinstance(state, dict):
+        return {k: v for key, value in state.items() for k, v in flat(value, f"{name}/{key}").items()}
+    if isinstance(state, list | tuple):
+        return {k: v for i, value in enumerate(state) for k, v in flat(value, f"{name}/{i}").items()}
+    return {name: state}
+
+
+def differences(a, b):
+    a, b = flat(a), flat(b)
+    assert a.keys() == b.keys()
+    return [key for key in a if not (torch.equal(a[key], b[key]) if isinstance(a[key], torch.Tensor) else a[key] == b[key])]
+
+
+def interrupt(monkeypatch, job, at):
+    """Kill the run in step `at`; returns what undoes it."""
+    step = job.step
+
+    def killed(self, batch, number):
+        if number == at:
+            raise KeyboardInterrupt
+        return step(self, batch, number)
+
+    monkeypatch.setattr(job, "step", killed)
+    return lambda: monkeypatch.setattr(job, "step", step)
+
+
+# The learning rate, the groups, the averages.
+
+def test_the_learning_rate_climbs_falls_and_stays():
+    rate = [learning_rate(step, SCHEDULE, 14) for step in range(30)]
+    assert rate[:5] == pytest.approx([0.25, 0.5, 0.75, 1.0, 1.0])                 # linear, up to the end of the warm-up
+    assert rate[9] == pytest.approx(0.55)                                         # half of the cosine
+    assert rate[14:] == [pytest.approx(0.1)] * 16                                 # the release's climbs again
+    assert all(a > b for a, b in pairwise(rate[4:15]))
+
+
+def test_without_warm_up_the_first_step_has_the_whole_rate():
+    assert learning_rate(0, SCHEDULE.model_copy(update={"warmup_steps": 0}), 10) == 1.0
+
+
+@pytest.mark.parametrize("model", ["tokenizer", "generator"])
+def test_only_matrices_decay(model, classifier):
+    params = training_params()
+    module = GeneratorJob(params, CPU).generator if model == "generator" else TokenizerJob(params, classifier, CPU).tokenizer
+    decayed, plain = parameter_groups([module], 0.05)
+    names = {id(p): name for name, p in module.named_parameters()}
+    found = [sorted(names[id(p)] for p in group["params"]) for group in (decayed, plain)]
+    assert (decayed["weight_decay"], plain["weight_decay"]) == (0.05, 0.0)
+    assert sorted(found[0] + found[1]) == sorted(names.values())                  # each once
+    assert all(p.ndim >= 2 for p in decayed["params"]) and all(name.endswith("weight") for name in found[0])
+    assert not any(word in name for name in found[0] for word in ("norm", "embedding", "codebook", "token"))
+    assert all(p.ndim == 1 or any(word in names[id(p)] for word in ("embedding", "codebook", "token")) for p in plain["params"])
+
+
+def test_the_average_starts_as_a_copy_and_then_follows_slowly(codes):
+    job = GeneratorJob(training_params(), CPU)
+    batch, seen = (torch.arange(64).reshape(4, 16), torch.arange(4)), []
+    for step in range(3):
+        job.step(batch, step)
+        seen.append(job.generator.head.weight.detach().clone())
+    expected = 0.9 * (0.9 * seen[0] + 0.1 * seen[1]) + 0.1 * seen[2]
+    assert torch.allclose(job.average.module.head.weight, expected, atol=1e-7)
+    assert not torch.allclose(seen[2], expected, atol=1e-5)
+
+
+# Resuming: k steps, saved, loaded by a new process, and n - k steps are n steps.
+
+def tokenizer_job(params, classifier):
+    return TokenizerJob(params, classifier, CPU)
+
+
+def generator_job(params, classifier):
+    return GeneratorJob(params, CPU)
+
+
+def tokenizer_batch(step):
+    return torch.rand(4, 3, 16, 16, generator=torch.Generator().manual_seed(step)), None
+
+
+def generator_batch(step):
+    rng = torch.Generator().manual_seed(step)
+    return torch.randint(64, (4, 16), generator=rng), torch.randint(10, (4,), generator=rng)
+
+
+@pytest.mark.parametrize(("make", "batch", "overrides"), [
+    (tokenizer_job, tokenizer_batch, []), (tokenizer_job, tokenizer_batch, ["tokenizer_training.precision=bf16"]),
+    (tokenizer_job, tokenizer_batch, ["objective.discriminator.start=2"]),
+    (generator_job, generator_batch, []), (generator_job, generator_batch, ["generator.ntp=all"])])
+def test_resuming_is_exact_to_the_bit(make, batch, overrides, classifier, tmp_path):
+    """Parameters, averages, optimisers, scaler, idle counts, and the discriminator with its own averages."""
+    params = training_params(*overrides)
+    whole, first = make(params, classifier), make(params, classifier)
+    start = {key: value.clone() for key, value in flat(whole.state_dict()).items() if isinstance(value, torch.Tensor)}
+    for step in range(5):
+        whole.step(batch(step), step)
+    for step in range(2):
+        first.step(batch(step), step)
+    save_state(tmp_path / "state.pt", first.state_dict())
+    torch.rand(17)                                                                # another process has another global state
+    second = make(params, classifier)
+    second.load_state_dict(load_state(tmp_path / "state.pt"))
+    for step in range(2, 5):
+        second.step(batch(step), step)
+    assert differences(whole.state_dict(), second.state_dict()) == []
+    after = flat(whole.state_dict())
+    assert sum(not torch.equal(after[key], value) for key, value in start.items()) > len(start) / 2   # it did train
+
+
+def test_adversary_and_revival_are_in_the_state_and_move(classifier):
+    job = TokenizerJob(training_params(), classifier, CPU)
+    before = {key: value.clone() for key, value in flat(job.state_dict()).items() if isinstance(value, torch.Tensor)}
+    terms = job.step(tokenizer_batch(0), 0)
+    assert {"mse", "perceptual", "codebook", "commitment", "vf_encoder", "vf_decoder", "gan", "discriminator"} == terms.keys()
+    moved = {key.split("/")[1] for key, value in before.items() if not torch.equal(flat(job.state_dict())[key], value)}
+    assert moved >= {"tokenizer", "alignment", "average", "revival", "adversary"}
+    assert job.state_dict()["adversary"]["lecam"]["real"] != 0
+
+
+def train(what, params, data, classifier, codes, folder, checkpoint="first", previous=None):
+    if what == "tokenizer":
+        train_tokenizer(params, checkpoint, data, classifier, previous, folder / "run", folder / "out")
+    else:
+        train_generator(params, codes, folder / "run", folder / "out")
+    return folder / "out"
+
+
+def logged(out):
+    return [{k: v for k, v in json.loads(line).items() if k != "steps_per_second"} for line in
+            (out / "log.jsonl").read_text().splitlines()]
+
+
+@pytest.mark.parametrize(("what", "job", "steps"), [("tokenizer", TokenizerJob, 4), ("generator", GeneratorJob, 8)])
+def test_a_killed_run_ends_as_if_it_had_not_been(what, job, steps, data, classifier, codes, tmp_path, monkeypatch):
+    params = training_params()
+    whole = train(what, params, data, classifier, codes, tmp_path / "whole")
+    undo = interrupt(monkeypatch, job, at=3)
+    with pytest.raises(KeyboardInterrupt):
+        train(what, params, data, classifier, codes, tmp_path / "killed")
+    undo()
+    assert not (tmp_path / "killed/out").exists() and (tmp_path / "killed/run/state_2.pt").exists()
+    interrupt(monkeypatch, job, at=1)                                             # steps before the state are not run again
+    killed = train(what, params, data, classifier, codes, tmp_path / "killed")
+    assert (whole / "model.safetensors").read_bytes() == (killed / "model.safetensors").read_bytes()
+    assert logged(whole) == logged(killed) and [row["step"] for row in logged(killed)] == list(range(1, steps + 1))
+    assert not list((tmp_path / "killed/run").glob("state_*"))                    # complete: nothing to resume
+    load = load_tokenizer if what == "tokenizer" else load_generator
+    assert load(killed).config == getattr(params, what)
+
+
+def test_stopping_at_a_checkpoint_changes_nothing_after_it(data, classifier, codes, tmp_path):
+    train("tokenizer", training_params(), data, classifier, codes, tmp_path / "1")
+    stopped = train("tokenizer", training_params(), data, classifier, codes, tmp_path / "2", "second", tmp_path / "1/out")
+    at_once = training_params("tokenizer_training.checkpoints={only: 8}")
+    straight = train("tokenizer", at_once, data, classifier, codes, tmp_path / "3", "only")
+    assert differences(load_state(stopped / "state.pt"), load_state(straight / "state.pt")) == []
+    assert [row["step"] for row in logged(stopped)] == [5, 6, 7, 8]
+
+
+@pytest.fixture
+def killed_in_step_7(codes, tmp_path, monkeypatch):
+    """A generator's run folder with the states of steps 4 and 6."""
+    undo = interrupt(monkeypatch, GeneratorJob, at=7)
+    with pytest.raises(KeyboardInterrupt):
+        train("generator", training_params(), None, None, codes, tmp_path)
+    undo()
+    return tmp_path
+
+
+def test_the_last_two_states_are_kept(killed_in_step_7):
+    assert sorted(path.name for path in (killed_in_step_7 / "run").glob("state_*")) == ["state_4.pt", "state_6.pt"]
+
+
+def test_a_state_cut_short_is_named_and_the_older_one_used(killed_in_step_7, codes, caplog):
+    newest = killed_in_step_7 / "run/state_6.pt"
+    os.truncate(newest, newest.stat().st_size // 2)
+    with caplog.at_level("INFO", "restok"):
+        resumed = train("generator", training_params(), None, None, codes, killed_in_step_7)
+    assert f"{newest}: damaged or cut short" in caplog.text and "state_4.pt: resuming after step 4" in caplog.text
+    whole = train("generator", training_params(), None, None, codes, killed_in_step_7 / "whole")
+    assert (whole / "model.safetensors").read_bytes() == (resumed / "model.safetensors").read_bytes()
+
+
+def test_a_state_of_other_settings_is_not_used(killed_in_step_7, codes, caplog):
+    other = training_params("generator_training.clip=0.5")
+    with caplog.at_level("INFO", "restok"):
+        resumed = train("generator", other, None, None, codes, killed_in_step_7)
+    assert "of a run with other settings" in caplog.text and "resuming" not in caplog.text
+    whole = train("generator", other, None, None, codes, killed_in_step_7 / "whole")
+    assert (whole / "model.safetensors").read_bytes() == (resumed / "model.safetensors").read_bytes()
+    assert logged(resumed) == logged(whole)
+
+
+# What goes wrong.
+
+def test_a_loss_that_is_not_finite_is_named_and_the_last_good_state_stays(codes, tmp_path, monkeypatch):
+    step = GeneratorJob.step
+    poisoned = lambda self, batch, n: step(self, batch, n) | ({"cross_entropy": torch.tensor(nan)} if n == 4 else {})  # noqa: E731
+    monkeypatch.setattr(GeneratorJob, "step", poisoned)
+    with pytest.raises(LossError, match=r"loss cross_entropy is not finite within the steps before 5; .*state_4\.pt"):
+        train("generator", training_params(), None, None, codes, tmp_path)
+    assert load_state(tmp_path / "run/state_4.pt")["step"] == 4
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(("spoiled", "kept"), [(4, r"state_2\.pt"), (8, r"state_6\.pt")])
+def test_weights_spoiled_by_an_update_whose_loss_was_finite_are_not_kept(spoiled, kept, codes, tmp_path, monkeypatch):
+    """Neither as a state, nor as the finished model; resuming would otherwise start from them for ever."""
+    step = GeneratorJob.step
+
+    def spoil(self, batch, number):
+        losses = step(self, batch, number)
+        if number == spoiled - 1:
+            with torch.no_grad():
+                self.generator.head.weight[0] = nan
+        return losses
+
+    monkeypatch.setattr(GeneratorJob, "step", spoil)
+    with pytest.raises(LossError, match=rf"after step {spoiled}, generator\.head\.weight is not finite; .*{kept}"):
+        train("generator", training_params(), None, None, codes, tmp_path)
+    assert not (tmp_path / f"run/state_{spoiled}.pt").exists() and not (tmp_path / "out").exists()
+
+
+def test_a_second_run_on_the_same_folder_is_refused(codes, tmp_path):
+    with RunFolder(tmp_path / "run", "first"), pytest.raises(StateError, match="another run is training here"):
+        train("generator", training_params(), None, None, codes, tmp_path)
+    train("generator", training_params(), None, None, codes, tmp_path)            # and let in once the first is done
+
+
+FULL_DISK = """
+import resource, signal, sys, torch
+from pathlib import Path
+from restok.training.state import RunFolder, StateError
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+with RunFolder(Path(sys.argv[1]), "run") as run:
+    run.save(1, {"weights": torch.ones(1000)})
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
+    try:
+        run.save(2, {"weights": torch.ones(100_000)})
+    except StateError as error:
+        print(error)
+    step, state = run.resume()
+    print(step, state["weights"].sum().item(), sorted(path.name for path in run.folder.iterdir()))
+"""
+
+
+def test_a_full_disk_leaves_the_state_before_and_says_so(tmp_path):
+    """A real failure to write: files may not grow beyond 20,000 bytes."""
+    done = subprocess.run([sys.executable, "-c", FULL_DISK, tmp_path], cwd=ROOT, capture_output=True, text=True)
+    assert "state_2.pt: could not be written" in done.stdout, done.stderr
+    assert "earlier states are untouched" in done.stdout and "Free some disk space" in done.stdout
+    assert done.stdout.splitlines()[-1] == "1 1000.0 ['.lock', 'state_1.pt']"
+
+
+class Pickle:
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return open, (str(self.path), "w")
+
+
+def test_a_state_that_holds_a_pickle_is_refused_and_not_run(tmp_path):
+    torch.save({"identity": "run", "step": 1, "state": Pickle(tmp_path / "ran")}, tmp_path / "state_1.pt")
+    with pytest.raises(StateError, match=r"state_1\.pt: damaged or cut short"):
+        load_state(tmp_path / "state_1.pt")
+    assert not (tmp_path / "ran").exists()
+
+
+def test_a_checkpoint_that_nobody_named_and_a_wrong_predecessor_are_refused(data, classifier, codes, tmp_path):
+    arguments = training_params(), data, classifier, codes, tmp_path
+    with pytest.raises(ConfigError, match=r"checkpoint 'third': tokenizer_training\.checkpoints has first, second"):
+        train("tokenizer", *arguments, checkpoint="third")
+    with pytest.raises(ConfigError, match="checkpoint second: give the folder of first to go on from"):
+        train("tokenizer", *arguments, checkpoint="second")
+    with pytest.raises(ConfigError, match="checkpoint first: is the first"):
+        train("tokenizer", *arguments, previous=tmp_path)
+    with pytest.raises(ConfigError, match="nowhere: no checkpoint here to go on from; train first first"):
+        train("tokenizer", *arguments, checkpoint="second", previous=tmp_path / "nowhere")
+    with pytest.raises(FileNotFoundError, match=r"no classifier here.*restok train-classifier"):
+        train("tokenizer", training_params(), data, tmp_path / "nowhere", codes, tmp_path)
+
+
+def test_codes_of_another_shape_are_refused(codes, tmp_path):
+    other = training_params("generator.codebook_size=128", "tokenizer.codebook_size=128")
+    with pytest.raises(ConfigError, match=r"generator\.codebook_size: 128, but the codes in .* have 64"):
+        train("generator", other, None, None, codes, tmp_path)
+
+
+# Finished models.
+
+@pytest.mark.parametrize("ntp", [4, "all"])
+def test_a_saved_model_comes_back_as_it_was(ntp, tmp_path):
+    job = GeneratorJob(training_params(f"generator.ntp={ntp}"), CPU)
+    save_model(tmp_path, job.generator)
+    loaded = load_generator(tmp_path)
+    assert not loaded.training and loaded.config == job.params.generator
+    assert differences(dict(loaded.state_dict()), dict(job.generator.state_dict())) == []
+
+
+def test_weights_that_are_missing_cut_short_or_of_another_model_are_refused_by_name(tmp_path):
+    with pytest.raises(WeightsError, match=r"no model here .*`restok train-generator` makes one"):
+        load_generator(tmp_path)
+    save_model(tmp_path, GeneratorJob(training_params(), CPU).generator)
+    with pytest.raises(ConfigError, match=r"config\.json"):
+        load_tokenizer(tmp_path)
+    config = (tmp_path / "config.json").read_text()
+    (tmp_path / "config.json").write_text(config.replace('"width": 32', '"width": 64'))
+    with pytest.raises(WeightsError, match=r"model\.safetensors: does not fit .*config\.json, first at 'blocks\.0"):
+        load_generator(tmp_path)
+    (tmp_path / "config.json").write_text(config)
+    weights = tmp_path / "model.safetensors"
+    os.truncate(weights, weights.stat().st_size // 2)
+    with pytest.raises(WeightsError, match=r"model\.safetensors: damaged or cut short .*`restok train-generator` again"):
+        load_generator(tmp_path)
