@@ -174,7 +174,8 @@ def table(number: Annotated[int, typer.Argument(help="1, 6 or 9.")], params: Par
     with plain_errors():
         from restok.reporting import tables
         settings = read(params, overrides)
-        make = {1: lambda: tables.table1(published, results, settings, params.stem), 6: lambda: tables.table6(results, settings),
+        make = {1: lambda: tables.table1(published, results, settings, params.stem),
+                6: lambda: tables.table6(results, settings),
                 9: lambda: tables.table9(settings)}
         if number not in make:
             raise ConfigError(f"table {number}: choose one of {', '.join(map(str, make))}")
@@ -191,7 +192,8 @@ def figure(name: Annotated[str, typer.Argument(help="5, 6, 7 or codebook.")], pa
         if name not in ("5", "6", "7", "codebook"):
             raise ConfigError(f"figure {name}: choose one of 5, 6, 7, codebook")
         if name in ("7", "codebook"):
-            collect, draw = {"7": (figures.fig7_data, figures.fig7), "codebook": (figures.codebook_data, figures.codebook)}[name]
+            collect, draw = {"7": (figures.fig7_data, figures.fig7),
+                             "codebook": (figures.codebook_data, figures.codebook)}[name]
             data = collect(results, settings)
             tables.write_csv(data, out.with_suffix(".csv"))
             draw(data, out)

@@ -26,7 +26,7 @@ class Cache:
 
 
 class Attention(nn.Module):
-    """`biased`: the tokenizer's, with biases on q, v and output, and LayerNorm over each head's q and k; else Llama's, plain."""
+    """`biased`: the tokenizer's, biases on q, v and output, LayerNorm over each head's q and k; else Llama's, plain."""
 
     def __init__(self, width: int, heads: int, biased: bool):
         super().__init__()

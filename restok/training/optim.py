@@ -10,7 +10,7 @@ from restok import config
 
 
 def learning_rate(step: int, optimizer: config.Optimizer, total: int) -> float:
-    """Linear from base / warmup at step 0 to base at step warmup - 1, then cosine to the final rate at `total`, where it stays."""
+    """Linear from base / warmup at step 0 to base at step warmup - 1, then cosine to the final rate at `total` and after."""
     base, final, warmup = optimizer.learning_rate, optimizer.final_learning_rate, optimizer.warmup_steps
     if step < warmup:
         return base * (step + 1) / warmup
