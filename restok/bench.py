@@ -20,6 +20,7 @@ from restok.files import write_json
 from restok.generator.model import HAR
 from restok.generator.sampling import generate
 from restok.nn.classifier import SmallClassifier
+from restok.params import ConfigError
 from restok.progress import CONSOLE
 from restok.tokenizer.model import ResTok
 from restok.tokenizer.nested_dropout import draw_keep
@@ -49,7 +50,7 @@ def benchmark(params: config.Params, batch_size: int, repeats: int, out_json: st
     """
     for name, value in (("batch size", batch_size), ("repeats", repeats)):
         if value < 1:
-            raise config.ConfigError(f"{name} {value}: expected 1 or more")
+            raise ConfigError(f"{name} {value}: expected 1 or more")
     on, rows = device(), []
     machine = torch.cuda.get_device_name(on) if on.type == "cuda" else "CPU"
     torch.manual_seed(params.seed)

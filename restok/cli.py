@@ -11,7 +11,8 @@ from typing import Annotated, Any
 import typer
 from rich.logging import RichHandler
 
-from restok.config import ConfigError, Guidance, Params, load_params
+from restok.config import Guidance, Params
+from restok.params import ConfigError, load_params
 from restok.progress import CONSOLE
 
 PACKAGE = Path(__file__).parent
@@ -112,11 +113,12 @@ def encode(params: ParamsFile, data: Data, tokenizer: TokenizerFolder, out: OutF
 
 
 @app.command()
-def train_generator(params: ParamsFile, codes: Codes, run: RunFolder, out: OutFolder, overrides: Overrides = None) -> None:
+def train_generator(params: ParamsFile, codes: Codes, tokenizer: TokenizerFolder, run: RunFolder, out: OutFolder,
+                    overrides: Overrides = None) -> None:
     """Train the generator on codes (Table 8)."""
     with plain_errors():
         from restok.training.generator import train_generator
-        train_generator(read(params, overrides), codes, run, out)
+        train_generator(read(params, overrides), codes, tokenizer, run, out)
 
 
 @app.command()
@@ -125,7 +127,7 @@ def score_guidance(params: ParamsFile, data: Data, tokenizer: TokenizerFolder, g
                    overrides: Overrides = None) -> None:
     """Measure one guidance setting on samples of its own."""
     with plain_errors():
-        from restok.config import parse
+        from restok.params import parse
         from restok.stages.measure import score_guidance
         guidance = parse(Guidance, {"schedule": schedule, "scale": scale, "start": start}, "guidance")
         score_guidance(read(params, overrides), guidance, data, classifier, tokenizer, generator, out)

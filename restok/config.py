@@ -1,14 +1,11 @@
-"""Frozen, strict models that mirror `params/*.yaml`: every field is written out there, none has a default here."""
+"""Frozen, strict models that mirror `params/*.yaml`: every field is written out there, none has a default here.
 
-import difflib
-import json
-import re
-from collections.abc import Iterable, Sequence
-from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+`restok.params` reads the files.
+"""
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from typing import Annotated, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from restok.hierarchy import group_sizes, latent_grids, merge_kernels, merge_layers, scale_grids
 
@@ -16,17 +13,6 @@ Positive = Annotated[int, Field(gt=0)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Weight = Annotated[float, Field(ge=0)]
 Label = Annotated[str, Field(pattern=r"^\w+$")]
-
-
-class Loader(yaml.SafeLoader):
-    """YAML 1.2's numbers: 1e-4 is one; PyYAML alone reads it as text."""
-
-
-Loader.add_implicit_resolver("tag:yaml.org,2002:float", re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+$"), list("-+0123456789"))
-
-
-class ConfigError(ValueError):
-    """A parameter file that cannot be used; the message names the file, the key's path and the remedy."""
 
 
 class Config(BaseModel):
@@ -314,92 +300,3 @@ class Params(Config):
         if "digits" in networks and self.classifier is None:
             raise ValueError("classifier: null, but 'digits' features are asked for")
         return self
-
-
-# What may change without changing any result: excluded from the identity of a run.
-INCIDENTAL = {"data": {"workers"}, "tokenizer_training": {"log_every", "save_every"},
-              "generator_training": {"log_every", "save_every"}}
-
-
-def facts(params: Params, *names: str) -> str:
-    """The sections and keys (such as 'tokenizer', 'data.crop_scale') that a result depends on, as canonical JSON."""
-    tree = params.model_dump(mode="json", exclude=INCIDENTAL)
-    found = {}
-    for name in names:
-        value = tree
-        for key in name.split("."):
-            value = value[key]
-        found[name] = value
-    return json.dumps(found, sort_keys=True)
-
-
-def load_params(path: str | Path, overrides: Iterable[str] = ()) -> Params:
-    """Read a parameter file, apply overrides such as 'tokenizer.width=512', and check it whole.
-
-    Raises ConfigError, one line a fault, each with the key's path and, for an unknown key, the nearest valid one.
-    """
-    try:
-        text = Path(path).read_text()
-        tree = yaml.load(text, Loader)
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot be read ({error.strerror})") from None
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{path}: not valid YAML: {error}") from None
-    if not isinstance(tree, dict):
-        raise ConfigError(f"{path}: expected keys and values, found {type(tree).__name__}")
-    for override in overrides:
-        _override(tree, override)
-    return parse(Params, tree, str(path))
-
-
-def parse(model: type[Config], tree: Any, source: str) -> Any:
-    """`tree` as a `model`; ConfigError names `source` and every faulty key. JSON lets lists stand for tuples, and only that."""
-    try:
-        return model.model_validate_json(json.dumps(tree))
-    except TypeError as error:
-        raise ConfigError(f"{source}: {error}") from None
-    except ValidationError as failure:
-        lines = [f"{source}: {_explain(model, error)}" for error in failure.errors()]
-        raise ConfigError("\n".join(lines)) from None
-
-
-def _override(tree: dict, override: str) -> None:
-    path, equals, value = override.partition("=")
-    *parents, leaf = path.split(".")
-    node = tree
-    for parent in parents:
-        node = node.get(parent) if isinstance(node, dict) else None
-    if not equals or not isinstance(node, dict):
-        raise ConfigError(f"override {override!r}: expected SECTION.KEY=VALUE with a section of the parameter file")
-    node[leaf] = yaml.load(value, Loader)
-
-
-def _explain(model: type[Config], error: dict) -> str:
-    where = [str(part) for part in error["loc"]]
-    path = ".".join(where)
-    if error["type"] == "extra_forbidden":
-        near = difflib.get_close_matches(where[-1], _fields(model, where[:-1]), n=1, cutoff=0.5)
-        return f"{path}: unknown key" + (f"; did you mean {near[0]!r}?" if near else "")
-    if error["type"] == "missing":
-        return f"{path}: missing; every setting is written out"
-    message = error["msg"].removeprefix("Value error, ")
-    if error["type"] == "value_error":          # opens with the key's own name
-        return ".".join([*where, message])
-    return f"{path}: {message[0].lower()}{message[1:]}, found {error['input']!r}"
-
-
-def _fields(model: type[Config], path: Sequence[str]) -> list[str]:
-    for name in path:
-        field = model.model_fields[name].annotation
-        options = [field, *getattr(field, "__args__", ())]
-        model = next(o for o in options if isinstance(o, type) and issubclass(o, Config))
-    return list(model.model_fields)
-
-
-def schema() -> str:
-    """JSON schema of a parameter file, for editors; `workflow/schemas/params.json` holds it (`make schema`)."""
-    return json.dumps(Params.model_json_schema(), indent=2) + "\n"
-
-
-if __name__ == "__main__":
-    print(schema(), end="")

@@ -10,6 +10,7 @@ from torch import nn
 from restok import config
 from restok.files import read_json, write_json
 from restok.generator.model import HAR
+from restok.params import parse
 from restok.tokenizer.model import ResTok
 
 
@@ -39,7 +40,7 @@ def _load(folder: Path, model: type[nn.Module], settings: type[config.Config], c
     if not weights.is_file() or not (folder / "config.json").is_file():
         raise WeightsError(f"{folder}: no model here (model.safetensors, config.json); `{command}` makes one")
     with torch.device("meta"):
-        module = model(config.parse(settings, read_json(folder / "config.json"), str(folder / "config.json")))
+        module = model(parse(settings, read_json(folder / "config.json"), str(folder / "config.json")))
     try:
         state = load_file(weights)
     except (SafetensorError, OSError) as error:

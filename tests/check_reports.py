@@ -14,7 +14,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from restok.config import load_params
+from restok.params import load_params
 from restok.reporting.page import ITEMS
 from restok.reporting.tables import read_csv
 

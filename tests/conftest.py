@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from restok.config import Params, load_params
+from restok.config import Params
+from restok.params import load_params
 
 ROOT = Path(__file__).parent.parent
 SMALL = ["tokenizer.image_size=16", "tokenizer.cnn.channels=8", "tokenizer.cnn.multipliers=[1,1,2]", "tokenizer.cnn.blocks=1",

@@ -3,8 +3,8 @@ import torch
 from conftest import small_params
 
 from restok.bench import WARMUP, benchmark, time_runs
-from restok.config import ConfigError
 from restok.files import read_json
+from restok.params import ConfigError
 
 
 def test_every_step_of_the_chain_is_timed_and_written(tmp_path):

@@ -1,7 +1,8 @@
 import pytest
 from conftest import ROOT, small_params
 
-from restok.config import ConfigError, Guidance, facts, load_params, schema
+from restok.config import Guidance
+from restok.params import ConfigError, facts, load_params, schema
 
 IMAGENET = ROOT / "params/imagenet256.yaml"
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from restok.config import load_params
+from restok.params import load_params
 from restok.reporting import figures, page, tables
 from restok.reporting.run import ReportError, array_rows, best
 

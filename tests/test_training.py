@@ -10,10 +10,12 @@ import pytest
 import torch
 from conftest import ROOT, small_params
 
-from restok.config import ConfigError, Optimizer
-from restok.data.codes import write_codes
+from restok.config import Optimizer
+from restok.data.codes import CodesError, write_codes
 from restok.data.sources import prepare
+from restok.files import sha256_file
 from restok.nn.classifier import SmallClassifier
+from restok.params import ConfigError
 from restok.training.generator import GeneratorJob, train_generator
 from restok.training.loop import LossError
 from restok.training.optim import learning_rate, parameter_groups
@@ -52,9 +54,12 @@ def classifier(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def codes(tmp_path_factory):
-    rng, folder = np.random.default_rng(0), tmp_path_factory.mktemp("codes") / "store"
-    write_codes(folder, [(rng.integers(64, size=(12, 2, 16)), np.arange(12) % 10)], 12, 2, 16, 64, "tokenizer", "dataset")
-    return folder
+    """A store, beside the tokenizer it says it is of: only the hash of the weights counts."""
+    rng, folder = np.random.default_rng(0), tmp_path_factory.mktemp("codes")
+    (folder / "model.safetensors").write_bytes(b"weights")
+    made_by = sha256_file(folder / "model.safetensors")
+    write_codes(folder / "store", [(rng.integers(64, size=(12, 2, 16)), np.arange(12) % 10)], 12, 2, 16, 64, made_by, "dataset")
+    return folder / "store"
 
 
 def flat(state, name=""):
@@ -181,7 +186,7 @@ def train(what, params, data, classifier, codes, folder, checkpoint="first", pre
     if what == "tokenizer":
         train_tokenizer(params, checkpoint, data, classifier, previous, folder / "run", folder / "out")
     else:
-        train_generator(params, codes, folder / "run", folder / "out")
+        train_generator(params, codes, codes.parent, folder / "run", folder / "out")
     return folder / "out"
 
 
@@ -339,6 +344,13 @@ def test_a_checkpoint_that_nobody_named_and_a_wrong_predecessor_are_refused(data
         train("tokenizer", *arguments, checkpoint="second", previous=tmp_path / "nowhere")
     with pytest.raises(FileNotFoundError, match=r"no classifier here.*restok train-classifier"):
         train("tokenizer", training_params(), data, tmp_path / "nowhere", codes, tmp_path)
+
+
+def test_codes_of_another_tokenizer_are_refused(codes, tmp_path):
+    (tmp_path / "model.safetensors").write_bytes(b"other weights")
+    with pytest.raises(CodesError, match="restok encode"):
+        train_generator(training_params(), codes, tmp_path, tmp_path / "run", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 def test_codes_of_another_shape_are_refused(codes, tmp_path):

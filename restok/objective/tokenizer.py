@@ -29,11 +29,11 @@ class TokenizerObjective(nn.Module):
     def terms(self, images: Float[Tensor, "b 3 h w"], reconstruction: Float[Tensor, "b 3 h w"],
               out: dict) -> dict[str, Float[Tensor, ""]]:
         """Unweighted terms in float32; `out` is what the tokenizer's forward filled."""
-        quantized = out["quantized"]
+        quantized, teacher = out["quantized"], self.teacher(images)             # frozen: the autocast's precision will do
         with torch.autocast(images.device.type, enabled=False):
             reconstruction = reconstruction.float()
             aligned = self.alignment(out["scales"][0].float(), out["vf_tokens"].float() if "vf_tokens" in out else None,
-                                     *self.teacher(images))
+                                     *(features.float() for features in teacher))
             return {
                 "mse": F.mse_loss(reconstruction, images),
                 "perceptual": self.perceptual(reconstruction, images).mean(),

@@ -12,6 +12,7 @@ from restok.data.transforms import to_uint8
 from restok.files import read_json, write_json
 from restok.metrics.evaluate import evaluate_generation, evaluate_reconstruction
 from restok.metrics.features import load_features, metric_names
+from restok.params import parse
 from restok.stages.images import Sampler, balanced_labels
 
 
@@ -74,7 +75,7 @@ def search_guidance(candidates: list[Path], out: Path) -> dict:
 
 def read_guidance(path: Path) -> config.Guidance:
     """The setting that a search chose."""
-    return config.parse(config.Guidance, read_json(path)["chosen"], str(path))
+    return parse(config.Guidance, read_json(path)["chosen"], str(path))
 
 
 def _reference(params: config.Params, data: Path) -> tuple[np.ndarray, dict[str, str]]:

@@ -10,6 +10,7 @@ from restok.data.loader import batches, evaluation_batches
 from restok.data.sources import open_split
 from restok.files import atomic_folder, write_json
 from restok.nn.classifier import SmallClassifier
+from restok.params import ConfigError
 from restok.progress import track
 from restok.training.loop import device
 from restok.training.optim import learning_rate
@@ -20,7 +21,7 @@ def train_classifier(params: config.Params, data: Path, out: Path) -> None:
     metrics.json with the validation accuracy. Raises ConfigError where the parameters have no classifier."""
     settings, on = params.classifier, device()
     if settings is None:
-        raise config.ConfigError("classifier: null; these parameters use pretrained networks and train none")
+        raise ConfigError("classifier: null; these parameters use pretrained networks and train none")
     split, size = open_split(data, "train"), params.tokenizer.image_size
     torch.manual_seed(params.seed)
     model = SmallClassifier(len(split.classes), settings.channels).to(on).train()

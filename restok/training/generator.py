@@ -9,8 +9,9 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from restok import config
 from restok.data.codes import open_codes
 from restok.data.loader import code_batches
-from restok.files import atomic_folder, write_json
+from restok.files import atomic_folder, sha256_file, write_json
 from restok.generator.model import HAR
+from restok.params import ConfigError, facts
 from restok.training.loop import autocast, device, step_generator, train
 from restok.training.optim import Updater
 from restok.training.state import RunFolder, fingerprint
@@ -48,19 +49,20 @@ class GeneratorJob:
             part.load_state_dict(state[name])
 
 
-def train_generator(params: config.Params, codes: Path, run_folder: Path, out: Path) -> None:
-    """Train on the store `codes`; resume an unfinished run.
+def train_generator(params: config.Params, codes: Path, tokenizer: Path, run_folder: Path, out: Path) -> None:
+    """Train on the store `codes`, which `tokenizer` made; resume an unfinished run.
 
     Writes into `out`: model.safetensors (the average of the weights), config.json, log.jsonl, metrics.json with the hash of
-    the tokenizer whose codes these are. Raises CodesError, StateError, LossError, and ConfigError for codes of another shape.
+    the tokenizer. Raises CodesError for codes of another tokenizer, ConfigError for codes of another shape, StateError,
+    LossError.
     """
-    store, on = open_codes(codes), device()
+    store, on = open_codes(codes, sha256_file(tokenizer / "model.safetensors")), device()
     wanted = {"tokens": params.generator.tokens, "codebook_size": params.generator.codebook_size}
     for key, value in wanted.items():
         if store.manifest[key] != value:
-            raise config.ConfigError(f"generator.{key}: {value}, but the codes in {codes} have {store.manifest[key]}")
+            raise ConfigError(f"generator.{key}: {value}, but the codes in {codes} have {store.manifest[key]}")
     job = GeneratorJob(params, on)
-    settings = config.facts(params, "seed", "generator", "generator_training")
+    settings = facts(params, "seed", "generator", "generator_training")
     with RunFolder(run_folder, fingerprint(settings, store.manifest)) as run:
         first = 0
         if resumed := run.resume():

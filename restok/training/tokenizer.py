@@ -11,8 +11,9 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from restok import config
 from restok.data.loader import batches
 from restok.data.sources import open_split
-from restok.files import atomic_folder, sha256_file, write_json
+from restok.files import atomic_folder, read_json, sha256_file, write_json
 from restok.objective.tokenizer import Adversary, TokenizerObjective
+from restok.params import ConfigError, facts
 from restok.tokenizer.model import ResTok
 from restok.tokenizer.nested_dropout import draw_keep
 from restok.tokenizer.quantizer import Revival
@@ -91,24 +92,16 @@ def train_tokenizer(params: config.Params, checkpoint: str, data: Path, classifi
     """Train to `checkpoint`, from the folder of the checkpoint before it (None for the first); resume an unfinished run.
 
     Writes into `out`: model.safetensors (the average of the weights), config.json, state.pt (to go on from), log.jsonl,
-    metrics.json. Raises ConfigError for an unknown checkpoint, StateError, LossError.
+    metrics.json. Raises ConfigError for an unknown checkpoint or one that cannot follow `previous`, StateError, LossError.
     """
-    labels, steps = zip(*params.tokenizer_training.checkpoints.items(), strict=True)
-    if checkpoint not in labels:
-        raise config.ConfigError(f"checkpoint {checkpoint!r}: tokenizer_training.checkpoints has {', '.join(labels)}")
-    place = labels.index(checkpoint)
-    if (previous is None) != (place == 0):
-        raise config.ConfigError(f"checkpoint {checkpoint}: " + ("is the first, so there is none to go on from" if place == 0
-                                                                  else f"give the folder of {labels[place - 1]} to go on from"))
-    if previous is not None and not (previous / "model.safetensors").is_file():
-        raise config.ConfigError(f"{previous}: no checkpoint here to go on from; train {labels[place - 1]} first")
+    begin, end = _steps(params, checkpoint, previous)
     split, on = open_split(data, "train"), device()
     job = TokenizerJob(params, classifier, on)
-    settings = config.facts(params, "seed", "data", "tokenizer", "tokenizer_training", "objective")
+    settings = facts(params, "seed", "data", "tokenizer", "tokenizer_training", "objective")
     inputs = (split.digest, sha256_file(classifier / "model.safetensors") if classifier else None,
               sha256_file(previous / "model.safetensors") if previous else None)
     with RunFolder(run_folder, fingerprint(settings, checkpoint, *inputs)) as run:
-        first = steps[place - 1] if place else 0
+        first = begin
         if resumed := run.resume():
             first, state = resumed
             job.load_state_dict(state)
@@ -116,12 +109,34 @@ def train_tokenizer(params: config.Params, checkpoint: str, data: Path, classifi
             job.load_state_dict(load_state(previous / "state.pt"))
         size, training = params.tokenizer.image_size, params.tokenizer_training
         order = batches(split, params.data, size, training.batch_size, params.seed, first)
-        rows = train(job, order, first, steps[place], training, run, f"tokenizer {checkpoint}")
+        rows = train(job, order, first, end, training, run, f"tokenizer {checkpoint}")
         with atomic_folder(out) as folder:
             save_model(folder, job.average.module)
             save_state(folder / "state.pt", job.state_dict())
             (folder / "log.jsonl").write_text((run.folder / "log.jsonl").read_text())
             parameters = sum(p.numel() for p in job.tokenizer.parameters())
-            write_json(folder / "metrics.json", {"checkpoint": checkpoint, "step": steps[place], "parameters": parameters,
+            write_json(folder / "metrics.json", {"checkpoint": checkpoint, "step": end, "parameters": parameters,
                                                  "device": str(on), "torch": torch.__version__, "last": rows[-1]})
         run.clear()
+
+
+def _steps(params: config.Params, checkpoint: str, previous: Path | None) -> tuple[int, int]:
+    """The steps from which and to which to train, `previous` being what the parameters put before `checkpoint`."""
+    labels, steps = zip(*params.tokenizer_training.checkpoints.items(), strict=True)
+    if checkpoint not in labels:
+        raise ConfigError(f"checkpoint {checkpoint!r}: tokenizer_training.checkpoints has {', '.join(labels)}")
+    place = labels.index(checkpoint)
+    if place == 0:
+        if previous is not None:
+            raise ConfigError(f"checkpoint {checkpoint}: is the first, so there is none to go on from")
+        return 0, steps[0]
+    before = labels[place - 1]
+    if previous is None:
+        raise ConfigError(f"checkpoint {checkpoint}: give the folder of {before} to go on from")
+    if not (previous / "model.safetensors").is_file():
+        raise ConfigError(f"{previous}: no checkpoint here to go on from; train {before} first")
+    if read_json(previous / "metrics.json")["step"] != steps[place - 1]:
+        raise ConfigError(f"{previous}: not at step {steps[place - 1]}, where the parameters put {before}; train {before} again")
+    if read_json(previous / "config.json") != params.tokenizer.model_dump(mode="json"):
+        raise ConfigError(f"{previous / 'config.json'}: another tokenizer than the parameters'; train {before} again")
+    return steps[place - 1], steps[place]

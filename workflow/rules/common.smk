@@ -3,7 +3,7 @@
 from functools import cache
 from pathlib import Path
 
-from restok.config import facts, load_params
+from restok.params import facts, load_params
 
 RUNS = sorted(path.stem for path in Path("params").glob("*.yaml"))
 

@@ -1,6 +1,7 @@
 rule train_generator:
     input:
         codes="results/{run}/codes/{label}",
+        tokenizer="results/{run}/tokenizer/{label}",
     output:
         directory("results/{run}/generator/{label}"),
     log:
@@ -16,5 +17,5 @@ rule train_generator:
     params:
         settings=depends_on("seed", "generator", "generator_training"),
     shell:
-        "restok train-generator --params params/{wildcards.run}.yaml --codes {input.codes} "
+        "restok train-generator --params params/{wildcards.run}.yaml --codes {input.codes} --tokenizer {input.tokenizer} "
         "--run runs/{wildcards.run}/generator/{wildcards.label} --out {output} 2> {log}"
