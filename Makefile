@@ -10,7 +10,7 @@ RUN := PATH="$(CURDIR)/$(BIN):$$PATH"
 # Packages from outside .venv would not be the pinned ones.
 unexport PYTHONPATH PYTHONHOME
 
-.PHONY: demo test short lint setup lock clean
+.PHONY: demo test short lint setup lock schema clean
 
 demo: $(READY)
 	$(RUN) snakemake --cores $(CORES)
@@ -53,6 +53,10 @@ $(BIN)/python:
 lock: $(READY)
 	$(BIN)/uv pip compile pyproject.toml --group dev --universal --python-version 3.11 --generate-hashes \
 		--no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" --output-file requirements.lock $(UPGRADE)
+
+# What editors check parameter files against; a test keeps it in step with restok/config.py.
+schema: $(READY)
+	$(BIN)/python -m restok.params > workflow/schemas/params.json
 
 # The environment and the caches; results/, runs/ and reports/ stay.
 clean:

@@ -378,7 +378,7 @@ def test_weights_that_are_missing_cut_short_or_of_another_model_are_refused_by_n
         load_tokenizer(tmp_path)
     config = (tmp_path / "config.json").read_text()
     (tmp_path / "config.json").write_text(config.replace('"width": 32', '"width": 64'))
-    with pytest.raises(WeightsError, match=r"model\.safetensors: does not fit .*config\.json, first at 'blocks\.0"):
+    with pytest.raises(WeightsError, match=r"model\.safetensors: does not fit .*config\.json beside it, first at 'blocks\.0"):
         load_generator(tmp_path)
     (tmp_path / "config.json").write_text(config)
     weights = tmp_path / "model.safetensors"

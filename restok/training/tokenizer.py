@@ -136,7 +136,7 @@ def _steps(params: config.Params, checkpoint: str, previous: Path | None) -> tup
     if not (previous / "model.safetensors").is_file():
         raise ConfigError(f"{previous}: no checkpoint here to go on from; train {before} first")
     if read_json(previous / "metrics.json")["step"] != steps[place - 1]:
-        raise ConfigError(f"{previous}: not at step {steps[place - 1]}, where the parameters put {before}; train {before} again")
+        raise ConfigError(f"{previous}: not at step {steps[place - 1]}, where {before} is; train {before} again")
     if read_json(previous / "config.json") != params.tokenizer.model_dump(mode="json"):
         raise ConfigError(f"{previous / 'config.json'}: another tokenizer than the parameters'; train {before} again")
     return steps[place - 1], steps[place]
