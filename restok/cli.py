@@ -137,7 +137,7 @@ def score_guidance(params: ParamsFile, data: Data, tokenizer: TokenizerFolder, g
 def search_guidance(candidates: Candidates, out: OutFile) -> None:
     """Choose the guidance setting with the lowest distance (Table 6)."""
     with plain_errors():
-        from restok.stages.measure import search_guidance
+        from restok.stages.search import search_guidance
         search_guidance(candidates, out)
 
 
@@ -147,7 +147,7 @@ def sample(params: ParamsFile, tokenizer: TokenizerFolder, generator: GeneratorF
     """Draw evaluation.samples_per_class images of every class into an npz (arr_0, labels)."""
     with plain_errors():
         from restok.stages.images import sample
-        from restok.stages.measure import read_guidance
+        from restok.stages.search import read_guidance
         sample(read(params, overrides), tokenizer, generator, read_guidance(guidance), out)
 
 

@@ -3,6 +3,7 @@ and `RESTOK_PARAMS=params/demo.yaml python -m pytest tests/check_reports.py` on 
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 from fractions import Fraction
@@ -12,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
 from PIL import Image
 
 from restok.params import load_params
@@ -95,3 +97,38 @@ def test_the_workflow_has_nothing_left_to_do():
     command = [sys.executable, "-m", "snakemake", "--cores", "1", "--dry-run", PAGE.relative_to(ROOT).as_posix()]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0 and "Nothing to be done" in done.stdout + done.stderr, done.stdout + done.stderr
+
+
+@pytest.fixture(scope="module")
+def copy(tmp_path_factory):
+    """The workflow beside this run's results, for a look at what a changed parameter would run again."""
+    folder = tmp_path_factory.mktemp("copy")
+    for name in ("Snakefile", "workflow", "profiles", "params", "environment.yml", ".snakemake/metadata",
+                 f"results/{PARAMS.stem}", f"reports/{PARAMS.stem}"):
+        source = ROOT / name
+        (shutil.copytree if source.is_dir() else shutil.copy2)(source, folder / name)    # both keep the times of change
+    return folder
+
+
+TRAINING = {"train_tokenizer", "train_generator"}
+MEASURING = {"score_guidance", "search_guidance", "sample", "evaluate"}
+
+
+@pytest.mark.parametrize(("section", "changed", "runs", "stays"), [
+    ("codes", {"five_crops": False}, MEASURING | {"encode", "train_generator"}, {"prepare", "train_tokenizer", "reconstruct"}),
+    ("evaluation", {"neighbours": 5}, {"score_guidance", "evaluate", "table1"}, TRAINING | {"encode", "reconstruct"}),
+    ("generator", {"class_dropout": 0.2}, MEASURING | {"train_generator"}, {"train_tokenizer", "encode", "reconstruct"}),
+    ("tokenizer", {"drop_probability": 0.3}, MEASURING | TRAINING | {"encode", "reconstruct"}, {"prepare", "train_classifier"}),
+    ("tokenizer_training", {"save_every": 7, "log_every": 7}, set(), TRAINING | MEASURING),
+])
+def test_a_changed_parameter_runs_again_what_depends_on_it_alone(section, changed, runs, stays, copy):
+    path, original = copy / "params" / PARAMS.name, PARAMS.read_text()
+    tree = yaml.safe_load(original)
+    tree[section] |= changed
+    path.write_text(yaml.safe_dump(tree, sort_keys=False))
+    command = [sys.executable, "-m", "snakemake", "--cores", "1", "--dry-run", PAGE.relative_to(ROOT).as_posix()]
+    done = subprocess.run(command, cwd=copy, capture_output=True, text=True)
+    path.write_text(original)
+    assert done.returncode == 0, done.stdout + done.stderr
+    rules = set(re.findall(r"^(?:local)?rule (\w+):", done.stdout + done.stderr, flags=re.M))
+    assert runs <= rules and not stays & rules, rules

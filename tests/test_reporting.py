@@ -216,6 +216,16 @@ def test_page_of_an_inception_run_has_no_warning_about_its_metrics(run, params, 
     assert "comparable with nothing else" not in (tmp_path / "index.html").read_text("utf-8")
 
 
+def test_page_reports_the_accuracy_of_a_feature_network_that_was_trained(run, tmp_path):
+    checkpoints = "tokenizer_training.checkpoints={early: 10, middle: 20, late: 30}"
+    params = load_params(ROOT / "params" / "demo.yaml", [checkpoints])
+    write(run / "classifier" / "metrics.json", {"validation_accuracy": 0.96875, "n": 64})
+    write_reports(run, params, tmp_path / "reports")
+    page.report(run, tmp_path / "reports", params, "demo", tmp_path / "index.html")
+    html = (tmp_path / "index.html").read_text("utf-8")
+    assert "validation accuracy 96.9 % of 64" in html and "classifier/metrics.json" in html
+
+
 def test_page_names_the_report_that_is_missing(run, params, tmp_path):
     with pytest.raises(ReportError, match=r"table1\.csv: missing; make it with `snakemake .*reports/table1\.csv`"):
         page.report(run, tmp_path / "reports", params, "demo", tmp_path / "index.html")

@@ -78,6 +78,10 @@ def _settings(run_dir: Path, params: Params, chosen: Evaluation) -> list[tuple[s
          f"top-p {guidance['top_p']:g}", guidance.path),
         ("features", f"{chosen.features}, weights sha256 {chosen.generation['features']['sha256']}", chosen.generation.path),
     ]
+    if params.classifier:
+        trained = read(run_dir / "classifier" / "metrics.json")
+        rows.append(("feature network", f"validation accuracy {_percent(trained['validation_accuracy'])} of {trained['n']}",
+                     trained.path))
     for record in (chosen.reconstruction, chosen.generation):
         rows.append((f"{record['protocol']} against", f"{record['reference']['name']}, digest {record['reference']['digest']}; "
                      f"n = {record['n']}", record.path))

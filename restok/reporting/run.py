@@ -11,8 +11,9 @@ import numpy as np
 
 from restok.config import Params
 
-COMMANDS = {"data": "prepare", "tokenizer": "train-tokenizer", "generator": "train-generator", "guidance": "search-guidance",
-            "evaluation": "evaluate", "panel": "panel", "samples": "sample"}   # by the folder of a run that they write
+COMMANDS = {"data": "prepare", "classifier": "train-classifier", "tokenizer": "train-tokenizer",
+            "generator": "train-generator", "guidance": "search-guidance", "evaluation": "evaluate",
+            "panel": "reconstruct", "samples": "sample"}   # by the folder of a run that they write
 
 
 class ReportError(ValueError):

@@ -1,4 +1,4 @@
-"""evaluate, and the guidance search, which evaluates every candidate."""
+"""Measuring images: evaluate, and score-guidance for one candidate of the search."""
 
 from pathlib import Path
 from zipfile import BadZipFile
@@ -9,15 +9,14 @@ from restok import config
 from restok.data.loader import evaluation_batches
 from restok.data.sources import open_split
 from restok.data.transforms import to_uint8
-from restok.files import read_json, write_json
+from restok.files import write_json
 from restok.metrics.evaluate import evaluate_generation, evaluate_reconstruction
 from restok.metrics.features import load_features, metric_names
-from restok.params import parse
 from restok.stages.images import Sampler, balanced_labels
 
 
 class MeasureError(ValueError):
-    """Images or measurements that cannot be used together; the message names the file and the remedy."""
+    """Images that cannot be measured; the message names the file and the remedy."""
 
 
 def evaluate(params: config.Params, samples: Path, data: Path, classifier: Path | None, out: Path) -> dict:
@@ -49,33 +48,10 @@ def score_guidance(params: config.Params, guidance: config.Guidance, data: Path,
     result = evaluate_generation(samples, labels, originals, network, params.evaluation.neighbours, reference,
                                  params.evaluation.batch_size)
     row = {**guidance.model_dump(), **result["metrics"], "n": result["n"], "features": result["features"],
-           "reference": result["reference"], "sampling": params.sampling.model_dump(), "kind": params.evaluation.features}
+           "reference": result["reference"], "sampling": params.sampling.model_dump(),
+           "metric": metric_names(params.evaluation.features)["distance"]}
     write_json(out, row)
     return row
-
-
-def search_guidance(candidates: list[Path], out: Path) -> dict:
-    """Choose the candidate with the lowest distance. Writes it with all that were tried. Raises MeasureError where candidates
-    were measured with other features, references or sampling than the first."""
-    rows = [read_json(path) for path in candidates]
-    common = ("features", "reference", "sampling", "kind")
-    for path, row in zip(candidates, rows, strict=True):
-        for key in common:
-            if row[key] != rows[0][key]:
-                raise MeasureError(f"{path}: its {key} differ from those of {candidates[0]}; delete both and score them again")
-    metric = metric_names(rows[0]["kind"])["distance"]
-    best = min(rows, key=lambda row: row[metric])
-    result = {"chosen": {key: best[key] for key in ("schedule", "scale", "start")}, metric: best[metric],
-              "top_k": best["sampling"]["top_k"], "top_p": best["sampling"]["top_p"], "metric": metric,
-              **{key: rows[0][key] for key in common[:3]},
-              "candidates": [{key: value for key, value in row.items() if key not in common} for row in rows]}
-    write_json(out, result)
-    return result
-
-
-def read_guidance(path: Path) -> config.Guidance:
-    """The setting that a search chose."""
-    return parse(config.Guidance, read_json(path)["chosen"], str(path))
 
 
 def _reference(params: config.Params, data: Path) -> tuple[np.ndarray, dict[str, str]]:

@@ -125,6 +125,7 @@ rule report:
         multiext("reports/{run}/table", "1.csv", "6.csv", "9.csv"),
         multiext("reports/{run}/fig", "5.png", "6.png", "7.png", "7.csv"),
         multiext("reports/{run}/codebook", ".png", ".csv"),
+        classifier,
     output:
         "reports/{run}/index.html",
     log:
@@ -138,6 +139,8 @@ rule report:
     resources:
         mem_mb=1000,
         runtime=10,
+    params:
+        settings=lambda wildcards: depends_on(*type(params_of(wildcards.run)).model_fields)(wildcards),
     shell:
         "restok report --params params/{wildcards.run}.yaml --results results/{wildcards.run} --reports reports/{wildcards.run} "
         "--out {output} 2> {log}"
