@@ -147,7 +147,8 @@ def _code_loading(params: config.Params, batch_size: int, folder: Path) -> Case:
     settings, images, crops, rng = params.generator, 10 * batch_size, 10, np.random.default_rng(params.seed)
     codes = rng.integers(settings.codebook_size, size=(images, crops, settings.tokens))
     labels = rng.integers(settings.classes, size=images)
-    write_codes(folder, [(codes, labels)], images, crops, settings.tokens, settings.codebook_size, "random", "random")
+    write_codes(folder, [(codes, labels)], images, crops, settings.tokens, settings.codebook_size,
+                settings.classes, "random", "random")
     batches = code_batches(open_codes(folder), batch_size, params.seed)
     return Case("code loading", "uint16", lambda: next(batches))
 

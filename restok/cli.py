@@ -15,7 +15,6 @@ from restok.config import Guidance, Params
 from restok.params import ConfigError, load_params
 from restok.progress import CONSOLE
 
-PACKAGE = Path(__file__).parent
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False, rich_markup_mode="rich",
                   help="ResTok: images to 128 ordered codes, and codes to images in 9 steps. Every verb reads a parameter file "
                        "and folders that earlier verbs wrote; the workflow (`snakemake`) calls them in order.")
@@ -62,12 +61,14 @@ def main() -> None:
 
 @contextmanager
 def plain_errors() -> Iterator[None]:
-    """What this package raised itself is one message on standard error and exit code 1; anything else keeps its traceback."""
+    """What this package raises itself, and what the system says of files, is one message on standard error and exit code 1;
+    anything else keeps its traceback."""
     try:
         yield
     except (ValueError, OSError, RuntimeError) as error:
-        *_, (frame, _) = traceback.walk_tb(error.__traceback__)
-        if Path(frame.f_code.co_filename).parent not in [PACKAGE, *PACKAGE.iterdir()]:
+        last = traceback.extract_tb(error.__traceback__)[-1]
+        ours = Path(last.filename).is_relative_to(Path(__file__).parent) and (last.line or "").startswith("raise ")
+        if not ours and not isinstance(error, OSError):
             raise
         CONSOLE.print(f"[bold red]error[/]: {type(error).__name__}:", end=" ", highlight=False)
         CONSOLE.print(str(error), markup=False, highlight=False, soft_wrap=True)

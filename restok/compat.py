@@ -13,7 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from restok.config import CNN, Generator, Tokenizer
+from restok.config import Alignment as AlignmentConfig
 from restok.generator.model import HAR
+from restok.objective.alignment import Alignment
 from restok.tokenizer.model import ResTok
 
 VIT_SIZES = {"small": (512, 6, 8), "base": (768, 12, 12), "large": (1024, 24, 16)}   # width, layers, heads
@@ -133,3 +135,22 @@ def _load(model: type[nn.Module], config: Any, state_dict: Mapping[str, Tensor],
         raise ReleasedWeightsError("released weights do not fit the configuration:\n  " + "\n  ".join(faults))
     module.load_state_dict({name: tensor.reshape(wanted[name].shape) for name, tensor in found.items()}, assign=True)
     return module.eval()
+
+
+def load_released_alignment(state_dict: Mapping[str, Tensor], config: Mapping[str, Any]) -> Alignment:
+    """What a released training checkpoint keeps of Eq. 1 and 2, to train on from it: the VF mask token, the projections of the
+    tokenizer's features, and the margin, 1 - `cos_margin`. Absent parts get weight 0. Raises ReleasedWeightsError."""
+    tensors = {name.removeprefix("_orig_mod."): tensor for name, tensor in state_dict.items()}
+    names = {"phi.encoder.weight": "vf_proj.weight", "phi.decoder.weight": "vf_proj_dec.weight",
+             "vf_token": "decoder.feat_mask_token"}
+    found = {ours: tensors[theirs] for ours, theirs in names.items() if theirs in tensors}
+    if ("phi.decoder.weight" in found) != ("vf_token" in found):
+        raise ReleasedWeightsError("missing: decoder.feat_mask_token and vf_proj_dec.weight are only of use together")
+    width = VIT_SIZES[config["vit_enc_model_size"]][0]
+    projections = {side: found.get(f"phi.{side}.weight") for side in ("encoder", "decoder")}
+    teacher = {side: 0 if weight is None else weight.shape[0] for side, weight in projections.items()}
+    settings = AlignmentConfig(network="vit_large_patch16_dinov3.lvd1689m", weights=None, encoder=float(teacher["encoder"] > 0),
+                               decoder=float(teacher["decoder"] > 0), margin=1 - config["cos_margin"], projection="tokenizer")
+    alignment = Alignment(settings, width, teacher["encoder"], teacher["decoder"])
+    alignment.load_state_dict({ours: tensor.reshape(alignment.state_dict()[ours].shape) for ours, tensor in found.items()})
+    return alignment

@@ -10,7 +10,9 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from restok.hierarchy import group_sizes, latent_grids, merge_kernels, merge_layers, scale_grids
 
 Positive = Annotated[int, Field(gt=0)]
+Positives = Annotated[tuple[Positive, ...], Field(min_length=1)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
+Beta = Annotated[float, Field(ge=0, lt=1)]
 Weight = Annotated[float, Field(ge=0)]
 Label = Annotated[str, Field(pattern=r"^\w+$")]
 
@@ -39,7 +41,7 @@ class Data(Config):
 
 class CNN(Config):
     channels: Positive
-    multipliers: tuple[Positive, ...]      # one level each; every level but the last halves the resolution
+    multipliers: Positives                 # one level each; every level but the last halves the resolution
     blocks: Positive                       # residual blocks a level
     latent_channels: Positive
     groups: Positive                       # of GroupNorm
@@ -122,7 +124,7 @@ class Optimizer(Config):
     learning_rate: Weight
     final_learning_rate: Weight
     warmup_steps: Annotated[int, Field(ge=0)]
-    betas: tuple[Fraction, Fraction]
+    betas: tuple[Beta, Beta]
     weight_decay: Weight
 
 
@@ -154,7 +156,7 @@ class GeneratorTraining(Training):
 class Discriminator(Config):
     network: str                           # 'digits', or a timm name
     weights: str | None                    # a file to load instead of timm's download
-    layers: tuple[Annotated[int, Field(ge=0)], ...]   # whose features are judged
+    layers: Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1)]   # judged
     start: Annotated[int, Field(ge=0)]     # first step of the adversary, of both updates
     optimizer: Optimizer
     lecam: Weight
@@ -185,7 +187,8 @@ class Objective(Config):
 
 
 class Codes(Config):
-    scales: tuple[Annotated[float, Field(ge=1)], ...]   # the image's shorter side over the crop's
+    # The image's shorter side over the crop's.
+    scales: Annotated[tuple[Annotated[float, Field(ge=1)], ...], Field(min_length=1)]
     five_crops: bool                       # corners and centre; else the centre
     flip: bool
     batch_size: Positive
@@ -269,7 +272,7 @@ class Evaluation(Config):
 class Classifier(Config):
     """The demo's feature network, trained on the training split."""
 
-    channels: tuple[Positive, ...]
+    channels: Positives
     steps: Positive
     batch_size: Positive
     learning_rate: Weight
@@ -299,4 +302,7 @@ class Params(Config):
                     self.objective.discriminator.network, self.evaluation.features)
         if "digits" in networks and self.classifier is None:
             raise ValueError("classifier: null, but 'digits' features are asked for")
+        judged, stages = self.objective.discriminator.layers, len(self.classifier.channels) if self.classifier else 0
+        if self.objective.discriminator.network == "digits" and max(judged) >= stages:
+            raise ValueError(f"objective.discriminator.layers: {list(judged)}, but classifier.channels has {stages} stages")
         return self

@@ -11,6 +11,7 @@ from typing import Any
 from uuid import uuid4
 
 import numpy as np
+from filelock import FileLock, Timeout
 
 
 class FileError(ValueError):
@@ -22,10 +23,25 @@ def atomic_folder(path: str | Path) -> Iterator[Path]:
     """A new folder beside `path` to write into; at the end of the block it is on the disk and takes the place of `path`.
 
     After an exception the new folder is gone and the old one untouched. A killed process leaves at most hidden siblings: a
-    half-written `.NAME.*.partial`, or, killed between the two renames, `.NAME.*.replaced`, which is the old folder, whole.
+    half-written `.NAME.*.partial`, which the next call removes, or, killed between the two renames, `.NAME.*.replaced`, which
+    is the old folder, whole. Raises FileError while another process writes the same folder.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(path.with_name(f".{path.name}.lock"))
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise FileError(f"{path}: another process is writing it; wait for it, or stop it first") from None
+    try:
+        for left_over in path.parent.glob(f".{path.name}.*.partial"):
+            shutil.rmtree(left_over)
+        yield from _replace(path)
+    finally:
+        lock.release()
+
+
+def _replace(path: Path) -> Iterator[Path]:
     partial = path.with_name(f".{path.name}.{uuid4().hex[:8]}.partial")
     replaced = partial.with_suffix(".replaced")
     partial.mkdir()

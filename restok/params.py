@@ -25,8 +25,8 @@ class ConfigError(ValueError):
 
 
 # What may change without changing any result: excluded from the identity of a run.
-INCIDENTAL = {"data": {"workers"}, "tokenizer_training": {"log_every", "save_every"},
-              "generator_training": {"log_every", "save_every"}}
+INCIDENTAL = {"data": {"workers"}, "codes": {"batch_size"}, "sampling": {"batch_size"},
+              "tokenizer_training": {"log_every", "save_every"}, "generator_training": {"log_every", "save_every"}}
 
 
 def facts(params: Params, *names: str) -> str:

@@ -8,9 +8,11 @@ import torch
 
 from restok.data.codes import CodesError, CodeStore, open_codes, write_codes
 from restok.data.loader import code_batches
+from restok.files import sha256_file
 
 IMAGES, CROPS, TOKENS, CODEBOOK = 10, 3, 8, 65536
-FACTS = {"crops": CROPS, "tokens": TOKENS, "codebook_size": CODEBOOK, "tokenizer": "a1" * 32, "dataset": "d0" * 32}
+FACTS = {"crops": CROPS, "tokens": TOKENS, "codebook_size": CODEBOOK, "classes": 4, "tokenizer": "a1" * 32,
+         "dataset": "d0" * 32}
 
 
 def numbers():
@@ -35,7 +37,7 @@ def test_codes_come_back_as_they_went_in(folder):
     store, (codes, labels) = open_codes(folder, FACTS["tokenizer"]), numbers()
     assert np.array_equal(store.codes, codes) and np.array_equal(store.labels, labels)
     assert isinstance(store.codes, np.memmap) and store.codes.dtype == np.uint16 and len(store) == IMAGES
-    assert store.manifest == {"images": IMAGES, **FACTS}
+    assert store.manifest == {"images": IMAGES, **FACTS, "sha256": sha256_file(folder / "codes.npy")}
 
 
 def test_a_foreign_tokenizer_is_refused_with_both_hashes(folder):
@@ -70,7 +72,7 @@ def test_a_killed_write_leaves_nothing_and_the_old_store_whole(tmp_path, folder)
     for target in (tmp_path / "new", folder):
         with pytest.raises(KeyboardInterrupt):
             write_codes(target, killed(), IMAGES, **FACTS)
-    assert [path.name for path in tmp_path.iterdir()] == ["codes"]
+    assert [path.name for path in tmp_path.iterdir() if path.suffix != ".lock"] == ["codes"]
     assert np.array_equal(CodeStore(folder).codes, numbers()[0])
 
 
@@ -78,7 +80,7 @@ def test_a_killed_write_leaves_nothing_and_the_old_store_whole(tmp_path, folder)
 def test_another_number_of_images_is_an_error(tmp_path, count):
     with pytest.raises(CodesError, match=str(count)):
         write_codes(tmp_path / "codes", pairs(), count, **FACTS)
-    assert not list(tmp_path.iterdir())
+    assert [path.name for path in tmp_path.iterdir()] == [".codes.lock"]
 
 
 def test_what_sixteen_bits_cannot_hold_is_refused(tmp_path):

@@ -90,6 +90,17 @@ def test_a_full_size_training_checkpoint_of_the_tokenizer_loads(prefix):
     assert tokenizer.config.latent_layout == "legacy" and tokenizer.config.merge == "nearest" and not tokenizer.training
 
 
+def test_a_full_size_training_checkpoint_keeps_its_alignment_and_margin():
+    extras = {name: torch.zeros(shape) for name, shape in NAMES["tokenizer_large_training_extra"].items()}
+    alignment = compat.load_released_alignment(extras, LARGE_TOKENIZER | {"cos_margin": 0.25})
+    assert sum(p.numel() for p in alignment.parameters()) == 661_791_947 - 659_693_771
+    assert alignment.margin == 0.75 and alignment.projection == "tokenizer"
+    alone = compat.load_released_alignment({"vf_proj.weight": extras["vf_proj.weight"]}, LARGE_TOKENIZER | {"cos_margin": 0.15})
+    assert list(alone.phi) == ["encoder"] and alone.vf_token is None and alone.margin == 0.85
+    with pytest.raises(compat.ReleasedWeightsError, match="feat_mask_token"):
+        compat.load_released_alignment({"decoder.feat_mask_token": extras["decoder.feat_mask_token"]}, LARGE_TOKENIZER)
+
+
 def test_both_full_size_generators_load():
     har = compat.load_released_generator(meta(NAMES["har_large"]), LARGE_GENERATOR)
     vanilla = {key: value for key, value in LARGE_GENERATOR.items() if key != "spe_token_num"}

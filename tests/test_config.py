@@ -25,10 +25,20 @@ IMAGENET = ROOT / "params/imagenet256.yaml"
     ("evaluation.features=digits", r"classifier: null"),
     ("data.path=null", r"data\.path: "),
     ("seed=abc", r"seed: "),
+    ("seed=-1", r"seed: "),
+    ("codes.scales=[]", r"codes\.scales: "),
+    ("tokenizer.cnn.multipliers=[]", r"tokenizer\.cnn\.multipliers: "),
+    ("generator_training.optimizer.betas=[0.9,1.0]", r"generator_training\.optimizer\.betas\.1: "),
+    ("objective.discriminator.layers=[]", r"objective\.discriminator\.layers: "),
 ])
 def test_faults_are_named_with_their_path(override, message):
     with pytest.raises(ConfigError, match=message):
         load_params(IMAGENET, [override])
+
+
+def test_a_layer_that_the_classifier_does_not_have_is_refused():
+    with pytest.raises(ConfigError, match=r"objective\.discriminator\.layers: \[5\], but classifier\.channels has 3 stages"):
+        small_params("objective.discriminator.layers=[5]")
 
 
 def test_the_file_is_named_and_a_missing_key_too(tmp_path):

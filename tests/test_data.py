@@ -101,7 +101,7 @@ def test_more_than_one_percent_broken_is_an_error_that_leaves_nothing(tmp_path):
         (root / "train" / "cat" / f"{i:04d}.jpg").write_bytes(b"")
     with pytest.raises(DataError, match=r"more than 1% of its 200 files.*0002\.jpg"):
         prepare(settings(root), 256, tmp_path / "data")
-    assert [path.name for path in tmp_path.iterdir()] == ["raw"]
+    assert [path.name for path in tmp_path.iterdir() if path.suffix != ".lock"] == ["raw"]
 
 
 def test_folders_that_are_not_two_splits_of_the_same_classes_are_refused(tmp_path):
@@ -271,7 +271,17 @@ def test_a_folder_appears_whole_or_stays_as_it_was(tmp_path):
     assert (tmp_path / "a" / "x").read_text() == "old"
     with atomic_folder(tmp_path / "a") as partial:
         (partial / "y").write_text("new")
-    assert [path.name for path in (tmp_path / "a").iterdir()] == ["y"] and len(list(tmp_path.iterdir())) == 1
+    assert [path.name for path in (tmp_path / "a").iterdir()] == ["y"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".a.lock", "a"]
+
+
+def test_two_writers_of_one_folder_are_refused_and_a_killed_one_is_cleared_away(tmp_path):
+    (tmp_path / ".a.0123abcd.partial").mkdir()
+    with atomic_folder(tmp_path / "a"):
+        assert not (tmp_path / ".a.0123abcd.partial").exists()
+        with pytest.raises(FileError, match="another process is writing it"), atomic_folder(tmp_path / "a"):
+            pass
+    assert (tmp_path / "a").is_dir()
 
 
 def test_json_keeps_its_order_and_names_a_broken_file(tmp_path):

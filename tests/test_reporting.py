@@ -146,7 +146,7 @@ def test_a_missing_file_is_named_with_its_remedy(run, params):
 
 def test_a_missing_key_is_named_with_its_file(run, params):
     write(run / "generator" / "middle" / "metrics.json", {"parameters": 1})
-    with pytest.raises(ReportError, match=r"middle/metrics\.json: has no 'sampling_steps'; remove it"):
+    with pytest.raises(ReportError, match=r"metrics\.json: has no 'sampling_steps'; remove \S+generator/middle and make it"):
         tables.table1(PUBLISHED, run, params, "demo")
 
 

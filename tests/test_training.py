@@ -58,7 +58,8 @@ def codes(tmp_path_factory):
     rng, folder = np.random.default_rng(0), tmp_path_factory.mktemp("codes")
     (folder / "model.safetensors").write_bytes(b"weights")
     made_by = sha256_file(folder / "model.safetensors")
-    write_codes(folder / "store", [(rng.integers(64, size=(12, 2, 16)), np.arange(12) % 10)], 12, 2, 16, 64, made_by, "dataset")
+    batch = rng.integers(64, size=(12, 2, 16)), np.arange(12) % 10
+    write_codes(folder / "store", [batch], 12, 2, 16, 64, 10, made_by, "dataset")
     return folder / "store"
 
 
@@ -195,6 +196,11 @@ def logged(out):
             (out / "log.jsonl").read_text().splitlines()]
 
 
+def states(folder):
+    """The states of a run folder, whatever settings they are of, by step."""
+    return sorted((folder / "run").glob("*/state_*.pt"), key=lambda path: path.name)
+
+
 @pytest.mark.parametrize(("what", "job", "steps"), [("tokenizer", TokenizerJob, 4), ("generator", GeneratorJob, 8)])
 def test_a_killed_run_ends_as_if_it_had_not_been(what, job, steps, data, classifier, codes, tmp_path, monkeypatch):
     params = training_params()
@@ -203,12 +209,12 @@ def test_a_killed_run_ends_as_if_it_had_not_been(what, job, steps, data, classif
     with pytest.raises(KeyboardInterrupt):
         train(what, params, data, classifier, codes, tmp_path / "killed")
     undo()
-    assert not (tmp_path / "killed/out").exists() and (tmp_path / "killed/run/state_2.pt").exists()
+    assert not (tmp_path / "killed/out").exists() and [p.name for p in states(tmp_path / "killed")] == ["state_2.pt"]
     interrupt(monkeypatch, job, at=1)                                             # steps before the state are not run again
     killed = train(what, params, data, classifier, codes, tmp_path / "killed")
     assert (whole / "model.safetensors").read_bytes() == (killed / "model.safetensors").read_bytes()
     assert logged(whole) == logged(killed) and [row["step"] for row in logged(killed)] == list(range(1, steps + 1))
-    assert not list((tmp_path / "killed/run").glob("state_*"))                    # complete: nothing to resume
+    assert states(tmp_path / "killed") == []                                      # complete: nothing to resume
     load = load_tokenizer if what == "tokenizer" else load_generator
     assert load(killed).config == getattr(params, what)
 
@@ -233,17 +239,26 @@ def killed_in_step_7(codes, tmp_path, monkeypatch):
 
 
 def test_the_last_two_states_are_kept(killed_in_step_7):
-    assert sorted(path.name for path in (killed_in_step_7 / "run").glob("state_*")) == ["state_4.pt", "state_6.pt"]
+    assert [path.name for path in states(killed_in_step_7)] == ["state_4.pt", "state_6.pt"]
 
 
 def test_a_state_cut_short_is_named_and_the_older_one_used(killed_in_step_7, codes, caplog):
-    newest = killed_in_step_7 / "run/state_6.pt"
+    newest = states(killed_in_step_7)[-1]
     os.truncate(newest, newest.stat().st_size // 2)
     with caplog.at_level("INFO", "restok"):
         resumed = train("generator", training_params(), None, None, codes, killed_in_step_7)
     assert f"{newest}: damaged or cut short" in caplog.text and "state_4.pt: resuming after step 4" in caplog.text
     whole = train("generator", training_params(), None, None, codes, killed_in_step_7 / "whole")
     assert (whole / "model.safetensors").read_bytes() == (resumed / "model.safetensors").read_bytes()
+
+
+def test_states_of_other_settings_are_neither_deleted_nor_in_the_way(killed_in_step_7, codes, monkeypatch):
+    """Killed in step 7, run with other settings and killed in step 3: both can go on."""
+    undo = interrupt(monkeypatch, GeneratorJob, at=3)
+    with pytest.raises(KeyboardInterrupt):
+        train("generator", training_params("generator_training.clip=0.5"), None, None, codes, killed_in_step_7)
+    undo()
+    assert [path.name for path in states(killed_in_step_7)] == ["state_2.pt", "state_4.pt", "state_6.pt"]
 
 
 def test_a_state_of_other_settings_is_not_used(killed_in_step_7, codes, caplog):
@@ -264,7 +279,7 @@ def test_a_loss_that_is_not_finite_is_named_and_the_last_good_state_stays(codes,
     monkeypatch.setattr(GeneratorJob, "step", poisoned)
     with pytest.raises(LossError, match=r"loss cross_entropy is not finite within the steps before 5; .*state_4\.pt"):
         train("generator", training_params(), None, None, codes, tmp_path)
-    assert load_state(tmp_path / "run/state_4.pt")["step"] == 4
+    assert load_state(states(tmp_path)[-1])["step"] == 4
     assert not (tmp_path / "out").exists()
 
 
@@ -283,7 +298,7 @@ def test_weights_spoiled_by_an_update_whose_loss_was_finite_are_not_kept(spoiled
     monkeypatch.setattr(GeneratorJob, "step", spoil)
     with pytest.raises(LossError, match=rf"after step {spoiled}, generator\.head\.weight is not finite; .*{kept}"):
         train("generator", training_params(), None, None, codes, tmp_path)
-    assert not (tmp_path / f"run/state_{spoiled}.pt").exists() and not (tmp_path / "out").exists()
+    assert f"state_{spoiled}.pt" not in [path.name for path in states(tmp_path)] and not (tmp_path / "out").exists()
 
 
 def test_a_second_run_on_the_same_folder_is_refused(codes, tmp_path):
@@ -314,7 +329,7 @@ def test_a_full_disk_leaves_the_state_before_and_says_so(tmp_path):
     done = subprocess.run([sys.executable, "-c", FULL_DISK, tmp_path], cwd=ROOT, capture_output=True, text=True)
     assert "state_2.pt: could not be written" in done.stdout, done.stderr
     assert "earlier states are untouched" in done.stdout and "Free some disk space" in done.stdout
-    assert done.stdout.splitlines()[-1] == "1 1000.0 ['.lock', 'state_1.pt']"
+    assert done.stdout.splitlines()[-1] == "1 1000.0 ['state_1.pt']"
 
 
 class Pickle:
@@ -351,6 +366,14 @@ def test_codes_of_another_tokenizer_are_refused(codes, tmp_path):
     with pytest.raises(CodesError, match="restok encode"):
         train_generator(training_params(), codes, tmp_path, tmp_path / "run", tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_a_generator_for_other_classes_than_the_data_s_is_refused_before_training(data, classifier, codes, tmp_path):
+    other = training_params("generator.classes=9")
+    with pytest.raises(ConfigError, match=r"generator\.classes: 9, but .* has 10 classes"):
+        train("tokenizer", other, data, classifier, codes, tmp_path)
+    with pytest.raises(ConfigError, match=r"generator\.classes: 9, but the codes in .* have 10"):
+        train("generator", other, None, None, codes, tmp_path)
 
 
 def test_codes_of_another_shape_are_refused(codes, tmp_path):

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Int
 
-from restok.files import FileError, atomic_folder, read_json, write_json
+from restok.files import FileError, atomic_folder, read_json, sha256_file, write_json
 
 LARGEST_CODEBOOK = 2 ** 16               # what uint16 can number
 
@@ -57,7 +57,7 @@ def open_codes(folder: str | Path, tokenizer: str | None = None) -> CodeStore:
 
 
 def write_codes(folder: str | Path, batches: Iterable[tuple[Int[np.ndarray, "b crops n"], Int[np.ndarray, " b"]]], count: int,
-                crops: int, tokens: int, codebook_size: int, tokenizer: str, dataset: str) -> dict:
+                crops: int, tokens: int, codebook_size: int, classes: int, tokenizer: str, dataset: str) -> dict:
     """Stream batches of (codes, labels), arrays or tensors in main memory, into a store that appears whole or not at all.
 
     count: images expected; tokenizer: sha256 of its weights; dataset: the split's digest. Returns the manifest.
@@ -66,8 +66,8 @@ def write_codes(folder: str | Path, batches: Iterable[tuple[Int[np.ndarray, "b c
     if codebook_size > LARGEST_CODEBOOK:
         raise CodesError(f"{folder}: a codebook of {codebook_size} entries does not fit the store's 16 bits; "
                          f"set tokenizer.codebook_size to at most {LARGEST_CODEBOOK}")
-    manifest = {"images": count, "crops": crops, "tokens": tokens, "codebook_size": codebook_size, "tokenizer": tokenizer,
-                "dataset": dataset}
+    manifest = {"images": count, "crops": crops, "tokens": tokens, "codebook_size": codebook_size, "classes": classes,
+                "tokenizer": tokenizer, "dataset": dataset}
     with atomic_folder(folder) as partial:
         packed = np.lib.format.open_memmap(partial / "codes.npy", "w+", np.uint16, (count, crops, tokens))
         labels = np.lib.format.open_memmap(partial / "labels.npy", "w+", np.int64, (count,))
@@ -84,6 +84,7 @@ def write_codes(folder: str | Path, batches: Iterable[tuple[Int[np.ndarray, "b c
             raise CodesError(f"{folder}: {done} images arrived, not the {count} expected; encode the whole split")
         packed.flush()
         labels.flush()
+        manifest["sha256"] = sha256_file(partial / "codes.npy")         # other crops make other codes, of the same shape
         write_json(partial / "manifest.json", manifest)
     return manifest
 

@@ -15,5 +15,6 @@ def block_causal(sizes: Sequence[int]) -> Bool[Tensor, "n n"]:
 
 
 @lru_cache(maxsize=64)
+@torch.inference_mode(False)          # what is cached in a sampler must serve a trainer too
 def block_causal_on(sizes: tuple[int, ...], device: torch.device) -> Bool[Tensor, "n n"]:
     return block_causal(sizes).to(device)

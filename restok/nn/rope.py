@@ -53,16 +53,19 @@ def rotate(x: Float[Tensor, "b h n d"], by: Rotation) -> Float[Tensor, "b h n d"
 
 
 @lru_cache(maxsize=64)
+@torch.inference_mode(False)
 def encoder_rotation(grids: tuple[Grid, ...], latents: int, head_width: int, base: float, device: torch.device) -> Rotation:
     return _to(rotation(encoder_ids(grids, latents), head_width, base), device)
 
 
 @lru_cache(maxsize=64)
+@torch.inference_mode(False)
 def decoder_rotation(latents: int, grid: Grid, head_width: int, base: float, device: torch.device) -> Rotation:
     return _to(rotation(decoder_ids(latents, grid), head_width, base), device)
 
 
 @lru_cache(maxsize=64)
+@torch.inference_mode(False)
 def sequence_rotation(length: int, head_width: int, base: float, device: torch.device) -> Rotation:
     return _to(rotation(torch.arange(length)[:, None], head_width, base), device)
 

@@ -3,7 +3,6 @@
 from collections.abc import Callable, Sequence
 
 import torch
-import torch.distributed as dist
 import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
@@ -22,8 +21,7 @@ def hinge_generator(fake: Float[Tensor, "b s"]) -> Float[Tensor, ""]:
 class LeCam(nn.Module):
     """Draws each kind of prediction to where the other kind has been on average (Tseng et al. 2021, section 3.2).
 
-    The averages are buffers, so that a run resumes exactly, and are the same in every process of a distributed run. They
-    start at 0, where the hinge is undecided.
+    The averages are buffers, so that a run resumes exactly. They start at 0, where the hinge is undecided.
     """
 
     def __init__(self, decay: float = 0.999):
@@ -42,12 +40,8 @@ class LeCam(nn.Module):
 
     @torch.no_grad()
     def update(self, real: Float[Tensor, "b s"], fake: Float[Tensor, "b s"]) -> None:
-        means = torch.stack([real.float().mean(), fake.float().mean()])
-        if dist.is_initialized():
-            dist.all_reduce(means)
-            means /= dist.get_world_size()
-        self.real.lerp_(means[0], 1 - self.decay)
-        self.fake.lerp_(means[1], 1 - self.decay)
+        self.real.lerp_(real.float().mean(), 1 - self.decay)
+        self.fake.lerp_(fake.float().mean(), 1 - self.decay)
 
 
 def diff_augment(images: Float[Tensor, "b c h w"], policy: Sequence[str],

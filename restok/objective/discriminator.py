@@ -31,9 +31,9 @@ class FeatureDiscriminator(nn.Module):
         self.heads = nn.ModuleList(Head(widths[layer]) for layer in self.layers)
 
     def forward(self, images: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b s"]:
-        """One logit a position and layer, high for real, the layers one after another; images in [0, 1] of any size."""
+        """One logit a position and layer in float32, high for real, layer after layer; images in [0, 1] of any size."""
         features = self.backbone(images, self.layers)
-        return torch.cat([head(tokens) for head, tokens in zip(self.heads, features, strict=True)], dim=1)
+        return torch.cat([head(tokens).float() for head, tokens in zip(self.heads, features, strict=True)], dim=1)
 
     def heads_state_dict(self) -> dict[str, Tensor]:
         """Everything that training changes, the vectors of the spectral norm included, and nothing pretrained."""

@@ -48,18 +48,33 @@ class Evaluation:
         return f"{self.generation['features']['name']} ({self.distance}, {self.score})"
 
 
+FOLDERS = ("data", "classifier", "tokenizer", "generator")     # made whole; the other files are targets of their own
+
+
+def target(path: Path) -> Path:
+    """What the workflow makes to make `path`: the file, or the folder of a run that holds it."""
+    if path.suffix == ".json" and path.parent.name in FOLDERS[:2]:
+        return path.parent
+    if path.suffix == ".json" and path.parent.parent.name in FOLDERS[2:]:
+        return path.parent
+    return path
+
+
 def remedy(path: Path) -> str:
-    """How `path` is made: every file is a target of the workflow, and a command writes each folder of a run."""
-    target = f"make it with `snakemake {path.as_posix()}`"
-    for folder in (path.parent.name, path.parent.parent.name):
+    """How `path` is made, by the workflow and by hand."""
+    made = target(path)
+    text = f"make it with `snakemake {made.as_posix()}`"
+    if made.exists():
+        text = f"remove {made.as_posix()} and {text}"
+    for folder in (made.name, made.parent.name, made.parent.parent.name):
         if folder in COMMANDS and path.suffix in (".json", ".npz"):
-            return f"{target}, which calls `restok {COMMANDS[folder]}`"
-    return target
+            return f"{text}, which calls `restok {COMMANDS[folder]}`"
+    return text
 
 
 def fault(path: Path, what: str) -> ReportError:
     """The error about `path`, with its remedy."""
-    return ReportError(f"{path}: {what}; {'remove it and ' if path.exists() else ''}{remedy(path)}")
+    return ReportError(f"{path}: {what}; {remedy(path)}")
 
 
 def require(path: str | Path) -> Path:

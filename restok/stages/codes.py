@@ -29,4 +29,4 @@ def encode(params: config.Params, data: Path, tokenizer: Path, out: Path, split:
 
     with torch.inference_mode():
         return write_codes(out, batches(), len(images), crops, settings.latents, settings.codebook_size,
-                           sha256_file(tokenizer / "model.safetensors"), images.digest)
+                           len(images.classes), sha256_file(tokenizer / "model.safetensors"), images.digest)

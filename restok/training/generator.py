@@ -57,9 +57,8 @@ def train_generator(params: config.Params, codes: Path, tokenizer: Path, run_fol
     LossError.
     """
     store, on = open_codes(codes, sha256_file(tokenizer / "model.safetensors")), device()
-    wanted = {"tokens": params.generator.tokens, "codebook_size": params.generator.codebook_size}
-    for key, value in wanted.items():
-        if store.manifest[key] != value:
+    for key in ("tokens", "codebook_size", "classes"):
+        if (value := getattr(params.generator, key)) != store.manifest[key]:
             raise ConfigError(f"generator.{key}: {value}, but the codes in {codes} have {store.manifest[key]}")
     job = GeneratorJob(params, on)
     settings = facts(params, "seed", "generator", "generator_training")

@@ -53,8 +53,8 @@ def train(job: Job, batches: Iterator, first: int, last: int, training: config.T
     """
     rows = _rows_until(run.folder / "log.jsonl", first)
     sums, since = {}, time.perf_counter()
-    with (run.folder / "log.jsonl").open("w") as file:
-        file.writelines(json.dumps(row) + "\n" for row in rows)
+    _write_rows(run.folder / "log.jsonl", rows)
+    with (run.folder / "log.jsonl").open("a") as file:
         for step in track(range(first, last), name, total=last - first):
             losses = job.step(next(batches), step)
             sums = {key: sums[key] + value if key in sums else value for key, value in losses.items()}
@@ -100,7 +100,15 @@ def _tensors(state: Any, name: str = "") -> Iterator[tuple[str, Tensor]]:
 def _refuse(what: str, run: RunFolder) -> NoReturn:
     kept = next(iter(run.states()), None)
     where = f"the last good state is {kept}" if kept else "no state of this stage was saved yet; the one before is untouched"
-    raise LossError(f"{what}; {where}. Lower the learning rate or raise the precision, then run again: it resumes there.")
+    raise LossError(f"{what}; {where}. A lower learning rate or a higher precision may help; with changed settings the stage "
+                    "starts again, unchanged it resumes.")
+
+
+def _write_rows(path: Path, rows: list[dict]) -> None:
+    """One JSON object a line, through a temporary sibling."""
+    partial = path.with_suffix(".tmp")
+    partial.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    partial.replace(path)
 
 
 def _rows_until(path: Path, step: int) -> list[dict]:

@@ -5,6 +5,7 @@ from math import cos, pi
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.parametrize import ParametrizationList
 
 from restok import config
 
@@ -26,6 +27,7 @@ def parameter_groups(modules: Iterable[nn.Module], weight_decay: float) -> list[
             for name, parameter in module.named_parameters(recurse=False):
                 if parameter.requires_grad:
                     matrix = name == "weight" and isinstance(module, nn.Linear | nn.Conv1d | nn.Conv2d)
+                    matrix |= name == "original" and isinstance(module, ParametrizationList)     # of the spectral norm
                     (decayed if matrix else plain).append(parameter)
     return [{"params": decayed, "weight_decay": weight_decay}, {"params": plain, "weight_decay": 0.0}]
 

@@ -1,10 +1,9 @@
 """Resumable training states: written whole or not at all, tied to the run they belong to, never unpickled untrusted."""
 
-import contextlib
 import json
 import logging
 import os
-import re
+import shutil
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -45,24 +44,30 @@ def load_state(path: Path) -> dict:
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
-        raise StateError(f"{path}: no such file; train the checkpoint before it first") from None
+        raise StateError(f"{path}: no such file") from None
     except Exception as error:                    # torch raises many kinds for a damaged archive
-        raise StateError(f"{path}: damaged or cut short ({type(error).__name__}); delete it and run again") from error
+        raise StateError(f"{path}: damaged or cut short ({type(error).__name__})") from error
 
 
 class RunFolder:
-    """Where an unfinished run keeps its last two states and its log. One process at a time may hold it."""
+    """Where an unfinished run keeps its last two states and its log: a folder of its own for each identity, so that a run with
+    other settings neither takes nor deletes them. One process at a time may hold it."""
 
-    def __init__(self, folder: Path, identity: str):
-        self.folder, self.identity = folder, identity
-        folder.mkdir(parents=True, exist_ok=True)
-        self._lock = FileLock(folder / ".lock")
+    def __init__(self, root: Path, identity: str):
+        self.root, self.folder = root, root / identity[:12]
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self._lock = FileLock(root / ".lock")
 
     def __enter__(self) -> "RunFolder":
         try:
             self._lock.acquire(timeout=0)
         except Timeout:
-            raise StateError(f"{self.folder}: another run is training here; wait for it, or stop it first") from None
+            raise StateError(f"{self.root}: another run is training here; wait for it, or stop it first") from None
+        for left_over in self.folder.glob(".state_*.tmp"):      # of a process killed while it saved
+            left_over.unlink()
+        for other in self.root.iterdir():
+            if other.is_dir() and other != self.folder:
+                log.info("%s: of a run with other settings or inputs, not used", other)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -70,31 +75,27 @@ class RunFolder:
 
     def states(self) -> list[Path]:
         """Newest first."""
-        found = [p for p in self.folder.glob("state_*.pt") if re.fullmatch(r"state_\d+\.pt", p.name)]
-        return sorted(found, key=lambda p: int(p.stem.removeprefix("state_")), reverse=True)
+        return sorted(self.folder.glob("state_*.pt"), key=lambda p: int(p.stem.removeprefix("state_")), reverse=True)
 
     def save(self, step: int, state: dict) -> None:
-        save_state(self.folder / f"state_{step}.pt", {"identity": self.identity, "step": step, "state": state})
+        save_state(self.folder / f"state_{step}.pt", {"step": step, "state": state})
         for old in self.states()[2:]:
             old.unlink()
 
     def resume(self) -> tuple[int, dict] | None:
-        """The newest sound state of this very run. Damaged and foreign ones are named in the log and passed over."""
+        """The newest sound state. Damaged ones are named in the log and passed over."""
         for path in self.states():
             try:
                 saved = load_state(path)
             except StateError as error:
-                log.warning("%s", error)
+                log.warning("%s; passed over", error)
                 continue
-            if saved["identity"] == self.identity:
-                log.info("%s: resuming after step %d", path, saved["step"])
-                return saved["step"], saved["state"]
-            log.info("%s: of a run with other settings or inputs, not used", path)
+            log.info("%s: resuming after step %d", path, saved["step"])
+            return saved["step"], saved["state"]
         return None
 
     def clear(self) -> None:
-        """The run is complete: its states have served."""
-        for path in self.states():
-            path.unlink()
-        with contextlib.suppress(FileNotFoundError):
-            (self.folder / "log.jsonl").unlink()
+        """The run is complete: all states here, those of abandoned settings too, have served."""
+        for folder in self.root.iterdir():
+            if folder.is_dir():
+                shutil.rmtree(folder)

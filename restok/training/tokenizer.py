@@ -1,6 +1,5 @@
 """Training the tokenizer, from one checkpoint to the next (Table 7)."""
 
-import logging
 from pathlib import Path
 
 import torch
@@ -19,10 +18,8 @@ from restok.tokenizer.nested_dropout import draw_keep
 from restok.tokenizer.quantizer import Revival
 from restok.training.loop import autocast, device, step_generator, train
 from restok.training.optim import Updater
-from restok.training.state import RunFolder, fingerprint, load_state, save_state
+from restok.training.state import RunFolder, StateError, fingerprint, load_state, save_state
 from restok.weights import save_model
-
-log = logging.getLogger("restok")
 
 
 class TokenizerJob:
@@ -96,6 +93,8 @@ def train_tokenizer(params: config.Params, checkpoint: str, data: Path, classifi
     """
     begin, end = _steps(params, checkpoint, previous)
     split, on = open_split(data, "train"), device()
+    if len(split.classes) != params.generator.classes:        # before hours of training, not after
+        raise ConfigError(f"generator.classes: {params.generator.classes}, but {data} has {len(split.classes)} classes")
     job = TokenizerJob(params, classifier, on)
     settings = facts(params, "seed", "data", "tokenizer", "tokenizer_training", "objective")
     inputs = (split.digest, sha256_file(classifier / "model.safetensors") if classifier else None,
@@ -106,7 +105,7 @@ def train_tokenizer(params: config.Params, checkpoint: str, data: Path, classifi
             first, state = resumed
             job.load_state_dict(state)
         elif previous is not None:
-            job.load_state_dict(load_state(previous / "state.pt"))
+            job.load_state_dict(_state_of(previous))
         size, training = params.tokenizer.image_size, params.tokenizer_training
         order = batches(split, params.data, size, training.batch_size, params.seed, first)
         rows = train(job, order, first, end, training, run, f"tokenizer {checkpoint}")
@@ -118,6 +117,13 @@ def train_tokenizer(params: config.Params, checkpoint: str, data: Path, classifi
             write_json(folder / "metrics.json", {"checkpoint": checkpoint, "step": end, "parameters": parameters,
                                                  "device": str(on), "torch": torch.__version__, "last": rows[-1]})
         run.clear()
+
+
+def _state_of(checkpoint: Path) -> dict:
+    try:
+        return load_state(checkpoint / "state.pt")
+    except StateError as error:
+        raise StateError(f"{error}; delete {checkpoint} and train that checkpoint again") from None
 
 
 def _steps(params: config.Params, checkpoint: str, previous: Path | None) -> tuple[int, int]:

@@ -10,9 +10,10 @@ rule encode:
         "results/{run}/benchmarks/encode.{label}.tsv"
     conda:
         "../../environment.yml"
-    threads: 1
+    threads: with_workers
     resources:
-        mem_mb=2000,
+        mem_mb=memory,
+        gpu=gpus,
         runtime=720,
     params:
         settings=depends_on("codes.scales", "codes.five_crops", "codes.flip"),

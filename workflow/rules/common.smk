@@ -73,3 +73,33 @@ FIGURE_INPUTS = {
     "5": "results/{run}/panel/{label}.npz",
     "6": "results/{run}/samples/{label}.npz",
 }
+
+
+# What an evaluation reads of the parameters, by protocol.
+MEASURES = {"reconstruction": ["evaluation.features", "evaluation.weights", "evaluation.batch_size"]}
+MEASURES["generation"] = [*MEASURES["reconstruction"], "evaluation.neighbours"]
+
+
+def data_settings(wildcards):
+    """The embedded digits are drawn at the tokenizer's size; images of a folder are packed as they are."""
+    digits = params_of(wildcards.run).data.source == "digits"
+    size = ["tokenizer.image_size"] if digits else []
+    return depends_on("data.source", "data.path", "data.train", "data.validation", *size)(wildcards)
+
+
+def small(wildcards):
+    """The embedded images run on any CPU; everything else is sized for a GPU."""
+    return params_of(wildcards.run).data.source == "digits"
+
+
+def memory(wildcards):
+    return 2000 if small(wildcards) else 64000
+
+
+def gpus(wildcards):
+    return 0 if small(wildcards) else 1
+
+
+def with_workers(wildcards):
+    """One thread for the model and one for each loader process."""
+    return 1 + params_of(wildcards.run).data.workers

@@ -7,12 +7,12 @@ rule prepare:
         "results/{run}/benchmarks/prepare.tsv"
     conda:
         "../../environment.yml"
-    threads: 1
+    threads: with_workers
     resources:
-        mem_mb=2000,
+        mem_mb=memory,
         runtime=240,
     params:
-        settings=depends_on("data.source", "data.path", "data.train", "data.validation", "tokenizer.image_size"),
+        settings=data_settings,
     shell:
         "restok prepare --params params/{wildcards.run}.yaml --out {output} 2> {log}"
 
@@ -28,9 +28,10 @@ rule train_classifier:
         "results/{run}/benchmarks/train_classifier.tsv"
     conda:
         "../../environment.yml"
-    threads: 1
+    threads: with_workers
     resources:
-        mem_mb=2000,
+        mem_mb=memory,
+        gpu=gpus,
         runtime=60,
     params:
         settings=depends_on("seed", "classifier", "data.crop_scale", "data.flip", "tokenizer.image_size"),

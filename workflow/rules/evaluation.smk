@@ -11,9 +11,10 @@ rule reconstruct:
         "results/{run}/benchmarks/reconstruct.{label}.tsv"
     conda:
         "../../environment.yml"
-    threads: 1
+    threads: with_workers
     resources:
-        mem_mb=2000,
+        mem_mb=memory,
+        gpu=gpus,
         runtime=240,
     shell:
         "restok reconstruct --params params/{wildcards.run}.yaml --data {input.data} --tokenizer {input.tokenizer} "
@@ -33,9 +34,10 @@ rule sample:
         "results/{run}/benchmarks/sample.{label}.tsv"
     conda:
         "../../environment.yml"
-    threads: 1
+    threads: with_workers
     resources:
-        mem_mb=2000,
+        mem_mb=memory,
+        gpu=gpus,
         runtime=480,
     params:
         settings=depends_on("seed", "sampling", "evaluation.samples_per_class"),
@@ -59,12 +61,13 @@ rule evaluate:
         protocol="reconstruction|generation",
     conda:
         "../../environment.yml"
-    threads: 1
+    threads: with_workers
     resources:
-        mem_mb=2000,
+        mem_mb=memory,
+        gpu=gpus,
         runtime=240,
     params:
-        settings=depends_on("evaluation.features", "evaluation.weights", "evaluation.neighbours"),
+        settings=lambda wildcards: depends_on(*MEASURES[wildcards.protocol])(wildcards),
         classifier=classifier_option,
     shell:
         "restok evaluate --params params/{wildcards.run}.yaml --samples {input.samples} --data {input.data} {params.classifier} "

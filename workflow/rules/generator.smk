@@ -12,7 +12,8 @@ rule train_generator:
         "../../environment.yml"
     threads: 1
     resources:
-        mem_mb=2000,
+        mem_mb=memory,
+        gpu=gpus,
         runtime=2880,
     params:
         settings=depends_on("seed", "generator", "generator_training"),

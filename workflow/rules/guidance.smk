@@ -12,12 +12,21 @@ rule score_guidance:
         "results/{run}/benchmarks/score_guidance.{label}.{schedule}_{scale}_{start}.tsv"
     conda:
         "../../environment.yml"
-    threads: 1
+    threads: with_workers
     resources:
-        mem_mb=2000,
+        mem_mb=memory,
+        gpu=gpus,
         runtime=240,
     params:
-        settings=depends_on("seed", "sampling", "guidance_search.samples_per_class", "evaluation"),
+        settings=depends_on(
+            "seed",
+            "sampling",
+            "guidance_search.samples_per_class",
+            "evaluation.features",
+            "evaluation.weights",
+            "evaluation.neighbours",
+            "evaluation.batch_size",
+        ),
         classifier=classifier_option,
     shell:
         "restok score-guidance --params params/{wildcards.run}.yaml --schedule {wildcards.schedule} --scale {wildcards.scale} "

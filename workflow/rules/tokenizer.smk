@@ -14,9 +14,10 @@ rule train_tokenizer:
     priority: 10
     conda:
         "../../environment.yml"
-    threads: 1
+    threads: with_workers
     resources:
-        mem_mb=2000,
+        mem_mb=memory,
+        gpu=gpus,
         runtime=2880,
     params:
         settings=depends_on("seed", "data", "tokenizer", "tokenizer_training", "objective"),
