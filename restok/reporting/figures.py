@@ -79,8 +79,13 @@ def fig7_data(run_dir: str | Path, params: Params) -> pd.DataFrame:
 
 
 def fig7(data: pd.DataFrame, out: str | Path) -> None:
-    """Fig. 7. Both distances of `fig7_data` against the tokenizer's iterations; a ring marks the best generation."""
+    """Fig. 7. Both distances of `fig7_data` against the tokenizer's iterations; a ring marks the best generation.
+
+    Where they span more than a factor of 10, both axes are one logarithmic scale: the later checkpoints would lie flat.
+    """
     chosen = data.loc[data["generation_distance"].idxmin()]
+    distances = data[["reconstruction_distance", "generation_distance"]].to_numpy(float)
+    low, high = distances.min(), distances.max()
     with matplotlib.style.context(STYLE):
         figure = Figure(figsize=(5.2, 3.2))
         left = figure.subplots()
@@ -91,6 +96,8 @@ def fig7(data: pd.DataFrame, out: str | Path) -> None:
             axis.set_ylabel(f"{stage} {chosen['distance']} (lower is better)", color=colour)
             axis.tick_params(axis="y", colors=colour)
             axis.margins(y=0.15)
+            if low > 0 and high > 10 * low:
+                axis.set(yscale="log", ylim=(low / 1.5, high * 1.5))
         right.plot(chosen["step"], chosen["generation_distance"], "o", markersize=14, fillstyle="none", color="black",
                    linewidth=0, label=f"best generation: {chosen['generation_distance']:.4g} at {chosen['checkpoint']}")
         left.set_xticks(data["step"], data["checkpoint"])
