@@ -12,7 +12,7 @@ from restok import config
 from restok.data.loader import batches, evaluation_batches, order
 from restok.data.sources import DataError, open_split, prepare
 from restok.data.transforms import center_crop, crop_count, crops, random_crop, to_tensor, to_uint8
-from restok.files import FileError, atomic_folder, read_json, write_json
+from restok.files import read_json, write_json
 from restok.progress import track
 
 
@@ -259,42 +259,7 @@ def test_evaluation_is_every_image_once_in_order(digits):
     assert np.array_equal(to_uint8(found[1][0])[3], np.asarray(split[131][0]))
 
 
-# Files and progress
-
-def test_a_folder_appears_whole_or_stays_as_it_was(tmp_path):
-    with atomic_folder(tmp_path / "a") as partial:
-        (partial / "x").write_text("old")
-        assert not (tmp_path / "a").exists()
-    with pytest.raises(KeyboardInterrupt), atomic_folder(tmp_path / "a") as partial:
-        (partial / "x").write_text("new")
-        raise KeyboardInterrupt
-    assert (tmp_path / "a" / "x").read_text() == "old"
-    with atomic_folder(tmp_path / "a") as partial:
-        (partial / "y").write_text("new")
-    assert [path.name for path in (tmp_path / "a").iterdir()] == ["y"]
-    assert sorted(path.name for path in tmp_path.iterdir()) == [".a.lock", "a"]
-
-
-def test_two_writers_of_one_folder_are_refused_and_a_killed_one_is_cleared_away(tmp_path):
-    (tmp_path / ".a.0123abcd.partial").mkdir()
-    with atomic_folder(tmp_path / "a"):
-        assert not (tmp_path / ".a.0123abcd.partial").exists()
-        with pytest.raises(FileError, match="another process is writing it"), atomic_folder(tmp_path / "a"):
-            pass
-    assert (tmp_path / "a").is_dir()
-
-
-def test_json_keeps_its_order_and_names_a_broken_file(tmp_path):
-    write_json(tmp_path / "new" / "a.json", {"z": 1, "a": [2.5, None]})
-    assert list(read_json(tmp_path / "new" / "a.json")) == ["z", "a"]
-    with pytest.raises(ValueError):
-        write_json(tmp_path / "new" / "a.json", {"loss": float("nan")})
-    assert [path.name for path in (tmp_path / "new").iterdir()] == ["a.json"]
-    (tmp_path / "b.json").write_text('{"a": ')
-    for name in ("b.json", "c.json"):
-        with pytest.raises(FileError, match=name):
-            read_json(tmp_path / name)
-
+# Progress
 
 def test_progress_passes_items_through_and_reports_steps(caplog):
     with caplog.at_level(logging.INFO, logger="restok"):

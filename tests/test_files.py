@@ -1,0 +1,148 @@
+"""Files are whole or absent, and one array of an npz is read by rows."""
+
+import zipfile
+
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.figure import Figure
+
+from restok.files import FileError, NpzArray, atomic_file, atomic_folder, npz_names, read_json, write_json, write_npz
+from restok.reporting import figures, tables
+
+ROWS = np.random.default_rng(0).integers(256, size=(50, 20, 30, 3), dtype=np.uint8)
+
+
+@pytest.fixture(params=[np.savez, np.savez_compressed])
+def npz(request, tmp_path):
+    request.param(tmp_path / "a.npz", arr_0=ROWS, labels=np.arange(50))
+    return tmp_path / "a.npz"
+
+
+def files(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+# Whole or absent
+
+def test_a_folder_appears_whole_or_stays_as_it_was(tmp_path):
+    with atomic_folder(tmp_path / "a") as partial:
+        (partial / "x").write_text("old")
+        assert not (tmp_path / "a").exists()
+    with pytest.raises(KeyboardInterrupt), atomic_folder(tmp_path / "a") as partial:
+        (partial / "x").write_text("new")
+        raise KeyboardInterrupt
+    assert (tmp_path / "a" / "x").read_text() == "old"
+    with atomic_folder(tmp_path / "a") as partial:
+        (partial / "y").write_text("new")
+    assert files(tmp_path / "a") == ["y"]
+    assert files(tmp_path) == [".a.lock", "a"]
+
+
+def test_two_writers_of_one_folder_are_refused_and_a_killed_one_is_cleared_away(tmp_path):
+    (tmp_path / ".a.0123abcd.partial").mkdir()
+    with atomic_folder(tmp_path / "a"):
+        assert not (tmp_path / ".a.0123abcd.partial").exists()
+        with pytest.raises(FileError, match="another process is writing it"), atomic_folder(tmp_path / "a"):
+            pass
+    assert (tmp_path / "a").is_dir()
+
+
+def test_a_file_appears_whole_or_stays_as_it_was(tmp_path):
+    path = tmp_path / "new" / "a.csv"
+    with atomic_file(path) as partial:
+        partial.write_text("old")
+        assert partial.suffix == ".csv" and partial.parent == path.parent and not path.exists()
+    with pytest.raises(KeyboardInterrupt), atomic_file(path) as partial:
+        partial.write_text("half")
+        raise KeyboardInterrupt
+    assert path.read_text() == "old" and files(path.parent) == ["a.csv"]
+
+
+def test_a_report_that_fails_while_it_is_written_leaves_the_old_one(tmp_path, monkeypatch):
+    def half(self, path, **_):
+        path.write_bytes(b"half a picture")
+        raise OSError("disk full")
+
+    class Broken:
+        def __str__(self):
+            raise OSError("disk full")
+
+    (tmp_path / "a.csv").write_text("old")
+    with pytest.raises(OSError, match="disk full"):
+        tables.write_csv(pd.DataFrame({"a": [1, Broken()]}), tmp_path / "a.csv")
+    monkeypatch.setattr(Figure, "savefig", half)
+    write_npz(tmp_path / "s.npz", arr_0=ROWS[:2], labels=np.arange(2))
+    with pytest.raises(OSError, match="disk full"):
+        figures.fig6(tmp_path / "s.npz", ["a", "b"], tmp_path / "fig6.png")
+    assert files(tmp_path) == ["a.csv", "s.npz"] and (tmp_path / "a.csv").read_text() == "old"
+
+
+def test_json_keeps_its_order_and_names_a_broken_file(tmp_path):
+    write_json(tmp_path / "new" / "a.json", {"z": 1, "a": [2.5, None]})
+    assert list(read_json(tmp_path / "new" / "a.json")) == ["z", "a"]
+    with pytest.raises(ValueError):
+        write_json(tmp_path / "new" / "a.json", {"loss": float("nan")})
+    assert files(tmp_path / "new") == ["a.json"]
+    (tmp_path / "b.json").write_text('{"a": ')
+    for name in ("b.json", "c.json"):
+        with pytest.raises(FileError, match=name):
+            read_json(tmp_path / name)
+
+
+def test_an_npz_has_the_name_it_was_given(tmp_path):
+    for name in ("a.npz", "b"):
+        write_npz(tmp_path / name, x=np.arange(3))
+        assert np.load(tmp_path / name)["x"].tolist() == [0, 1, 2]
+    assert files(tmp_path) == ["a.npz", "b"]
+
+
+# Rows of an npz
+
+def test_rows_are_read_in_any_order(npz):
+    array = NpzArray(npz, "arr_0")
+    assert (array.shape, array.dtype) == ((50, 20, 30, 3), np.uint8)
+    for start, stop in ((0, 7), (7, 50), (20, 21), (3, 3), (0, 50)):
+        rows = array.read(start, stop)
+        assert rows.flags.writeable and np.array_equal(rows, ROWS[start:stop])
+    assert NpzArray(npz, "labels").read(48, 50).tolist() == [48, 49]
+    assert npz_names(npz) == ["arr_0", "labels"]
+
+
+def test_rows_are_read_without_the_rest(npz):
+    """Reading the first rows takes in a part of the file, whatever its length."""
+    with open(npz, "r+b") as file:
+        file.seek(npz.stat().st_size // 2)
+        file.write(b"damage" * 100)
+    assert np.array_equal(NpzArray(npz, "arr_0").read(0, 2), ROWS[:2])
+    with pytest.raises(FileError, match=r"a\.npz: array 'arr_0' cannot be read \(.*write or copy"):
+        NpzArray(npz, "arr_0").read(0, 50)
+
+
+def test_rows_that_are_not_there_are_refused(npz):
+    array = NpzArray(npz, "arr_0")
+    for start, stop in ((49, 51), (-1, 1), (2, 1)):
+        with pytest.raises(FileError, match=r"a\.npz: array 'arr_0' of shape \(50, 20, 30, 3\) has no rows"):
+            array.read(start, stop)
+
+
+def test_an_array_that_has_no_rows_to_read_is_named(tmp_path):
+    np.savez(tmp_path / "a.npz", turned=np.asfortranarray(np.eye(3)[:2]), objects=np.array([None, "x"]), whole=np.eye(3))
+    for name, what in (("turned", "Fortran order; save numpy.ascontiguousarray"), ("objects", "pickled objects"),
+                       ("missing", "has no array 'missing', only turned, objects, whole")):
+        with pytest.raises(FileError, match=rf"a\.npz.*{name}.*{what}|a\.npz: {what}"):
+            NpzArray(tmp_path / "a.npz", name)
+
+
+def test_a_file_that_is_no_whole_npz_is_named(npz, tmp_path):
+    (tmp_path / "cut.npz").write_bytes(npz.read_bytes()[:-100])
+    with zipfile.ZipFile(npz) as whole, zipfile.ZipFile(tmp_path / "short.npz", "w") as short:
+        short.writestr("arr_0.npy", whole.read("arr_0.npy")[:-1])
+        short.writestr("text.npy", "no array")
+    for name, what in (("none.npz", "No such file"), ("cut.npz", "not a whole npz file"), ("short.npz", "too few or too many")):
+        with pytest.raises(FileError, match=rf"{name}: .*{what}"):
+            NpzArray(tmp_path / name, "arr_0")
+    with pytest.raises(FileError, match=r"short\.npz: array 'text' cannot be read"):
+        NpzArray(tmp_path / "short.npz", "text")
+    with pytest.raises(FileError, match=r"none\.npz"):
+        npz_names(tmp_path / "none.npz")
