@@ -1,5 +1,7 @@
 """The terms of the tokenizer's loss, one by one: closed forms, and where gradients go."""
 
+from pathlib import Path
+
 import pytest
 import timm
 import torch
@@ -189,13 +191,16 @@ def test_weights_that_do_not_fit_are_named(vit_file, tmp_path):
 
 
 @pytest.fixture(params=["digits", "lpips-alex"])
-def perceptual(request, classifier, monkeypatch):
-    if request.param == "lpips-alex":                          # the trunk untrained, so that nothing is downloaded
+def perceptual(request, classifier, tmp_path, monkeypatch):
+    torch.manual_seed(0)
+    if request.param == "lpips-alex":                          # an untrained trunk where torch keeps its downloads
         import torchvision
 
-        alexnet = torchvision.models.alexnet
-        monkeypatch.setattr(torchvision.models, "alexnet", lambda pretrained: alexnet(weights=None))
-    torch.manual_seed(0)
+        monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
+        (tmp_path / "checkpoints").mkdir()
+        name = Path(torchvision.models.AlexNet_Weights.IMAGENET1K_V1.url).name
+        trunk = torchvision.models.alexnet().features.state_dict()
+        torch.save({f"features.{key}": tensor for key, tensor in trunk.items()}, tmp_path / "checkpoints" / name)
     return build_perceptual(Perceptual(network=request.param), classifier)
 
 

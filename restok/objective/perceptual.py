@@ -8,6 +8,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from restok.config import Perceptual
+from restok.nn.lpips import load_lpips
 from restok.objective.backbone import Frozen, demo_classifier
 
 
@@ -39,14 +40,9 @@ def unit(features: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
 def build_perceptual(config: Perceptual, classifier: str | Path | None) -> nn.Module:
     """A frozen module(a, b): images in [0, 1] -> one distance an image; 'digits' reads the folder `classifier`.
 
-    Raises ValueError or FileNotFoundError without a classifier, OSError when LPIPS's network cannot be downloaded.
+    Raises ValueError or FileNotFoundError without a classifier, and what `load_lpips` raises.
     """
     if config.network == "digits":
         return ClassifierDistance(demo_classifier(classifier))
-    import lpips
-
-    try:
-        return LPIPS(lpips.LPIPS(net=config.network.removeprefix("lpips-"), version="0.1", verbose=False))
-    except OSError as error:
-        raise OSError(f"{config.network}: torchvision's weights cannot be downloaded ({error}); "
-                      f"put the file into {torch.hub.get_dir()}/checkpoints") from error
+    network, _ = load_lpips(config.network.removeprefix("lpips-"), weights=None)
+    return LPIPS(network)
