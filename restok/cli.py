@@ -10,9 +10,10 @@ from typing import Annotated, Any
 
 import typer
 from rich.logging import RichHandler
+from rich.table import Table
 
 from restok.config import Guidance, Params
-from restok.params import ConfigError, load_params
+from restok.params import ConfigError, load_params, load_protocol
 from restok.progress import CONSOLE
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False, rich_markup_mode="rich",
@@ -34,17 +35,45 @@ Codes = option(Path, "Folder that `restok encode` wrote.", "--codes")
 RunFolder = option(Path, "Where an unfinished run keeps its states; run again to resume.", "--run")
 OutFolder = option(Path, "Folder to write; replaced whole, or not at all.", "--out", "-o")
 OutFile = option(Path, "File to write.", "--out", "-o")
+AnyOutFile = option(Path | None, "JSON file to write.", "--out", "-o")
 Checkpoint = option(str, "Label to train to, such as 250k.", "--checkpoint")
 Previous = option(Path | None, "Folder of the checkpoint before it; none for the first.", "--previous")
 Schedule = option(str, "constant, linear, step or cosine.", "--schedule")
 Scale = option(float, "Largest scale; 1 is none.", "--scale")
 Start = option(float, "Start ratio; 'step' only.", "--start")
 GuidanceFile = option(Path, "File that `restok search-guidance` wrote.", "--guidance")
-Panel = option(Path, "Second npz: a few images at every kept prefix, and the attention (Fig. 5).", "--panel")
-Samples = option(Path, "npz of `restok sample` or `restok reconstruct`.", "--samples")
+PerClass = option(int | None, "Samples of each class; as many as are evaluated, if not given.", "--per-class")
+Classes = option(int | None, "How many classes to sample, spread evenly; every one, if not given.", "--classes")
+Samples = option(list[Path] | None, "What to measure: an npz (arr_0), an image folder, or statistics files of all its shards "
+                 "(repeat the option).", "--samples")
+AnyParams = option(Path | None, "Parameter file; without one, the paper's protocol with Inception features.", "--params", "-p")
+AnyTokenizer = option(Path | None, "Measure images straight from this tokenizer: reconstructions, or with --generator samples.",
+                      "--tokenizer")
+AnyGenerator = option(Path | None, "Generator to sample from, with --tokenizer and --guidance.", "--generator")
+AnyGuidance = option(Path | None, "File that `restok search-guidance` wrote.", "--guidance")
+Originals = option(Path | None, "Measure reconstructions of these, image by image: an npz, an image folder, or a folder that "
+                   "`restok prepare` wrote.", "--originals")
+Reference = option(Path, "A statistics file, an ADM npz, or images as in --originals.", "--reference")
+AnyReference = option(Path | None, "A statistics file, an ADM npz, or images as in --originals; else the originals, or what "
+                      "evaluation.reference names.", "--reference")
+FeatureSet = option(str | None, "inception or digits; else evaluation.features.", "--features")
+Weights = option(Path | None, "File of the Inception network; else evaluation.weights.", "--weights")
+Crop = option(int | None, "Side of the centre crops of reference and originals in folders; else the tokenizer's image size.",
+              "--crop")
+Workers = option(int | None, "Threads that decode images; else data.workers.", "--workers")
+Count = option(int | None, "Refuse any other number of images.", "--count")
+State = option(Path | None, "Where an unfinished measurement keeps its sums (.safetensors); run again to resume.", "--state")
+KeepStatistics = option(Path | None, "Keep what was measured in this file, to be --samples or --reference.", "--statistics")
+Seed = option(int | None, "Seed to sample with; else the parameters'.", "--seed")
+ShardOption = option(str | None, "Measure one shard alone, such as 0/4.", "--shard")
+Images = Annotated[Path, typer.Argument(help="An npz (arr_0), an image folder, or a folder that `restok prepare` wrote.")]
+SeedResults = Annotated[list[Path], typer.Argument(help="Results of `restok evaluate` that differ in their seed.")]
 Results = option(Path, "Run folder, such as results/demo.", "--results")
 Published = option(Path, "Published numbers.", "--published")
 Reports = option(Path, "Folder with the tables and figures.", "--reports")
+What = Annotated[str, typer.Argument(help="chain or metrics.")]
+BenchSamples = option(int, "Samples, and references, of precision and recall.", "--samples")
+BenchImages = option(int, "Images that go through the Inception network.", "--images")
 BatchSize = option(int, "Images a step.", "--batch-size")
 Repeats = option(int, "Timed runs of each row, after a warm-up.", "--repeats")
 Candidates = Annotated[list[Path], typer.Argument(help="Files that `restok score-guidance` wrote.")]
@@ -77,6 +106,48 @@ def plain_errors() -> Iterator[None]:
 
 def read(params: Path, overrides: list[str] | None) -> Params:
     return load_params(params, overrides or [])
+
+
+def load_evaluator(params: Path | None, overrides: list[str] | None, features: str | None, weights: Path | None,
+                   classifier: Path | None, crop: int | None, workers: int | None, paired: bool = False) -> tuple:
+    """(Evaluator, Params or None). The command's options go before the parameter file, and that before the paper's protocol."""
+    from restok.stages.measure import Evaluator
+    overrides = list(overrides or [])
+    overrides += [f"evaluation.features={features}"] if features else []
+    overrides += [f"evaluation.weights={weights}"] if weights else []
+    settings = load_params(params, overrides) if params else None
+    if settings:
+        crop, workers = crop or settings.tokenizer.image_size, settings.data.workers if workers is None else workers
+    protocol = settings.evaluation if settings else load_protocol(overrides)
+    return Evaluator.load(protocol, classifier, crop, workers or 0, paired), settings
+
+
+def parse_shard(text: str | None) -> tuple[int, int] | None:
+    """'0/4' as (0, 4)."""
+    if text is None:
+        return None
+    part, _, parts = text.partition("/")
+    if not (part.isdecimal() and parts.isdecimal() and int(part) < int(parts)):
+        raise ConfigError(f"shard {text!r}: expected PART/PARTS, counted from 0, such as 0/4 to 3/4")
+    return int(part), int(parts)
+
+
+def print_result(result: dict) -> None:
+    """Every value with its interval, then what was not measured and why, and the warnings."""
+    table = Table("metric", "value", "95 % interval", title=f"{result['protocol']}, n = {result['n']}: "
+                  f"{result['samples']['name']}, against {result['reference']['name']}")
+    for name, value in result["metrics"].items():
+        interval = result["intervals"][name]
+        if isinstance(value, float):
+            table.add_row(name, f"{value:.5g}", f"{interval[0]:.5g} to {interval[1]:.5g}" if interval else "")
+        if isinstance(value, dict):
+            for part, bounds in interval.items():
+                table.add_row(f"{name} {part}", f"{value[part]:.5g}", f"{bounds[0]:.5g} to {bounds[1]:.5g}" if bounds else "")
+    CONSOLE.print(table)
+    for name, reason in result["refused"].items():
+        CONSOLE.print(f"{name}: not measured: {reason}", markup=False, highlight=False, soft_wrap=True)
+    for warning in result["warnings"]:
+        CONSOLE.print(f"warning: {warning}", markup=False, highlight=False, soft_wrap=True)
 
 
 @app.command()
@@ -123,15 +194,17 @@ def train_generator(params: ParamsFile, codes: Codes, tokenizer: TokenizerFolder
 
 
 @app.command()
-def score_guidance(params: ParamsFile, data: Data, tokenizer: TokenizerFolder, generator: GeneratorFolder, out: OutFile,
-                   schedule: Schedule, scale: Scale, start: Start = 0.0, classifier: Classifier = None,
+def score_guidance(params: ParamsFile, reference: Reference, tokenizer: TokenizerFolder, generator: GeneratorFolder,
+                   out: OutFile, schedule: Schedule, scale: Scale, start: Start = 0.0, classifier: Classifier = None,
                    overrides: Overrides = None) -> None:
     """Measure one guidance setting on samples of its own."""
     with plain_errors():
         from restok.params import parse
-        from restok.stages.measure import score_guidance
+        from restok.stages.measure import Evaluator, score_guidance
         guidance = parse(Guidance, {"schedule": schedule, "scale": scale, "start": start}, "guidance")
-        score_guidance(read(params, overrides), guidance, data, classifier, tokenizer, generator, out)
+        settings = read(params, overrides)
+        evaluator = Evaluator.load(settings.evaluation, classifier, settings.tokenizer.image_size, settings.data.workers)
+        score_guidance(evaluator, settings, guidance, tokenizer, generator, reference, out)
 
 
 @app.command()
@@ -144,30 +217,70 @@ def search_guidance(candidates: Candidates, out: OutFile) -> None:
 
 @app.command()
 def sample(params: ParamsFile, tokenizer: TokenizerFolder, generator: GeneratorFolder, guidance: GuidanceFile, out: OutFile,
-           overrides: Overrides = None) -> None:
-    """Draw evaluation.samples_per_class images of every class into an npz (arr_0, labels)."""
+           per_class: PerClass = None, classes: Classes = None, overrides: Overrides = None) -> None:
+    """Draw images of every class into an npz (arr_0, labels)."""
     with plain_errors():
         from restok.stages.images import sample
         from restok.stages.search import read_guidance
-        sample(read(params, overrides), tokenizer, generator, read_guidance(guidance), out)
+        sample(read(params, overrides), tokenizer, generator, read_guidance(guidance), per_class, classes, out)
 
 
 @app.command()
-def reconstruct(params: ParamsFile, data: Data, tokenizer: TokenizerFolder, out: OutFile, panel: Panel,
-                overrides: Overrides = None) -> None:
+def reconstruct(params: ParamsFile, data: Data, tokenizer: TokenizerFolder, out: OutFile, overrides: Overrides = None) -> None:
     """Reconstruct the validation split into an npz (arr_0, labels, codes)."""
     with plain_errors():
         from restok.stages.images import reconstruct
-        reconstruct(read(params, overrides), data, tokenizer, out, panel)
+        reconstruct(read(params, overrides), data, tokenizer, out)
 
 
 @app.command()
-def evaluate(params: ParamsFile, data: Data, samples: Samples, out: OutFile, classifier: Classifier = None,
-             overrides: Overrides = None) -> None:
-    """Measure samples or reconstructions against the validation split."""
+def panel(data: Data, tokenizer: TokenizerFolder, out: OutFile) -> None:
+    """What Fig. 5 shows: a few images from every prefix of their codes, and the encoder's attention (npz)."""
     with plain_errors():
-        from restok.stages.measure import evaluate
-        evaluate(read(params, overrides), samples, data, classifier, out)
+        from restok.stages.images import panel
+        panel(data, tokenizer, out)
+
+
+@app.command()
+def statistics(images: Images, out: OutFile, params: AnyParams = None, classifier: Classifier = None,
+               features: FeatureSet = None, weights: Weights = None, crop: Crop = None, workers: Workers = None,
+               shard: ShardOption = None, state: State = None, overrides: Overrides = None) -> None:
+    """Measure images once (.safetensors), for any number of evaluations against them."""
+    with plain_errors():
+        from restok.stages.measure import write_statistics
+        evaluator, _ = load_evaluator(params, overrides, features, weights, classifier, crop, workers)
+        write_statistics(evaluator, images, parse_shard(shard), state, out)
+
+
+@app.command()
+def evaluate(samples: Samples = None, reference: AnyReference = None, originals: Originals = None, params: AnyParams = None,
+             tokenizer: AnyTokenizer = None, generator: AnyGenerator = None, guidance: AnyGuidance = None,
+             classifier: Classifier = None, features: FeatureSet = None, weights: Weights = None, crop: Crop = None,
+             workers: Workers = None, count: Count = None, seed: Seed = None, state: State = None,
+             statistics: KeepStatistics = None, out: AnyOutFile = None, overrides: Overrides = None) -> None:
+    """Measure images: samples against a reference set (ADM's protocol), or with --originals reconstructions (TiTok's)."""
+    with plain_errors():
+        from restok.stages.measure import Request, evaluate
+        from restok.stages.subjects import choose
+        paired = originals is not None
+        evaluator, settings = load_evaluator(params, overrides, features, weights, classifier, crop, workers, paired)
+        subject, seed = choose(settings, samples or [], originals, tokenizer, generator, guidance, seed, evaluator.crop,
+                               evaluator.workers)
+        against = reference or originals or evaluator.settings.reference
+        if against is None:
+            raise ConfigError("nothing to measure against; name it with --reference, or in evaluation.reference")
+        result = evaluate(evaluator, subject, Path(against), Request(out, count, state, statistics, seed))
+        if result:
+            print_result(result)
+
+
+@app.command()
+def average(results: SeedResults, out: OutFile) -> None:
+    """Mean and standard deviation over runs that differ in their seed; refuses results that do not compare."""
+    with plain_errors():
+        from restok.files import write_json
+        from restok.metrics.results import average
+        write_json(out, average(results))
 
 
 @app.command()
@@ -218,9 +331,15 @@ def report(params: ParamsFile, results: Results, reports: Reports, out: OutFile,
 
 
 @app.command()
-def bench(params: ParamsFile, out: OutFile,
-          batch_size: BatchSize = 16, repeats: Repeats = 5, overrides: Overrides = None) -> None:
-    """Time tokenizer, generator, sampling and loading on the device at hand; write JSON."""
+def bench(out: OutFile, what: What = "chain", params: AnyParams = None, batch_size: BatchSize = 16, repeats: Repeats = 5,
+          samples: BenchSamples = 10_000, images: BenchImages = 64, overrides: Overrides = None) -> None:
+    """Time the steps of the chain (of --params), or the metrics beside the field's usual way; write JSON."""
     with plain_errors():
-        from restok.bench import benchmark
-        benchmark(read(params, overrides), batch_size, repeats, out)
+        if what == "metrics":
+            from restok.bench.metrics import Sizes, benchmark
+            benchmark(Sizes(samples, 2048, images, 256, batch_size), repeats, out)
+        elif what == "chain" and params:
+            from restok.bench.chain import benchmark
+            benchmark(read(params, overrides), batch_size, repeats, out)
+        else:
+            raise ConfigError(f"bench {what}: choose metrics, or chain with --params")

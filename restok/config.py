@@ -3,6 +3,7 @@
 `restok.params` reads the files.
 """
 
+from pathlib import PurePath
 from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -29,6 +30,11 @@ class Data(Config):
     crop_scale: tuple[Fraction, Fraction]  # side of the random training crop over the shorter side of the image
     flip: bool
     workers: Annotated[int, Field(ge=0)]
+
+    @property
+    def name(self) -> str:
+        """What reports call these images: 'digits', or the folder's own name."""
+        return "digits" if self.path is None else PurePath(self.path).name
 
     @model_validator(mode="after")
     def check(self) -> Self:
@@ -264,9 +270,14 @@ class GuidanceSearch(Config):
 class Evaluation(Config):
     features: Literal["digits", "inception"]
     weights: str | None                    # of the Inception network: a file instead of the download
+    lpips: bool                            # whether reconstructions are measured by LPIPS-Alex
+    lpips_weights: str | None              # of its AlexNet: a file instead of torchvision's download
+    reference: str | None                  # of samples: a file or folder of images or statistics; null: the validation split
     samples_per_class: Positive
     neighbours: Positive                   # k of precision and recall
+    distances: Annotated[tuple[Literal["exact", "adm-fp16"], ...], Field(min_length=1)]   # of precision and recall
     batch_size: Positive
+    save_every: Positive                   # images between resumable states: about the most that a killed run can lose
 
 
 class Classifier(Config):

@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
-from restok.config import Config, Params
+from restok.config import Config, Evaluation, Params
 
 
 class Loader(yaml.SafeLoader):
@@ -26,7 +26,8 @@ class ConfigError(ValueError):
 
 # What may change without changing any result: excluded from the identity of a run.
 INCIDENTAL = {"data": {"workers"}, "codes": {"batch_size"}, "sampling": {"batch_size"},
-              "tokenizer_training": {"log_every", "save_every"}, "generator_training": {"log_every", "save_every"}}
+              "tokenizer_training": {"log_every", "save_every"}, "generator_training": {"log_every", "save_every"},
+              "evaluation": {"save_every"}}
 
 
 def facts(params: Params, *names: str) -> str:
@@ -58,6 +59,21 @@ def load_params(path: str | Path, overrides: Iterable[str] = ()) -> Params:
     for override in overrides:
         _override(tree, override)
     return parse(Params, tree, str(path))
+
+
+# The paper's protocols, as params/imagenet256.yaml writes them: for images that belong to no parameter file.
+PROTOCOL = {"features": "inception", "weights": None, "lpips": True, "lpips_weights": None, "reference": None,
+            "samples_per_class": 50, "neighbours": 3, "distances": ["exact", "adm-fp16"], "batch_size": 64, "save_every": 5000}
+
+
+def load_protocol(overrides: Iterable[str] = ()) -> Evaluation:
+    """The settings of an evaluation without a parameter file; overrides as in 'evaluation.neighbours=5'. Raises ConfigError."""
+    tree = {"evaluation": dict(PROTOCOL)}
+    for override in overrides:
+        _override(tree, override)
+    if len(tree) > 1:
+        raise ConfigError(f"{', '.join(list(tree)[1:])}: without a parameter file only evaluation.KEY can be set")
+    return parse(Evaluation, tree["evaluation"], "evaluation")
 
 
 def parse(model: type[Config], tree: Any, source: str) -> Any:

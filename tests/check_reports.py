@@ -111,14 +111,19 @@ def copy(tmp_path_factory):
 
 
 TRAINING = {"train_tokenizer", "train_generator"}
-MEASURING = {"score_guidance", "search_guidance", "sample", "evaluate"}
+MEASURING = {"score_guidance", "search_guidance", "sample", "evaluate_generation"}
 
 
 @pytest.mark.parametrize(("section", "changed", "runs", "stays"), [
-    ("codes", {"five_crops": False}, MEASURING | {"encode", "train_generator"}, {"prepare", "train_tokenizer", "reconstruct"}),
-    ("evaluation", {"neighbours": 5}, {"score_guidance", "evaluate", "table1"}, TRAINING | {"encode", "reconstruct"}),
-    ("generator", {"class_dropout": 0.2}, MEASURING | {"train_generator"}, {"train_tokenizer", "encode", "reconstruct"}),
-    ("tokenizer", {"drop_probability": 0.3}, MEASURING | TRAINING | {"encode", "reconstruct"}, {"prepare", "train_classifier"}),
+    ("codes", {"five_crops": False}, MEASURING | {"encode", "train_generator"},
+     {"prepare", "train_tokenizer", "evaluate_reconstruction"}),
+    ("evaluation", {"neighbours": 5}, {"score_guidance", "evaluate_generation", "table1"},
+     TRAINING | {"encode", "evaluate_reconstruction", "reference"}),
+    ("evaluation", {"lpips_weights": "alexnet.pth"}, {"evaluate_reconstruction"}, TRAINING | MEASURING - {"sample"}),
+    ("generator", {"class_dropout": 0.2}, MEASURING | {"train_generator"},
+     {"train_tokenizer", "encode", "evaluate_reconstruction", "reference"}),
+    ("tokenizer", {"drop_probability": 0.3}, MEASURING | TRAINING | {"encode", "evaluate_reconstruction"},
+     {"prepare", "train_classifier", "reference"}),
     ("tokenizer_training", {"save_every": 7, "log_every": 7}, set(), TRAINING | MEASURING),
 ])
 def test_a_changed_parameter_runs_again_what_depends_on_it_alone(section, changed, runs, stays, copy):

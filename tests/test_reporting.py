@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from restok.metrics.results import ComparisonError
 from restok.params import load_params
 from restok.reporting import figures, page, tables
 from restok.reporting.run import ReportError, array_rows, best
@@ -32,19 +33,46 @@ def write(path: Path, content: dict) -> None:
     path.write_text(json.dumps(content))
 
 
-def write_evaluations(run: Path, label: str, metrics: tuple[str, str] = ("FD-digits", "IS-digits"), digest: str = "ab") -> None:
-    distance, score = metrics
-    common = {"features": {"name": "digits classifier", "sha256": digest},
-              "reference": {"name": "training split", "digest": "cd"}}
+def result(protocol: str, names: dict, metrics: dict, refused: dict, **changes) -> dict:
+    """What `restok evaluate` writes. A number's interval is 10 % about it; `refused` takes metrics away, with the reason."""
+    plain = {name: [0.9 * found, 1.1 * found] for name, found in metrics.items() if isinstance(found, float)}
+    nothing = dict.fromkeys(refused)
+    return {
+        "protocol": protocol, "n": 80, "metrics": metrics | nothing, "intervals": plain | nothing, "refused": refused,
+        "names": names, "interval": "95 %, for the chance of these n images", "seed": 0, "warnings": [],
+        "features": {"kind": "digits", "name": "digits classifier", "sha256": "ab", "dims": 64, "resize": "none",
+                     "batch_size": 8},
+        "samples": {"name": "ours", "digest": "ef", "size": [8, 8], "classes": 2, "balanced": True, "kept": 80},
+        "rounding": "rounded to 8 bits", "likeness": {}, "made": [], "score": "one split",
+        "reference": {"name": "training split", "digest": "cd", "n": 90, "size": [8, 8], "rounding": "as stored",
+                      "published": []}} | changes
+
+
+def write_evaluations(run: Path, label: str, kind: str = "digits", refused: dict | None = None, **changes) -> None:
+    """Both results of a checkpoint; `refused` and `changes` are those of the generation."""
+    names = {"distance": "FID", "spatial": "sFID", "kernel": "KID", "score": "IS"} if kind == "inception" else {
+        "distance": f"FD-{kind}", "kernel": f"KD-{kind}", "score": f"IS-{kind}"}
     levels = [{"level": 1, "tokens": 1, "used": 40, "usage": 40 / 8192, "entropy": 5.0, "dead": 8152},
               {"level": 2, "tokens": 127, "used": 4096, "usage": 0.5, "entropy": 11.0, "dead": 4096}]
-    write(run / "evaluation" / label / "reconstruction.json", common | {
-        "protocol": "reconstruction", "n": 60, "warnings": ["few images"], "metrics": {
-            distance: 4.0, score: 8.0, "class_accuracy": 0.875, "psnr": 20.0, "ssim": 0.5,
-            "codebook": {"usage": 0.5, "entropy": 11.5, "levels": levels}}})
-    write(run / "evaluation" / label / "generation.json", common | {
-        "protocol": "generation", "n": 80, "warnings": [], "metrics": {
-            distance: DISTANCES[label], score: 7.5, "precision": 0.71, "recall": 0.6, "class_accuracy": 0.625}})
+    reconstruction = result(
+        "reconstruction", names | {"distance": f"r{names['distance']}"},
+        {f"r{names['distance']}": 4.0, names["kernel"]: 0.03, names["score"]: 8.0, "class_accuracy": 0.875, "psnr": 20.0,
+         "ssim": 0.5, "codebook": {"used": 4096, "usage": 0.5, "dead": 4096, "entropy": 11.5, "perplexity": 2**11.5,
+                                   "levels": levels}},
+        {"ms_ssim": "the images are smaller than its five scales", "lpips": "evaluation.lpips is false"},
+        n=60, warnings=["few images"])
+    reconstruction["intervals"]["codebook"] = {"usage": [0.4, 0.6], "entropy": [11.25, 11.75], "perplexity": [2435, 3444]}
+    write(run / "evaluation" / label / "reconstruction.json", reconstruction)
+    others = {"spatial": 6.0, "kernel": 0.02, "score": 7.5}
+    metrics = {names["distance"]: DISTANCES[label], **{names[role]: found for role, found in others.items() if role in names},
+               "precision": 0.71, "recall": 0.6, "class_accuracy": 0.625}
+    write(run / "evaluation" / label / "generation.json", result("generation", names, metrics, refused or {}, **changes))
+
+
+def candidate(schedule: str, scale: float, start: float, distance: float) -> dict:
+    """One of a search's candidates, as `restok search-guidance` writes them."""
+    return {"schedule": schedule, "scale": scale, "start": start, "n": 20, "metrics": {"FD-digits": distance},
+            "intervals": {"FD-digits": [distance - 2, distance + 2]}, "refused": {}, "warnings": [f"a {schedule} warning"]}
 
 
 @pytest.fixture
@@ -55,8 +83,7 @@ def run(tmp_path):
     for label, step in CHECKPOINTS.items():
         write(folder / "tokenizer" / label / "metrics.json", {"step": step, "parameters": 1_234_567})
         write(folder / "generator" / label / "metrics.json", {"parameters": 84_512, "sampling_steps": 6})
-        candidates = [{"schedule": "constant", "scale": 1.0, "start": 0.0, "FD-digits": 40.0, "class_accuracy": 0.5, "n": 20},
-                      {"schedule": "step", "scale": 2.0, "start": 0.25, "FD-digits": 21.0, "class_accuracy": 0.9, "n": 20}]
+        candidates = [candidate("constant", 1.0, 0.0, 40.0), candidate("step", 2.0, 0.25, 21.0)]
         write(folder / "guidance" / f"{label}.json", {
             "chosen": {"schedule": "step", "scale": 2.0, "start": 0.25}, "top_k": 0, "top_p": 0.95, "metric": "FD-digits",
             "candidates": candidates})
@@ -97,13 +124,28 @@ def test_published_numbers_are_the_papers():
 def test_table1_adds_the_best_checkpoint_under_its_own_features(run, params):
     table = tables.table1(PUBLISHED, run, params, "demo")
     assert len(table) == 21
-    assert set(table["features"][:20]) == {"Inception (FID, IS)"}
+    assert set(table["features"][:20]) == {"Inception (rFID, FID, IS)"}
     own = table.iloc[-1]
-    assert own["features"] == "digits classifier (FD-digits, IS-digits)"
+    assert own["features"] == "digits classifier (rFD-digits, FD-digits, IS-digits)"
     assert not any("FID" in cell for cell in own)
     assert own[["tokenizer_params", "generator_params", "steps", "generation_distance", "n"]].tolist() == [
         "1.23M", "84.5K", "6", "18.12", "80"]
     assert "middle/generation.json" in own["source"]
+
+
+def test_table1_gives_the_intervals_of_this_run_alone(run, params):
+    table = tables.table1(PUBLISHED, run, params, "demo")
+    assert set(table["intervals"][:20]) == {""}
+    assert table["intervals"].iloc[-1] == (
+        "rFD-digits 3.600 to 4.400; FD-digits 16.31 to 19.94; IS-digits 6.750 to 8.250; precision 0.6390 to 0.7810; "
+        "recall 0.5400 to 0.6600")
+
+
+def test_what_was_refused_is_blank_in_table1(run, params):
+    write_evaluations(run, "middle", refused={"IS-digits": "no classifier", "recall": "no images"})
+    own = tables.table1(PUBLISHED, run, params, "demo").iloc[-1]
+    assert own[["score", "precision", "recall"]].tolist() == ["", "0.7100", ""]
+    assert own["intervals"] == "rFD-digits 3.600 to 4.400; FD-digits 16.31 to 19.94; precision 0.6390 to 0.7810"
 
 
 def test_count_prints_three_digits():
@@ -116,6 +158,14 @@ def test_table6_reports_the_chosen_candidate(run, params):
     row = table.iloc[1]
     assert (row["schedule"], row["start_ratio"], row["max_scale"], row["top_k"], row["top_p"]) == ("step", 0.25, 2.0, 0, 0.95)
     assert (row["metric"], row["distance"], row["n"], row["candidates"]) == ("FD-digits", 21.0, 20, 2)
+    assert row["interval"] == "19.00 to 23.00"
+
+
+def test_a_choice_that_is_not_among_the_candidates_is_refused(run, params):
+    path = run / "guidance" / "late.json"
+    path.write_text(path.read_text().replace('"scale": 2.0', '"scale": 3.0', 1))
+    with pytest.raises(ReportError, match=r"late\.json: the chosen setting is not among the candidates"):
+        tables.table6(run, params)
 
 
 def test_table9_is_exact(params):
@@ -129,6 +179,9 @@ def test_fig7_and_codebook_data(run, params):
     data = figures.fig7_data(run, params)
     assert data["step"].tolist() == [10, 20, 30]
     assert data["generation_distance"].tolist() == list(DISTANCES.values())
+    assert data.loc[0, ["generation_distance_low", "generation_distance_high"]].tolist() == pytest.approx([27, 33])
+    assert data.loc[0, ["reconstruction_distance_low", "reconstruction_distance_high"]].tolist() == pytest.approx([3.6, 4.4])
+    assert set(data["reconstruction_metric"] + " " + data["generation_metric"]) == {"rFD-digits FD-digits"}
     levels = figures.codebook_data(run, params)
     assert levels["checkpoint"].tolist() == ["middle", "middle"]
     assert levels["most_usage"].tolist() == [60 / 8192, 60 * 127 / 8192]   # 60 images cannot use more
@@ -150,9 +203,24 @@ def test_a_missing_key_is_named_with_its_file(run, params):
         tables.table1(PUBLISHED, run, params, "demo")
 
 
-def test_distances_by_other_features_are_not_ranked(run, params):
-    write_evaluations(run, "late", digest="another classifier")
-    with pytest.raises(ReportError, match="not the same features"):
+@pytest.mark.parametrize(("part", "changes", "message"), [
+    ("features", {"sha256": "another"}, "features sha256 differ, ab and another"),
+    ("reference", {"digest": "another"}, "reference digest differ, cd and another"),
+    ("samples", {"size": [9, 9]}, r"samples size differ, \[8, 8\] and \[9, 9\]")])
+@pytest.mark.parametrize("protocol", ["reconstruction", "generation"])
+def test_distances_that_were_not_measured_alike_are_not_ranked(run, params, protocol, part, changes, message):
+    for other in ("reconstruction", "generation") if part == "features" else (protocol,):
+        path = run / "evaluation" / "late" / f"{other}.json"
+        found = json.loads(path.read_text())
+        write(path, found | {part: found[part] | changes})
+    first = "reconstruction" if part == "features" else protocol
+    with pytest.raises(ComparisonError, match=rf"early/{first}\.json and \S+late/{first}\.json do not compare: {message}"):
+        best(run, params)
+
+
+def test_both_results_of_a_checkpoint_are_of_the_same_features(run, params):
+    write_evaluations(run, "late", features={"sha256": "another"})
+    with pytest.raises(ReportError, match=r"late/reconstruction\.json and \S+late/generation\.json: not measured by the same"):
         best(run, params)
 
 
@@ -162,11 +230,18 @@ def test_a_checkpoint_of_another_schedule_is_refused(run, params):
         best(run, params)
 
 
-def test_a_distance_that_is_no_number_is_never_best(run, params):
-    path = run / "evaluation" / "early" / "generation.json"
-    path.write_text(path.read_text().replace("30.0", "NaN"))
-    with pytest.raises(ReportError, match=r"early/generation\.json: FD-digits is nan"):
+def test_a_distance_that_was_not_measured_is_an_error_with_the_reason(run, params):
+    write_evaluations(run, "early", refused={"FD-digits": "there are none"})
+    with pytest.raises(ReportError, match=r"early/generation\.json: FD-digits was not measured: there are none; mend that"):
         best(run, params)
+
+
+def test_fig7_is_drawn_where_there_are_no_intervals(run, params, tmp_path):
+    data = figures.fig7_data(run, params).assign(generation_distance_low=None, generation_distance_high=None)
+    figures.fig7(data, tmp_path / "without.png")
+    figures.fig7(figures.fig7_data(run, params), tmp_path / "with.png")
+    without, bars = (np.asarray(Image.open(tmp_path / f"{name}.png").convert("L")) for name in ("without", "with"))
+    assert without.std() > 5 and (without.shape != bars.shape or (without != bars).any())
 
 
 def test_rows_of_an_array_are_read_without_the_rest(tmp_path):
@@ -202,18 +277,39 @@ def test_page_holds_every_figure_table_and_source(run, params, tmp_path):
         assert base64.b64encode(picture.read_bytes()).decode() in html
     for name in ("table1", "table6", "table9", "fig7", "codebook"):
         assert f"{name}.csv" in html
-    for claim in ("87.5 %", "62.5 %", "50.0 %", "16/155", "few images", "middle, step 20", "late/reconstruction.json",
+    for claim in ("87.5 % [78.8 % to 96.3 %]", "62.5 % [", "18.12 [16.31 to 19.94]", "0.02000 [0.01800 to 0.02200]",
+                  "50.0 % [40.0 % to 60.0 %]", "11.50 [11.25 to 11.75]", "95 %, for the chance of these n images",
+                  "16/155", "few images", "a step warning", "middle, step 20", "late/reconstruction.json",
                   "panel/middle.npz", "FD-digits and IS-digits are comparable with nothing else"):
         assert claim in html, claim
+    assert "a constant warning" not in html                        # of a candidate that was not chosen
     assert "src=\"http" not in html and "href=\"http" not in html
+
+
+def test_page_lists_what_was_refused_with_its_reason_and_leaves_it_out_of_the_headline(run, params, tmp_path):
+    for label in CHECKPOINTS:
+        write_evaluations(run, label, refused=dict.fromkeys(("precision", "recall"), "no images"))
+    write_reports(run, params, tmp_path / "reports")
+    page.report(run, tmp_path / "reports", params, "demo", tmp_path / "index.html")
+    html = (tmp_path / "index.html").read_text("utf-8")
+    for claim in ("samples: FD-digits", "reconstruction, MS-SSIM: the images are smaller than its five scales",
+                  "reconstruction, LPIPS: evaluation.lpips is false", "generation, precision, recall: no images"):
+        assert html.count(claim) == 1, claim
+    for left_out in ("samples: precision", "samples: recall", "reconstruction: MS-SSIM", "reconstruction: LPIPS"):
+        assert left_out not in html, left_out
+    write_evaluations(run, "middle")
+    page.report(run, tmp_path / "reports", params, "demo", tmp_path / "index.html")
+    assert "samples: precision" in (tmp_path / "index.html").read_text("utf-8")
 
 
 def test_page_of_an_inception_run_has_no_warning_about_its_metrics(run, params, tmp_path):
     for label in CHECKPOINTS:
-        write_evaluations(run, label, ("FID", "IS"))
+        write_evaluations(run, label, "inception")
     write_reports(run, params, tmp_path / "reports")
     page.report(run, tmp_path / "reports", params, "demo", tmp_path / "index.html")
-    assert "comparable with nothing else" not in (tmp_path / "index.html").read_text("utf-8")
+    html = (tmp_path / "index.html").read_text("utf-8")
+    assert "comparable with nothing else" not in html
+    assert all(f"samples: {name}<" in html for name in ("FID", "sFID", "KID", "IS")) and "reconstruction: rFID<" in html
 
 
 def test_page_reports_the_accuracy_of_a_feature_network_that_was_trained(run, tmp_path):

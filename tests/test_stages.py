@@ -2,6 +2,9 @@
 
 import json
 import logging
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,14 +15,20 @@ from typer.testing import CliRunner
 from restok.cli import app
 from restok.config import Guidance
 from restok.data.codes import open_codes
+from restok.data.images import open_images
 from restok.data.sources import open_split, prepare
 from restok.files import sha256_file, write_json
 from restok.generator.model import HAR
+from restok.metrics.evaluate import IncomparableError
+from restok.metrics.results import ComparisonError
+from restok.metrics.statistics import Statistics, StatisticsError
 from restok.nn.classifier import SmallClassifier
 from restok.stages.codes import encode
 from restok.stages.images import Sampler, balanced_labels, reconstruct, sample
-from restok.stages.measure import MeasureError, evaluate, score_guidance
+from restok.stages.images import panel as make_panel
+from restok.stages.measure import CHUNK, Evaluator, MeasureError, Request, evaluate, score_guidance, write_statistics
 from restok.stages.search import SearchError, read_guidance, search_guidance
+from restok.stages.subjects import SubjectError, images_of, reconstructed, reconstructions_of, sampled
 from restok.tokenizer.model import ResTok
 from restok.weights import WeightsError, load_tokenizer, save_model
 
@@ -42,6 +51,14 @@ def chain(tmp_path_factory):
     return folder
 
 
+@pytest.fixture
+def command():
+    """Runs `restok`; the handlers that it gives the root logger go with the test."""
+    before = logging.getLogger().handlers[:]
+    yield lambda *words: CliRunner().invoke(app, list(words))
+    logging.getLogger().handlers[:] = before
+
+
 def test_encode_stores_the_codes_of_every_crop_in_order(chain, tmp_path):
     encode(PARAMS, chain / "data", chain / "tokenizer", tmp_path / "codes", "validation")
     store = open_codes(tmp_path / "codes", sha256_file(chain / "tokenizer/model.safetensors"))
@@ -53,32 +70,54 @@ def test_encode_stores_the_codes_of_every_crop_in_order(chain, tmp_path):
     assert torch.equal(load_tokenizer(chain / "tokenizer").encode(views), torch.from_numpy(store.codes[7].astype(np.int64)))
 
 
-def test_reconstruct_keeps_codes_and_a_panel_with_every_prefix(chain, tmp_path):
-    reconstruct(PARAMS, chain / "data", chain / "tokenizer", tmp_path / "r.npz", tmp_path / "p.npz")
-    found, panel = np.load(tmp_path / "r.npz"), np.load(tmp_path / "p.npz")
+def test_reconstructions_keep_their_codes_and_are_measured_alike_from_a_file_and_from_memory(chain, tmp_path):
+    reconstruct(PARAMS, chain / "data", chain / "tokenizer", tmp_path / "r.npz")
+    found = np.load(tmp_path / "r.npz")
     assert found["arr_0"].shape == (360, 16, 16, 3) and found["arr_0"].dtype == np.uint8 and found["codes"].shape == (360, 16)
+    evaluator, originals = evaluator_of(chain, paired=True), open_images(chain / "data", 16)
+    streamed = reconstructed(chain / "tokenizer", originals)
+    stored = reconstructions_of(open_images(tmp_path / "r.npz"), originals, tmp_path / "r.npz", PARAMS.tokenizer)
+    results = [evaluate(evaluator, subject, chain / "data", Request(tmp_path / "e.json")) for subject in (streamed, stored)]
+    assert results[0]["protocol"] == "reconstruction" and results[0]["n"] == 360
+    assert json.loads((tmp_path / "e.json").read_text()) == results[1]
+    assert results[0]["metrics"]["codebook"] == results[1]["metrics"]["codebook"]
+    for name in ("rFD-digits", "psnr", "ssim"):
+        assert results[0]["metrics"][name] == pytest.approx(results[1]["metrics"][name], rel=1e-4)
+
+
+def test_the_panel_has_every_prefix(chain, tmp_path):
+    make_panel(chain / "data", chain / "tokenizer", tmp_path / "p.npz")
+    panel = np.load(tmp_path / "p.npz")
     assert panel["kept"].tolist() == [1, 2, 4, 8, 16] and panel["prefixes"].shape == (8, 5, 16, 16, 3)
     attention = panel["attention"]                                              # layers levels scales; S1 the coarsest
     assert attention.shape == (4, 5, 3)
     assert np.isnan(attention).all(axis=1).astype(int).tolist() == [[1, 1, 0], [1, 0, 0], [0, 0, 0], [0, 0, 0]]
     total = np.nansum(attention, axis=2)
     assert (total > 0).all() and (total < 1).all()                              # the rest is paid to latents
-    result = evaluate(PARAMS, tmp_path / "r.npz", chain / "data", chain / "classifier", tmp_path / "e.json")
-    assert result["protocol"] == "reconstruction" and result["n"] == 360
-    assert json.loads((tmp_path / "e.json").read_text()) == result
 
 
-def test_samples_do_not_depend_on_the_batch_and_are_measured(chain, tmp_path):
+def test_samples_do_not_depend_on_the_batch_and_are_measured_without_a_file(chain, tmp_path):
     guidance = Guidance(schedule="linear", scale=2.0)
-    sample(PARAMS, chain / "tokenizer", chain / "generator", guidance, tmp_path / "s.npz")
+    sample(PARAMS, chain / "tokenizer", chain / "generator", guidance, None, None, tmp_path / "s.npz")
     found = np.load(tmp_path / "s.npz")
     assert found["arr_0"].shape == (30, 16, 16, 3) and np.bincount(found["labels"]).tolist() == [3] * 10
     other = small_params("evaluation.samples_per_class=3", "sampling.batch_size=30")
-    sample(other, chain / "tokenizer", chain / "generator", guidance, tmp_path / "whole.npz")
+    sample(other, chain / "tokenizer", chain / "generator", guidance, None, None, tmp_path / "whole.npz")
     apart = np.abs(np.load(tmp_path / "whole.npz")["arr_0"].astype(int) - found["arr_0"])
     assert apart.max() <= 1 and (apart > 0).mean() < 0.01      # the same codes; a product of another shape rounds otherwise
-    result = evaluate(PARAMS, tmp_path / "s.npz", chain / "data", chain / "classifier", tmp_path / "e.json")
-    assert result["protocol"] == "generation" and "FD-digits" in result["metrics"] and "FID" not in result["metrics"]
+    streamed = sampled(Sampler(chain / "tokenizer", chain / "generator"), PARAMS, guidance, 3, PARAMS.seed)
+    evaluator, results = evaluator_of(chain), []
+    for subject in (streamed, images_of(open_images(tmp_path / "s.npz"))):
+        results.append(evaluate(evaluator, subject, chain / "data", Request(tmp_path / "e.json", seed=PARAMS.seed)))
+    assert results[0]["protocol"] == "generation" and results[0]["names"]["distance"] == "FD-digits"
+    assert numbers(results[0]) == pytest.approx(numbers(results[1]), rel=1e-3)
+    assert results[0]["seed"] == PARAMS.seed and results[0]["samples"]["balanced"]
+
+
+def test_some_classes_can_be_sampled_alone(chain, tmp_path):
+    guidance = Guidance(schedule="constant", scale=1.0)
+    sample(PARAMS, chain / "tokenizer", chain / "generator", guidance, 2, 3, tmp_path / "s.npz")
+    assert np.load(tmp_path / "s.npz")["labels"].tolist() == [0, 4, 9, 0, 4, 9]
 
 
 def test_labels_are_balanced_in_every_stretch():
@@ -91,39 +130,178 @@ def test_a_generator_refuses_another_tokenizer(chain):
 
 
 def test_the_search_takes_the_lowest_distance_and_refuses_what_does_not_compare(chain, tmp_path):
-    paths = []
+    paths, evaluator = [], evaluator_of(chain)
     for scale in (1.0, 3.0):
         paths.append(tmp_path / f"{scale}.json")
-        score_guidance(PARAMS, Guidance(schedule="constant", scale=scale), chain / "data", chain / "classifier",
-                       chain / "tokenizer", chain / "generator", paths[-1])
+        score_guidance(evaluator, PARAMS, Guidance(schedule="constant", scale=scale), chain / "tokenizer", chain / "generator",
+                       chain / "data", paths[-1])
     rows = [json.loads(path.read_text()) for path in paths]
     result = search_guidance(paths, tmp_path / "chosen.json")
-    lowest = min(rows, key=lambda row: row["FD-digits"])
-    assert result["chosen"]["scale"] == lowest["scale"] and result["FD-digits"] == lowest["FD-digits"]
+    lowest = min(rows, key=lambda row: row["metrics"]["FD-digits"])
+    assert result["chosen"]["scale"] == lowest["scale"] and result["FD-digits"] == lowest["metrics"]["FD-digits"]
     assert read_guidance(tmp_path / "chosen.json").scale == lowest["scale"]
     assert [row["n"] for row in result["candidates"]] == [20, 20]
     rows[1]["reference"]["digest"] = "another"
     paths[1].write_text(json.dumps(rows[1]))
-    with pytest.raises(SearchError, match=r"3\.0\.json: its reference differ"):
+    with pytest.raises(ComparisonError, match=r"1\.0\.json and .*3\.0\.json do not compare: reference digest"):
+        search_guidance(paths, tmp_path / "chosen.json")
+    rows[1]["reference"] = rows[0]["reference"]
+    rows[1]["sampling"]["top_p"] = 0.5
+    paths[1].write_text(json.dumps(rows[1]))
+    with pytest.raises(SearchError, match=r"3\.0\.json: its sampling differ"):
         search_guidance(paths, tmp_path / "chosen.json")
 
 
-def test_images_that_cannot_be_measured_are_refused_by_name(chain, tmp_path):
-    (tmp_path / "broken.npz").write_bytes(b"PK\x03\x04 cut short")
-    with pytest.raises(MeasureError, match=r"broken\.npz: not a readable npz"):
-        evaluate(PARAMS, tmp_path / "broken.npz", chain / "data", chain / "classifier", tmp_path / "e.json")
-    np.savez(tmp_path / "unnamed.npz", images=np.zeros((2, 16, 16, 3), np.uint8))
-    with pytest.raises(MeasureError, match="has no 'arr_0'"):
-        evaluate(PARAMS, tmp_path / "unnamed.npz", chain / "data", chain / "classifier", tmp_path / "e.json")
+# Measuring: files, shards, processes, interrupted runs
+
+def evaluator_of(chain, paired=False):
+    return Evaluator.load(PARAMS.evaluation, chain / "classifier", 16, 0, paired)
+
+
+def pictures(n, seed=0, side=16):
+    return np.random.default_rng(seed).integers(0, 256, (n, side, side, 3), dtype=np.uint8)
+
+
+def numbers(result):
+    """Every metric and interval that was measured."""
+    intervals = {f"{name} {end}": bound for name, interval in result["intervals"].items() if name in result["names"].values()
+                 and interval for end, bound in zip(("low", "high"), interval, strict=True)}
+    found = intervals | {name: value for name, value in result["metrics"].items() if isinstance(value, float)}
+    assert len(found) > 8
+    return found
+
+
+@pytest.fixture(scope="module")
+def theirs(tmp_path_factory):
+    """Somebody's samples: three chunks of images."""
+    path = tmp_path_factory.mktemp("theirs") / "theirs.npz"
+    np.savez(path, arr_0=pictures(2 * CHUNK + 100))
+    return path
+
+
+def test_shards_make_up_the_whole(chain, theirs, tmp_path):
+    evaluator = evaluator_of(chain)
+    paths = [tmp_path / f"{part}.safetensors" for part in range(4)]          # one of the four has nothing to do
+    for part, path in enumerate(paths):
+        write_statistics(evaluator, theirs, (part, 4), None, path)
+    write_statistics(evaluator, theirs, None, None, tmp_path / "whole.safetensors")
+    whole = evaluate(evaluator, [tmp_path / "whole.safetensors"], chain / "data", Request(None))
+    shards = evaluate(evaluator, paths[::-1], chain / "data", Request(None))
+    assert numbers(shards) == pytest.approx(numbers(whole), rel=1e-9)
+    with pytest.raises(StatisticsError, match="are missing"):
+        evaluate(evaluator, paths[:-1], chain / "data", Request(None))
+    with pytest.raises(StatisticsError, match="counted twice"):
+        evaluate(evaluator, [*paths, paths[-1]], chain / "data", Request(None))
+
+
+def test_a_run_cut_in_half_resumes_bit_for_bit(chain, theirs, tmp_path, monkeypatch):
+    settings = small_params("evaluation.save_every=1").evaluation
+    evaluator = Evaluator.load(settings, chain / "classifier", 16, 0)
+    whole, state = evaluator.statistics(images_of(open_images(theirs))), tmp_path / "state.safetensors"
+    calls = []
+    original = Statistics.update
+
+    def update(self, start, *rest):
+        calls.append(start)
+        if start == CHUNK and len(calls) < 3:
+            raise KeyboardInterrupt
+        original(self, start, *rest)
+
+    monkeypatch.setattr(Statistics, "update", update)
+    with pytest.raises(KeyboardInterrupt):
+        evaluator.statistics(images_of(open_images(theirs)), state)
+    resumed = evaluator.statistics(images_of(open_images(theirs)), state)
+    assert calls == [0, CHUNK, CHUNK, 2 * CHUNK]                             # the first chunk is not measured again
+    for name, tensor in whole.tensors.items():
+        assert torch.equal(tensor, resumed.tensors[name]), name
+
+
+def test_a_state_of_something_else_is_not_resumed_and_a_finished_one_goes(chain, theirs, tmp_path, caplog):
+    evaluator, state = evaluator_of(chain), tmp_path / "state.safetensors"
+    np.savez(tmp_path / "other.npz", arr_0=pictures(30, seed=1))
+    evaluator.statistics(images_of(open_images(tmp_path / "other.npz"))).save(state)
+    found = evaluator.statistics(images_of(open_images(theirs)), state)
+    assert "of other images or settings; starting again" in caplog.text and found.seen.all()
+    state.write_text("cut short")
+    evaluate(evaluator, images_of(open_images(theirs)), chain / "data", Request(tmp_path / "e.json", state=state))
+    assert "not a statistics file, or cut short" in caplog.text and not state.exists()
+
+
+def test_two_processes_equal_one(chain, theirs, tmp_path):
+    """Two gloo processes, each with a share of the samples and of the reference, and what they add up to."""
+    command = ["--params", "params/demo.yaml", "--samples", str(theirs), "--reference", str(chain / "data"), "--classifier",
+               str(chain / "classifier")]
+    restok = [str(Path(sys.executable).with_name("restok")), "evaluate", *command]
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "--no-python"]
+    for prefix, name in (([], "one"), (torchrun, "two")):
+        subprocess.run([*prefix, *restok, "--out", str(tmp_path / f"{name}.json")], check=True, capture_output=True)
+    one, two = (json.loads((tmp_path / f"{name}.json").read_text()) for name in ("one", "two"))
+    assert numbers(two) == pytest.approx(numbers(one), rel=1e-9) and two["refused"] == one["refused"]
+    assert {key: one[key] for key in ("n", "features", "reference", "samples")} == {key: two[key] for key in (
+        "n", "features", "reference", "samples")}
+
+
+def test_an_adm_reference_measures_without_its_images_but_says_what_is_missing(chain, theirs, tmp_path):
+    evaluator = evaluator_of(chain)
+    own = evaluator.reference(chain / "data").gaussian("pooled")
+    covariance = own.factor.T @ own.factor if own.covariance is None else own.covariance
+    np.savez(tmp_path / "adm.npz", mu=own.mean.numpy(), sigma=covariance.numpy())
+    bare = evaluate(evaluator, images_of(open_images(theirs)), tmp_path / "adm.npz", Request(None))
+    whole = evaluate(evaluator, images_of(open_images(theirs)), chain / "data", Request(None))
+    assert bare["metrics"]["FD-digits"] == pytest.approx(whole["metrics"]["FD-digits"], rel=1e-6)
+    assert bare["metrics"]["precision"] is None and "adm.npz" in bare["refused"]["precision"]
+    assert bare["reference"]["digest"] == sha256_file(tmp_path / "adm.npz")
+    np.savez(tmp_path / "with.npz", mu=own.mean.numpy() + 1, sigma=covariance.numpy(), arr_0=pictures(50, seed=2))
+    found = evaluate(evaluator, images_of(open_images(theirs)), tmp_path / "with.npz", Request(None))
+    assert found["metrics"]["FD-digits"] == pytest.approx(whole["metrics"]["FD-digits"] + len(own.mean)
+                                                          - 2 * (mean_of(evaluator, theirs) - own.mean).sum().item(), rel=1e-4)
+    assert found["metrics"]["precision"] is not None and found["reference"]["published"] == ["pooled"]
+
+
+def mean_of(evaluator, path):
+    return evaluator.statistics(images_of(open_images(path))).gaussian("pooled").mean
+
+
+def test_images_that_cannot_be_measured_are_refused_by_name(chain, theirs, tmp_path):
+    evaluator = evaluator_of(chain)
+    with pytest.raises(MeasureError, match=r"theirs\.npz: 1124 images, not the 50000 asked for"):
+        evaluate(evaluator, images_of(open_images(theirs)), chain / "data", Request(tmp_path / "e.json", 50_000))
+    np.savez(tmp_path / "larger.npz", arr_0=pictures(20, side=20))
+    with pytest.raises(IncomparableError, match=r"larger\.npz has images of 20x20, digits validation.* of 16x16"):
+        evaluate(evaluator, images_of(open_images(tmp_path / "larger.npz")), chain / "data", Request(tmp_path / "e.json"))
+    np.savez(tmp_path / "neither.npz", images=pictures(2))
+    with pytest.raises(MeasureError, match=r"neither\.npz: has neither arr_0 .images. nor mu and sigma"):
+        evaluator.reference(tmp_path / "neither.npz")
+    with pytest.raises(SubjectError, match="go image by image"):
+        reconstructions_of(open_images(theirs), open_images(chain / "data", 16), theirs, None)
     assert not (tmp_path / "e.json").exists()
 
 
-@pytest.fixture
-def command():
-    """Runs `restok`; the handlers that it gives the root logger go with the test."""
-    before = logging.getLogger().handlers[:]
-    yield lambda *words: CliRunner().invoke(app, list(words))
-    logging.getLogger().handlers[:] = before
+@pytest.mark.parametrize(("options", "message"), [
+    ([], "name either --samples, or --tokenizer"),
+    (["--samples", "a.npz", "--samples", "b.npz"], "only statistics files"),
+    (["--tokenizer", "t"], "name their --originals"),
+    (["--samples", "a.safetensors"], "nothing to measure against")])
+def test_calls_that_mean_nothing_are_refused_with_the_remedy(command, chain, options, message):
+    result = command("evaluate", "--params", "params/demo.yaml", "--classifier", str(chain / "classifier"), *options)
+    assert result.exit_code == 1 and message in result.stderr
+
+
+def test_peers_samples_need_no_parameter_file(command, chain, theirs, tmp_path):
+    result = command("evaluate", "--features", "digits", "--classifier", str(chain / "classifier"), "--samples", str(theirs),
+                     "--reference", str(chain / "data"), "--crop", "16", "--set", "evaluation.neighbours=5", "--out",
+                     str(tmp_path / "e.json"))
+    assert result.exit_code == 0, result.stderr
+    found = json.loads((tmp_path / "e.json").read_text())
+    assert found["neighbours"] == 5 and found["metrics"]["precision adm-fp16"] is not None
+    for part in ("FD-digits", "95 % interval", "per_class_accuracy: not measured"):
+        assert part in result.stderr
+
+
+def test_a_shard_has_two_numbers(command, chain, tmp_path):
+    result = command("statistics", str(chain / "data"), "--params", "params/demo.yaml", "--classifier",
+                     str(chain / "classifier"), "--shard", "4/4", "--out", str(tmp_path / "s.safetensors"))
+    assert result.exit_code == 1 and "shard '4/4': expected PART/PARTS" in result.stderr
 
 
 def test_errors_of_the_command_are_one_message(command, tmp_path):
@@ -135,7 +313,7 @@ def test_errors_of_the_command_are_one_message(command, tmp_path):
 
 def test_every_verb_says_what_it_does(command):
     verbs = [c.name or c.callback.__name__.replace("_", "-") for c in app.registered_commands]
-    assert len(verbs) == 14
+    assert len(verbs) == 17
     for verb in verbs:
         result = command(verb, "--help")
         assert result.exit_code == 0 and verb in result.stdout and "--" in result.stdout

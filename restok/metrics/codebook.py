@@ -11,13 +11,12 @@ EPSILON = 1e-8      # Eq. 6: inside the logarithm
 Codes = Int[Tensor, "n t"] | Int[np.ndarray, "n t"]
 
 
-def codebook_metrics(codes: Codes, codebook_size: int, levels: Sequence[int]) -> dict:
+def codebook_metrics(counts: Int[Tensor, "l k"], levels: Sequence[int]) -> dict:
     """Eq. 5-6. Usage (distinct codes / K), entropy in bits, perplexity 2^H and dead codes, pooled over images and positions.
 
-    `levels` are the tokens of each latent level in order; the same numbers follow for each under "levels".
-    Raises ValueError as `code_counts` does.
+    `counts` are those of `code_counts`, `levels` the tokens of each latent level; the same numbers follow for each under
+    "levels".
     """
-    counts = code_counts(codes, codebook_size, levels)
     by_level = zip(levels, counts, strict=True)
     return _describe(counts.sum(0)) | {
         "levels": [{"level": i, "tokens": tokens} | _describe(row) for i, (tokens, row) in enumerate(by_level, start=1)]}

@@ -1,146 +1,228 @@
-"""The two protocols. Each returns a flat dict for JSON that says what was measured, against what, and with which network."""
-
-from collections.abc import Mapping, Sequence
+"""The two protocols: what a set of images is worth against its reference. Each value has its 95 % interval, or the reason why
+it is not measured, and each result says what was measured, how, and against what."""
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
+from restok.config import Evaluation
 from restok.metrics.codebook import codebook_metrics
-from restok.metrics.features import FeatureNetwork, check_images, extract, metric_names
-from restok.metrics.frechet import Moments, frechet_distance
-from restok.metrics.inception_score import inception_score
+from restok.metrics.features import metric_names
+from restok.metrics.frechet import Frechet
+from restok.metrics.inception_score import MODES, SPLIT
+from restok.metrics.jackknife import Interval, jackknife, mean_interval, share_interval
+from restok.metrics.kid import kid
 from restok.metrics.precision_recall import precision_recall
-from restok.metrics.reconstruction import psnr, psnr_ceiling, ssim
+from restok.metrics.reconstruction import psnr_ceiling
+from restok.metrics.statistics import Statistics
 
-SPLIT = 5000        # images a split of the generation protocol's score (ADM)
-Images = UInt8[np.ndarray, "n h w c"]
-Labels = Int[np.ndarray, " n"]
+REFERENCES = 10_000      # images of the reference that precision and recall take, evenly spaced
+PUBLISHED_N = 50_000     # images of the paper's protocols
+MISSING = {"ms_ssim": "the images are smaller than its five scales, 176 pixels",
+           "lpips": "evaluation.lpips is false, or the images are smaller than 31 pixels"}
+INTERVALS = ("95 %, for the chance of these n images, not for the bias at this n: jackknife over 10 groups (distances, scores, "
+             "codebook), standard error (means over images), Wilson (shares), subsampling (kernel distance)")
 
 
-def evaluate_reconstruction(samples: Images, originals: Images, labels: Labels, codes: Int[np.ndarray, "n t"],
-                            levels: Sequence[int], codebook_size: int, network: FeatureNetwork, reference: Mapping[str, str],
-                            batch_size: int) -> dict:
-    """Reconstructions against their own originals: distance, score (one split), PSNR, SSIM, use of the codebook (Eq. 5-6).
+class IncomparableError(ValueError):
+    """Two sets that were not measured alike; the message says in what they differ."""
 
-    `reference` holds the originals' name and digest. Under "metrics", class_accuracy is the share of reconstructions that
-    the network assigns to their label, None where it does not know the labels. Raises ValueError on arrays that do not fit.
+
+class Sheet:
+    """Values with their intervals, and the reasons for those that are missing."""
+
+    def __init__(self):
+        self.metrics, self.intervals, self.refused = {}, {}, {}
+
+    def add(self, name: str, value: float, interval: Interval | None) -> None:
+        self.metrics[name], self.intervals[name] = value, interval and list(interval)
+
+    def refuse(self, reason: str, *names: str) -> None:
+        for name in names:
+            self.metrics[name], self.intervals[name], self.refused[name] = None, None, reason
+
+
+def evaluate_generation(samples: Statistics, reference: Statistics, settings: Evaluation) -> dict:
+    """Samples against a reference set (ADM): FID, sFID, KID, the score in contiguous splits of 5,000, precision, recall, and
+    whether each image shows the class asked for where the feature network knows.
+
+    Raises IncomparableError for another feature network or image size, StatisticsError where images are missing.
     """
-    labels = _check(samples, originals, labels)
-    if samples.shape != originals.shape or len(codes) != len(samples):
-        raise ValueError(f"{samples.shape} reconstructions of {originals.shape} originals with {len(codes)} rows of codes: "
-                         "all three go image by image")
-    names, provenance = metric_names(network.kind), _provenance(network, reference, originals, batch_size)
-    features, logits = extract(network, samples, batch_size)
-    reference_features, _ = extract(network, originals, batch_size)
-    similarity = _similarity(samples, originals, batch_size)
-    metrics = {
-        names["distance"]: frechet_distance(Moments.of(features), Moments.of(reference_features)),
-        names["score"]: inception_score(logits),
-        "class_accuracy": _accuracy(logits, labels) if network.knows_labels else None,
-        "psnr": similarity["psnr"].mean().item(),
-        "ssim": similarity["ssim"].mean().item(),
-        "codebook": codebook_metrics(codes, codebook_size, levels),
-    }
-    warnings = _warnings(network, labels, logits, {"reconstructions": len(samples)})
-    if perfect := int((samples == originals).all((1, 2, 3)).sum()):
-        ceiling = psnr_ceiling(samples[0].size)
-        warnings.append(f"{perfect} of {len(samples)} reconstructions are perfect; their PSNR counts as {ceiling:.2f} dB")
-    return {"protocol": "reconstruction", "n": len(samples), "metrics": metrics, **provenance, "score_splits": 1,
-            "warnings": warnings}
+    names = metric_names(samples.facts["features"]["kind"])
+    _check(samples, reference)
+    sheet, warnings = Sheet(), _warnings(samples, reference, names["distance"])
+    _distance(sheet, names["distance"], "pooled", samples, reference)
+    if "spatial" in names:
+        _distance(sheet, names["spatial"], "spatial", samples, reference)
+    _kernel_distance(sheet, names["kernel"], samples, reference)
+    warnings += _score(sheet, names["score"], "ADM splits", samples)
+    _precision_recall(sheet, samples, reference, settings)
+    _accuracy(sheet, samples)
+    _per_class_accuracy(sheet, samples)
+    return _result("generation", sheet, names, samples, reference, warnings) | {
+        "score": MODES["ADM splits"], "neighbours": settings.neighbours}
 
 
-def evaluate_generation(samples: Images, labels: Labels, references: Images, network: FeatureNetwork, neighbours: int,
-                        reference: Mapping[str, str], batch_size: int) -> dict:
-    """Samples against a set of references: distance, score, precision, recall, and whether each shows the class asked for.
-
-    `labels` are the classes asked for; `reference` holds the references' name and digest. The score is the mean over
-    contiguous splits of about 5,000 samples (ADM). class_accuracy and per_class_accuracy (one value a class, None for a
-    class not asked for) are None where the network does not know the labels. Raises ValueError on arrays that do not fit.
-    """
-    labels = _check(samples, references, labels)
-    if samples.shape[1:] != references.shape[1:]:
-        raise ValueError(f"samples of {samples.shape[1:]}, references of {references.shape[1:]}: crop both to one size")
-    names, provenance = metric_names(network.kind), _provenance(network, reference, references, batch_size)
-    splits = max(1, len(samples) // SPLIT)
-    features, logits = extract(network, samples, batch_size)
-    reference_features, _ = extract(network, references, batch_size)
-    precision, recall = precision_recall(features, reference_features, neighbours)
-    metrics = {
-        names["distance"]: frechet_distance(Moments.of(features), Moments.of(reference_features)),
-        names["score"]: inception_score(logits, splits),
-        "precision": precision,
-        "recall": recall,
-        "class_accuracy": _accuracy(logits, labels) if network.knows_labels else None,
-        "per_class_accuracy": _accuracies(logits, labels) if network.knows_labels else None,
-    }
-    warnings = _warnings(network, labels, logits, {"samples": len(samples), "references": len(references)})
-    classes = len(np.unique(labels))
-    if min(len(np.unique(part)) for part in np.array_split(labels, splits)) < classes / 2:
-        warnings.append(f"the samples are sorted by class, so {names['score']}, which is taken over {splits} splits in order, "
-                        "is too low: shuffle them")
-    return {"protocol": "generation", "n": len(samples), "metrics": metrics, **provenance, "score_splits": splits,
-            "neighbours": neighbours, "warnings": warnings}
+def evaluate_reconstruction(samples: Statistics, reference: Statistics) -> dict:
+    """Reconstructions against their originals (TiTok): rFID, KID, the score in one split, PSNR, SSIM, MS-SSIM, LPIPS, and the
+    use of the codebook (Eq. 5-6), each of the last five where it was measured. Raises as `evaluate_generation` does."""
+    names = metric_names(samples.facts["features"]["kind"])
+    names = {"distance": f"r{names['distance']}", "kernel": names["kernel"], "score": names["score"]}
+    _check(samples, reference)
+    sheet, warnings = Sheet(), _warnings(samples, reference, names["distance"])
+    _distance(sheet, names["distance"], "pooled", samples, reference)
+    _kernel_distance(sheet, names["kernel"], samples, reference)
+    warnings += _score(sheet, names["score"], "one split", samples)
+    _accuracy(sheet, samples)
+    warnings += _likeness(sheet, samples)
+    _codebook(sheet, samples)
+    return _result("reconstruction", sheet, names, samples, reference, warnings) | {"score": MODES["one split"]}
 
 
-def _check(samples: Images, references: Images, labels: Labels) -> Labels:
-    for name, images in (("samples", samples), ("references", references)):
-        check_images(name, images)
-        if len(images) < 2:
-            raise ValueError(f"{name}: {len(images)} images; a distance between distributions takes 2 at the least")
-    labels = np.asarray(labels)
-    if labels.shape != (len(samples),) or labels.dtype.kind not in "iu":
-        raise ValueError(f"labels: {labels.dtype} of shape {labels.shape}, expected {len(samples)} integers, one a sample")
-    return labels.astype(np.int64)
+def require_alike(samples: Statistics, reference: Statistics) -> None:
+    """Raises IncomparableError unless both are of one feature network and one image size, whether or not they are whole."""
+    ours, theirs = samples.facts, reference.facts
+    for key, value in ours["features"].items():
+        if theirs["features"][key] != value:
+            raise IncomparableError(f"{samples.name} was measured with {key} {value} of the feature network, {reference.name} "
+                                    f"with {theirs['features'][key]}; measure both with one network")
+    sizes = ours["images"]["size"], theirs["images"]["size"]
+    if None not in sizes and sizes[0] != sizes[1]:
+        raise IncomparableError(f"{samples.name} has images of {'x'.join(map(str, sizes[0]))}, {reference.name} of "
+                                f"{'x'.join(map(str, sizes[1]))}: bring both to one size (--crop)")
+    if samples.published:
+        raise IncomparableError(f"{samples.name}: published statistics are a reference; give samples as images")
 
 
-def _similarity(samples: Images, originals: Images, batch_size: int) -> dict[str, Float[Tensor, " n"]]:
-    """PSNR and SSIM of each image, a batch at a time."""
-    values = {"psnr": [], "ssim": []}
-    for start in range(0, len(samples), batch_size):
-        images, targets = (torch.tensor(array[start:start + batch_size]).permute(0, 3, 1, 2).double() / 255   # b c h w
-                           for array in (samples, originals))
-        values["psnr"].append(psnr(images, targets))
-        values["ssim"].append(ssim(images, targets))
-    return {name: torch.cat(parts) for name, parts in values.items()}
+def _check(samples: Statistics, reference: Statistics) -> None:
+    require_alike(samples, reference)
+    samples.require_whole()
+    reference.require_whole()
 
 
-def _accuracy(logits: Float[Tensor, "n k"], labels: Labels) -> float:
-    return float(_recognised(logits, labels).mean())
+def _distance(sheet: Sheet, name: str, part: str, samples: Statistics, reference: Statistics) -> None:
+    if not reference.has(part):
+        return sheet.refuse(f"the reference, {reference.name}, has no statistics of these features", name)
+    distance = Frechet(reference.gaussian(part).to(samples.seen.device))
+    sheet.add(name, *jackknife(lambda group: distance(samples.gaussian(part, group))))
 
 
-def _accuracies(logits: Float[Tensor, "n k"], labels: Labels) -> list[float | None]:
-    """One a class of the network; None for a class that no label asks for."""
-    recognised = _recognised(logits, labels)
-    return [float(recognised[labels == k].mean()) if (labels == k).any() else None for k in range(logits.shape[1])]
+def _kernel_distance(sheet: Sheet, name: str, samples: Statistics, reference: Statistics) -> None:
+    if len(reference.kept) < 4 or len(samples.kept) < 4:
+        return sheet.refuse(f"it takes 4 images on each side; the reference, {reference.name}, has {len(reference.kept)}", name)
+    found = kid(samples.kept, reference.kept.to(samples.kept.device))
+    sheet.add(name, found.value, found.interval(min(len(samples.kept), len(reference.kept))))
 
 
-def _recognised(logits: Float[Tensor, "n k"], labels: Labels) -> np.ndarray:
-    if labels.min() < 0 or labels.max() >= logits.shape[1]:
-        raise ValueError(f"labels from {labels.min()} to {labels.max()}, but the feature network knows "
-                         f"{logits.shape[1]} classes: it was trained on other data")
-    return logits.argmax(1).numpy() == labels
+def _score(sheet: Sheet, name: str, own: str, samples: Statistics) -> list[str]:
+    """The protocol's own score under the plain name, the others beside it."""
+    called = {mode: name if mode == own else f"{name} {mode}" for mode in MODES}
+    if samples.score is None:
+        sheet.refuse("the feature network's weights have no classifier", *called.values())
+        return []
+    for mode, metric in called.items():
+        if mode == "ADM splits" and samples.score.sorted_by_class:
+            sheet.refuse(f"the samples are sorted by class, and a score in {MODES[mode]} would collapse; shuffle them", metric)
+        else:
+            sheet.add(metric, *jackknife(lambda group, mode=mode: samples.score.value(mode, group)))
+    rest = samples.n % SPLIT
+    if own == "ADM splits" and samples.n > SPLIT and rest:
+        return [f"the last split of {name} holds {rest} images, the others {SPLIT}: take a multiple of {SPLIT} samples"]
+    return []
 
 
-def _warnings(network: FeatureNetwork, labels: Labels, logits: Float[Tensor, "n k"], counts: Mapping[str, int]) -> list[str]:
+def _precision_recall(sheet: Sheet, samples: Statistics, reference: Statistics, settings: Evaluation) -> None:
+    for mode in settings.distances:
+        names = [f"{name}{'' if mode == 'exact' else f' {mode}'}" for name in ("precision", "recall")]
+        fewest = min(len(samples.kept), len(reference.kept))
+        if fewest <= settings.neighbours:
+            sheet.refuse(f"it takes the images of both sides, more than {settings.neighbours} of each; {reference.name} holds "
+                         f"{len(reference.kept)} (a reference without 'arr_0' has none)", *names)
+            continue
+        references = reference.kept[_evenly(len(reference.kept))].to(samples.kept.device)
+        found = precision_recall(samples.kept, references, settings.neighbours, mode)
+        for name, share, n in zip(names, found, (len(samples.kept), len(references)), strict=True):
+            sheet.add(name, share, share_interval(share, n))
+
+
+def _evenly(n: int) -> Tensor:
+    return torch.linspace(0, n - 1, min(n, REFERENCES), dtype=torch.float64).round().long()
+
+
+def _accuracy(sheet: Sheet, samples: Statistics) -> None:
+    if not samples.facts["knows_labels"] or not samples.asked.sum():
+        return sheet.refuse("the feature network does not know the images' classes", "class_accuracy")
+    share, n = (samples.right.sum() / samples.asked.sum()).item(), int(samples.asked.sum())
+    sheet.add("class_accuracy", share, share_interval(share, n))
+
+
+def _per_class_accuracy(sheet: Sheet, samples: Statistics) -> None:
+    """One value a class, None for a class not asked for."""
+    if not samples.facts["knows_labels"] or not samples.asked.sum():
+        return sheet.refuse("the feature network does not know the images' classes", "per_class_accuracy")
+    pairs = list(zip(samples.right.tolist(), samples.asked.tolist(), strict=True))
+    sheet.metrics["per_class_accuracy"] = [right / n if n else None for right, n in pairs]
+    sheet.intervals["per_class_accuracy"] = [list(share_interval(right / n, n)) if n else None for right, n in pairs]
+
+
+def _likeness(sheet: Sheet, samples: Statistics) -> list[str]:
+    for name in ("psnr", "ssim", "ms_ssim", "lpips"):
+        if name in samples.likeness:
+            n, total, squares = samples.likeness[name].tolist()
+            sheet.add(name, total / n, mean_interval(n, total, squares))
+        else:
+            sheet.refuse(MISSING[name], name)
+    perfect = int(samples.likeness["perfect"][1]) if "perfect" in samples.likeness else 0
+    ceiling = psnr_ceiling(3 * int(np.prod(samples.facts["images"]["size"])))
+    return [f"{perfect} of {samples.n} reconstructions are perfect; their PSNR counts as {ceiling:.2f} dB"] if perfect else []
+
+
+def _codebook(sheet: Sheet, samples: Statistics) -> None:
+    levels = samples.facts["levels"]
+    if not levels:
+        return sheet.refuse("the codes were not given", "codebook")
+
+    def over(name, group):
+        kept = samples.codes if group is None else torch.cat([samples.codes[:group], samples.codes[group + 1:]])
+        return codebook_metrics(kept.sum(0), levels)[name]
+
+    sheet.metrics["codebook"] = codebook_metrics(samples.codes.sum(0), levels)
+    found = {name: jackknife(lambda group, name=name: over(name, group))[1] for name in ("usage", "entropy", "perplexity")}
+    sheet.intervals["codebook"] = {name: interval and list(interval) for name, interval in found.items()}
+
+
+def _warnings(samples: Statistics, reference: Statistics, distance: str) -> list[str]:
     """What makes the numbers less sure than they look."""
-    distance = metric_names(network.kind)["distance"]
-    warnings = [f"{n} {name} are fewer than 10 x {network.dims} feature dimensions: {distance} is biased upward, by about 1/n"
-                for name, n in counts.items() if n < 10 * network.dims]
-    sizes = np.bincount(labels, minlength=logits.shape[1]) if network.knows_labels else np.unique(labels, return_counts=True)[1]
-    if sizes.min() < 0.9 * sizes.max():     # a stratified split of a small set is not exactly even
-        warnings.append(f"the classes are unbalanced: from {sizes.min()} to {sizes.max()} images each")
-    return warnings
+    features, found = samples.facts["features"], []
+    for statistics, role in ((samples, "samples"), (reference, "references")):
+        if "pooled" not in statistics.published and statistics.n < 10 * features["dims"]:
+            found.append(f"{statistics.n} {role} are fewer than 10 x {features['dims']} feature dimensions: {distance} is "
+                         "biased upward, by about 1/n; the kernel distance beside it is not")
+    if features["kind"] == "inception" and samples.n < PUBLISHED_N:
+        found.append(f"{distance} over {samples.n} images does not compare with the paper's, which is over {PUBLISHED_N}")
+    asked = samples.asked
+    if len(asked) and asked.min() < 0.9 * asked.max():     # a stratified split of a small set is not exactly even
+        found.append(f"the classes are unbalanced: from {asked.min()} to {asked.max()} images each")
+    for statistics in (samples, reference):
+        if len(statistics.kept) < statistics.n:
+            found.append(f"{statistics.name}: precision, recall and the kernel distance take {len(statistics.kept)} of "
+                         f"{statistics.n} images, evenly spaced")
+    return found
 
 
-def _provenance(network: FeatureNetwork, reference: Mapping[str, str], references: Images, batch_size: int) -> dict:
-    """Two values compare only where all of this is the same."""
-    on_gpu = network.device.type == "cuda"
+def _result(protocol: str, sheet: Sheet, names: dict, samples: Statistics, reference: Statistics, warnings: list[str]) -> dict:
+    images, theirs = samples.facts["images"], reference.facts["images"]
+    asked = samples.asked
+    balanced = bool(asked.min() == asked.max()) if len(asked) else None
     return {
-        "features": {"name": network.name, "sha256": network.sha256, "dims": network.dims, "batch_size": batch_size},
-        "reference": {"name": reference["name"], "digest": reference["digest"], "n": len(references)},
-        "rounding": "8 bit, rounded",
-        "torch": str(torch.__version__),
-        "device": torch.cuda.get_device_name(network.device) if on_gpu else network.device.type,
-    }
+        "protocol": protocol, "n": samples.n, "metrics": sheet.metrics, "intervals": sheet.intervals, "refused": sheet.refused,
+        "names": names, "interval": INTERVALS,
+        "features": samples.facts["features"] | {"batch_size": samples.facts["batch_size"]},
+        "samples": {"name": images["name"], "digest": images["digest"], "size": images["size"], "classes": len(asked) or None,
+                    "balanced": balanced, "kept": len(samples.kept)},
+        "rounding": images["rounding"],
+        "likeness": samples.facts["likeness"],
+        "reference": {"name": theirs["name"], "digest": theirs["digest"], "n": reference.n, "size": theirs["size"],
+                      "rounding": theirs["rounding"], "published": sorted(reference.published)},
+        "made": samples.made, "warnings": warnings}
+

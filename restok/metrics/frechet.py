@@ -1,95 +1,147 @@
 """The Frechet distance between two sets of features, each seen as a Gaussian: FID on Inception's pooled features."""
 
+from dataclasses import dataclass
 from typing import Self
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-Gaussian = tuple[Float[Tensor, " d"], Float[Tensor, "d d"]]     # mean, covariance
+from restok.metrics.jackknife import group_of
+
 ROUNDING = 1e-5   # of the largest eigenvalue: how far below zero a covariance that was once stored in float32 may reach
 
 
-class Moments:
-    """Count, sum and sum of outer products of features, in float64 about a fixed shift.
+@dataclass(frozen=True)
+class Gaussian:
+    """A mean and a covariance in float64; of fewer samples than dimensions, a factor F (n d) of the covariance, F^T F."""
 
-    States of one shift add, so shards merge by addition, in any order. The shift only guards digits where the mean is far
-    larger than the spread; it changes no result.
+    mean: Float[Tensor, " d"]
+    covariance: Float[Tensor, "d d"] | None = None
+    factor: Float[Tensor, "n d"] | None = None
+
+    def __post_init__(self):
+        """Raises ValueError on NaN and on what is no pair of a vector and a symmetric matrix."""
+        d, matrix = len(self.mean), self.factor if self.covariance is None else self.covariance
+        if self.mean.ndim != 1 or matrix.ndim != 2 or matrix.shape[1] != d or (matrix is self.covariance and len(matrix) != d):
+            raise ValueError(f"mean of shape {tuple(self.mean.shape)}, covariance of {tuple(matrix.shape)}: expected d, d x d")
+        if not (self.mean.isfinite().all() and matrix.isfinite().all()):
+            raise ValueError("the mean or the covariance holds NaN or infinity: compute the statistics again")
+        if matrix is self.covariance and (matrix - matrix.T).abs().max() > ROUNDING * matrix.abs().max():
+            raise ValueError("not a covariance: it is not symmetric")
+
+    def to(self, device: torch.device | str) -> "Gaussian":
+        moved = (None if part is None else part.to(device) for part in (self.mean, self.covariance, self.factor))
+        return Gaussian(*moved)
+
+    @property
+    def trace(self) -> Float[Tensor, ""]:
+        return self.factor.square().sum() if self.covariance is None else self.covariance.trace()
+
+
+class Moments:
+    """Count, sum and sum of outer products of the features of `n` images, in float64 about a fixed shift.
+
+    Additive: shards that saw different images merge by addition, in any order. The sums are kept by group (`group_of`), so
+    that any group can be left out. Not more images than dimensions are kept as they are, which takes less memory than their
+    outer products. The shift only guards digits where the mean is far larger than the spread; it changes no result.
     """
 
-    def __init__(self, shift: Float[Tensor, " d"]):
-        self.shift = shift.to(torch.float64)
-        self.n = 0
-        self.total = torch.zeros_like(self.shift)                                          # d
-        self.outer = self.shift.new_zeros(len(shift), len(shift))                          # d d
+    def __init__(self, n: int, dims: int, shift: float = 0.0, groups: int = 1, device: torch.device | str = "cpu"):
+        self.n, self.dims, self.shift, self.groups = n, dims, shift, groups
+        self._member = torch.from_numpy(group_of(n, groups)).to(device)                    # n
+        exact = {"dtype": torch.float64, "device": device}
+        self.count = torch.zeros(groups, dtype=torch.int64, device=device)
+        self.rows = torch.zeros(n, dims, **exact) if n <= dims else None
+        self.total = None if n <= dims else torch.zeros(groups, dims, **exact)
+        self.outer = None if n <= dims else torch.zeros(groups, dims, dims, **exact)
 
     @classmethod
     def of(cls, features: Float[Tensor, "n d"]) -> Self:
-        """The moments of features that are all at hand, about their own mean."""
-        moments = cls(features.to(torch.float64).mean(0))
-        moments.update(features)
+        """The moments of features that are all at hand."""
+        moments = cls(*features.shape, shift=features.double().mean().item(), device=features.device)
+        moments.update(0, features)
         return moments
 
-    def update(self, features: Float[Tensor, "n d"]) -> None:
-        """Take in a batch: one float64 matrix product. Raises ValueError on NaN, infinity or another width."""
-        if features.ndim != 2 or features.shape[1] != len(self.shift):
-            raise ValueError(f"features of shape {tuple(features.shape)} do not fit moments of {len(self.shift)} dimensions")
+    @property
+    def tensors(self) -> dict[str, Tensor]:
+        """The additive state."""
+        named = {"count": self.count, "rows": self.rows, "total": self.total, "outer": self.outer}
+        return {name: tensor for name, tensor in named.items() if tensor is not None}
+
+    def update(self, start: int, features: Float[Tensor, "b d"]) -> None:
+        """Take in images start, start + 1, ...: one float64 matrix product a group. Raises ValueError on NaN, infinity,
+        another width, and on more than n images."""
+        stop = start + len(features)
+        if features.ndim != 2 or features.shape[1] != self.dims or stop > self.n:
+            raise ValueError(f"features of images {start} to {stop}, shape {tuple(features.shape)}, do not fit moments of "
+                             f"{self.n} images in {self.dims} dimensions")
         if not features.isfinite().all():
             raise ValueError("features hold NaN or infinity: look at the images and at the feature network's weights")
-        centred = features.to(self.shift) - self.shift                                     # n d
-        self.n += len(centred)
-        self.total += centred.sum(0)
-        self.outer += centred.T @ centred
+        centred, member = features.double() - self.shift, self._member[start:stop]         # b d
+        self.count += member.bincount(minlength=self.groups)
+        if self.rows is not None:
+            self.rows[start:stop] = centred
+            return
+        for group in range(self.groups):
+            part = centred[member == group] if self.groups > 1 else centred
+            self.total[group] += part.sum(0)
+            self.outer[group].addmm_(part.T, part)
 
-    def __add__(self, other: "Moments") -> "Moments":
-        if not torch.equal(self.shift, other.shift):
-            raise ValueError("moments about different shifts do not add: give every shard the same shift")
-        merged = Moments(self.shift)
-        merged.n, merged.total, merged.outer = self.n + other.n, self.total + other.total, self.outer + other.outer
-        return merged
+    def gaussian(self, without: int | None = None) -> Gaussian:
+        """Mean and unbiased covariance (divided by n - 1), of all images or without a group of them.
 
-    @property
-    def mean(self) -> Float[Tensor, " d"]:
-        return self.shift + self.total / self._at_least(1)
-
-    @property
-    def covariance(self) -> Float[Tensor, "d d"]:
-        """Unbiased: divided by n - 1."""
-        n = self._at_least(2)
-        return (self.outer - torch.outer(self.total, self.total) / n) / (n - 1)
-
-    def _at_least(self, fewest: int) -> int:
-        if self.n < fewest:
-            raise ValueError(f"{self.n} samples: a mean takes 1, a covariance 2")
-        return self.n
-
-
-def frechet_distance(a: Moments | Gaussian, b: Moments | Gaussian) -> float:
-    """|mu_a - mu_b|^2 + tr(S_a + S_b - 2 (S_a S_b)^(1/2)), in float64.
-
-    The trace of the root is the sum of the roots of the eigenvalues of S_a^(1/2) S_b S_a^(1/2), which is symmetric.
-    Raises ValueError on NaN, on fewer than two samples, on different dimensions and on what is not a covariance.
-    """
-    (mean_a, covariance_a), (mean_b, covariance_b) = _gaussian(a), _gaussian(b)
-    if len(mean_a) != len(mean_b):
-        raise ValueError(f"{len(mean_a)} and {len(mean_b)} dimensions do not compare: take one feature network for both")
-    eigenvalues, vectors = torch.linalg.eigh(covariance_a)
-    root = vectors * _roots(eigenvalues) @ vectors.T                                       # d d
-    cross = _roots(torch.linalg.eigvalsh(root @ covariance_b @ root)).sum()
-    distance = (mean_a - mean_b).square().sum() + covariance_a.trace() + covariance_b.trace() - 2 * cross
-    return max(distance.item(), 0.0)     # equal sets round to either side of zero
+        Raises ValueError before all n images are in, and for fewer than two.
+        """
+        if self.count.sum() != self.n:
+            raise ValueError(f"{self.count.sum()} of {self.n} images are in: take in the others first")
+        kept = [group for group in range(self.groups) if group != without]
+        n = int(self.count[kept].sum())
+        if n < 2:
+            raise ValueError(f"{n} samples: a covariance takes 2")
+        if self.rows is not None:
+            rows = self.rows if without is None else self.rows[self._member != without]
+            return Gaussian(self.shift + rows.mean(0), factor=(rows - rows.mean(0)) / (n - 1) ** 0.5)
+        total, outer = self.total[kept].sum(0), self.outer[kept].sum(0)                    # d, d d
+        return Gaussian(self.shift + total / n, (outer - torch.outer(total, total) / n) / (n - 1))
 
 
-def _gaussian(moments: Moments | Gaussian) -> Gaussian:
-    pair = (moments.mean, moments.covariance) if isinstance(moments, Moments) else moments
-    mean, covariance = (torch.as_tensor(part).to(torch.float64) for part in pair)
-    if mean.ndim != 1 or covariance.shape != (len(mean), len(mean)):
-        raise ValueError(f"mean of shape {tuple(mean.shape)}, covariance of {tuple(covariance.shape)}: expected d and d x d")
-    if not (mean.isfinite().all() and covariance.isfinite().all()):
-        raise ValueError("the mean or the covariance holds NaN or infinity: compute the statistics again")
-    if (covariance - covariance.T).abs().max() > ROUNDING * covariance.abs().max():
-        raise ValueError("not a covariance: it is not symmetric")
-    return mean, covariance
+class Frechet:
+    """|mu_a - mu_b|^2 + tr(S_a + S_b - 2 (S_a S_b)^(1/2)) from any Gaussian a to one reference b, in float64."""
+
+    def __init__(self, reference: Gaussian):
+        self.reference, self._root = reference, None
+
+    def __call__(self, samples: Gaussian) -> float:
+        """Raises ValueError on different dimensions and on what is not a covariance."""
+        a, b = samples, self.reference
+        if len(a.mean) != len(b.mean):
+            raise ValueError(f"{len(a.mean)} and {len(b.mean)} dimensions do not compare: take one feature network for both")
+        distance = (a.mean - b.mean).square().sum() + a.trace + b.trace - 2 * self._cross(a)
+        return max(distance.item(), 0.0)     # equal sets round to either side of zero
+
+    def _cross(self, samples: Gaussian) -> Float[Tensor, ""]:
+        """The trace of (S_a S_b)^(1/2): the sum of the roots of the eigenvalues of a product that is symmetric."""
+        a, b = samples, self.reference
+        if a.factor is not None and b.factor is not None:       # Gram route: the singular values of F_a F_b^T
+            return torch.linalg.svdvals(a.factor @ b.factor.T).sum()
+        if a.factor is not None:
+            return _root_trace(a.factor @ b.covariance @ a.factor.T)
+        if b.factor is not None:
+            return _root_trace(b.factor @ a.covariance @ b.factor.T)
+        if self._root is None:                                  # once for all samples
+            eigenvalues, vectors = torch.linalg.eigh(b.covariance)
+            self._root = vectors * _roots(eigenvalues) @ vectors.T                         # d d
+        return _root_trace(self._root @ a.covariance @ self._root)
+
+
+def frechet_distance(samples: Gaussian, reference: Gaussian) -> float:
+    """`Frechet` of one pair."""
+    return Frechet(reference)(samples)
+
+
+def _root_trace(symmetric: Float[Tensor, "n n"]) -> Float[Tensor, ""]:
+    return _roots(torch.linalg.eigvalsh(symmetric)).sum()
 
 
 def _roots(eigenvalues: Float[Tensor, " d"]) -> Float[Tensor, " d"]:

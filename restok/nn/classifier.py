@@ -16,12 +16,13 @@ REMEDY = "train one with `restok train-classifier`"
 class SmallClassifier(nn.Module):
     """Stages of two 3x3 convolutions; every stage but the last ends in a halving of the resolution.
 
-    GroupNorm, in one group, makes an image's features independent of its batch and of the training mode.
+    GroupNorm, in one group, makes an image's features independent of its batch and of the training mode. `data` names the
+    images it is trained on, and with them the metrics on its features: FD-digits.
     """
 
-    def __init__(self, classes: int, channels: Sequence[int]):
+    def __init__(self, classes: int, channels: Sequence[int], data: str = "digits"):
         super().__init__()
-        self.classes, self.channels, self.width = classes, tuple(channels), channels[-1]
+        self.classes, self.channels, self.data, self.width = classes, tuple(channels), data, channels[-1]
         self.stages = nn.ModuleList(stage(*pair) for pair in zip((3, *channels[:-1]), channels, strict=True))
         self.penultimate = nn.Sequential(nn.Linear(self.width, self.width), nn.ReLU())
         self.head = nn.Linear(self.width, classes)
@@ -50,7 +51,8 @@ class SmallClassifier(nn.Module):
         """Write model.safetensors and config.json, from which `load_classifier` builds the module again."""
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / "config.json").write_text(json.dumps({"classes": self.classes, "channels": self.channels}, indent=2) + "\n")
+        config = {"classes": self.classes, "channels": self.channels, "data": self.data}
+        (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n")
         save_file(self.state_dict(), folder / "model.safetensors")
 
 

@@ -11,7 +11,8 @@ import pandas as pd
 from matplotlib.figure import Figure, SubFigure
 
 from restok.config import Params
-from restok.reporting.run import array_rows, arrays, best, evaluations, fault
+from restok.files import atomic_file
+from restok.reporting.run import Record, array_rows, arrays, best, evaluations, fault, require_metric
 
 STYLE = "restok.reporting.style"   # style.mplstyle beside this file
 
@@ -62,13 +63,14 @@ def fig6(samples_npz: str | Path, class_names: Sequence[str], out: str | Path, p
 
 
 def fig7_data(run_dir: str | Path, params: Params) -> pd.DataFrame:
-    """Fig. 7's numbers, one row a checkpoint of the tokenizer; `distance` names the metric of both distances."""
+    """Fig. 7's numbers, one row a checkpoint of the tokenizer; low and high bound the 95 % interval of a distance."""
     return pd.DataFrame([{
         "checkpoint": e.label,
         "step": e.step,
-        "distance": e.distance,
-        "reconstruction_distance": e.reconstruction["metrics"][e.distance],
-        "generation_distance": e.generation["metrics"][e.distance],
+        "reconstruction_metric": e.reconstruction_distance,
+        "generation_metric": e.distance,
+        **_with_interval("reconstruction_distance", e.reconstruction, e.reconstruction_distance),
+        **_with_interval("generation_distance", e.generation, e.distance),
         "reconstruction_accuracy": e.reconstruction["metrics"]["class_accuracy"],
         "generation_accuracy": e.generation["metrics"]["class_accuracy"],
         "features": e.features,
@@ -79,31 +81,40 @@ def fig7_data(run_dir: str | Path, params: Params) -> pd.DataFrame:
 
 
 def fig7(data: pd.DataFrame, out: str | Path) -> None:
-    """Fig. 7. Both distances of `fig7_data` against the tokenizer's iterations; a ring marks the best generation.
+    """Fig. 7. Both distances of `fig7_data` against the tokenizer's iterations, with their 95 % intervals as bars; a ring marks
+    the best generation.
 
     Where they span more than a factor of 10, both axes are one logarithmic scale: the later checkpoints would lie flat.
     """
     chosen = data.loc[data["generation_distance"].idxmin()]
     distances = data[["reconstruction_distance", "generation_distance"]].to_numpy(float)
     low, high = distances.min(), distances.max()
+    ends = data.filter(regex="_distance(_low|_high)?$").to_numpy(float)
+    ends = ends[ends > 0]                          # what a logarithmic scale can show; NaN, no interval, goes too
     with matplotlib.style.context(STYLE):
         figure = Figure(figsize=(5.2, 3.2))
         left = figure.subplots()
         right = left.twinx()
         right.spines["right"].set_visible(True)
-        for axis, stage, colour, style in ((left, "reconstruction", "C0", "o-"), (right, "generation", "C1", "s--")):
-            axis.plot(data["step"], data[f"{stage}_distance"], style, color=colour, label=stage)
-            axis.set_ylabel(f"{stage} {chosen['distance']} (lower is better)", color=colour)
+        aside = 0.008 * (data["step"].max() - data["step"].min())       # neither bar hides the other
+        lines = []
+        for axis, stage, colour, style, x in ((left, "reconstruction", "C0", "o-", data["step"] - aside),
+                                              (right, "generation", "C1", "s--", data["step"] + aside)):
+            distance, least, most = (data[f"{stage}_distance{end}"].astype(float) for end in ("", "_low", "_high"))
+            lines.append(axis.errorbar(x, distance, (distance - least, most - distance), fmt=style, color=colour, elinewidth=1,
+                                       label=stage))
+            axis.set_ylabel(f"{stage} {chosen[f'{stage}_metric']} (lower is better)", color=colour)
             axis.tick_params(axis="y", colors=colour)
             axis.margins(y=0.15)
             if low > 0 and high > 10 * low:
-                axis.set(yscale="log", ylim=(low / 1.5, high * 1.5))
-        right.plot(chosen["step"], chosen["generation_distance"], "o", markersize=14, fillstyle="none", color="black",
-                   linewidth=0, label=f"best generation: {chosen['generation_distance']:.4g} at {chosen['checkpoint']}")
+                axis.set(yscale="log", ylim=(ends.min() / 1.5, ends.max() * 1.5))
+        lowest = chosen["generation_distance"]
+        lines += right.plot(chosen["step"] + aside, lowest, "o", markersize=14, fillstyle="none", color="black", linewidth=0,
+                            label=f"best generation: {lowest:.4g} at {chosen['checkpoint']}")
         left.set_xticks(data["step"], data["checkpoint"])
         left.set_xlabel("tokenizer training iterations")
         left.grid(axis="y")
-        figure.legend(loc="outside upper center", ncols=3)
+        figure.legend(handles=lines, loc="outside upper center", ncols=3)
         _save(figure, out, *_sources(data))
 
 
@@ -126,7 +137,7 @@ def codebook_data(run_dir: str | Path, params: Params) -> pd.DataFrame:
         "most_entropy": math.log2(min(size, n * level["tokens"])),
         "n": n,
         "source": chosen.reconstruction.path.as_posix(),
-    } for level in chosen.reconstruction["metrics"]["codebook"]["levels"]])
+    } for level in require_metric(chosen.reconstruction, "codebook")["levels"]])
 
 
 def codebook(data: pd.DataFrame, out: str | Path) -> None:
@@ -151,10 +162,15 @@ def codebook(data: pd.DataFrame, out: str | Path) -> None:
         _save(figure, out, *_sources(data))
 
 
+def _with_interval(name: str, record: Record, metric: str) -> dict[str, float | None]:
+    low, high = record["intervals"][metric] or (None, None)
+    return {name: record["metrics"][metric], f"{name}_low": low, f"{name}_high": high}
+
+
 def _save(figure: Figure, out: str | Path, *sources: str | Path) -> None:
     """Write the PNG; its text chunk "Source" names the files it was drawn from, for the page to cite."""
-    Path(out).parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(out, metadata={"Source": "; ".join(Path(source).as_posix() for source in sources)})
+    with atomic_file(out) as partial:
+        figure.savefig(partial, metadata={"Source": "; ".join(Path(source).as_posix() for source in sources)})
 
 
 def _sources(data: pd.DataFrame) -> list[str]:

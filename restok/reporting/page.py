@@ -1,6 +1,7 @@
 """The page: one HTML file which holds the tables and figures of a run, and names the file behind every number."""
 
 import base64
+from collections.abc import Callable, Iterator, Sequence
 from importlib.resources import files
 from pathlib import Path
 
@@ -8,19 +9,20 @@ from jinja2 import Environment, StrictUndefined
 from PIL import Image
 
 from restok.config import Params
-from restok.reporting.run import Evaluation, best, evaluations, fault, read, require
-from restok.reporting.tables import count, number, read_csv
+from restok.files import atomic_file
+from restok.reporting.run import Evaluation, Record, best, chosen_candidate, evaluations, fault, read, require, require_metric
+from restok.reporting.tables import count, number, read_csv, spread
 
 ITEMS = {   # by name, in the order of the page: its files in the reports' folder, its title, its caption
     "table1": (("csv",), "Table 1. Systems compared",
                "The paper's Table 1, its rows as printed (Inception features, ImageNet 256x256; blank: not published), and "
-               "this run's best checkpoint as the last row. Rows whose features differ do not compare."),
+               "this run's best checkpoint as the last row, with 95 % intervals. Rows whose features differ do not compare."),
     "fig7": (("png", "csv"), "Fig. 7. Reconstruction and generation over the tokenizer's training",
-             "The paper's Fig. 7: both distances against tokenizer iterations. There, reconstruction improves throughout and "
-             "generation is best at 750k (rFID 1.28, gFID 2.34)."),
+             "The paper's Fig. 7: both distances against tokenizer iterations, here with their 95 % intervals. There, "
+             "reconstruction improves throughout and generation is best at 750k (rFID 1.28, gFID 2.34)."),
     "table6": (("csv",), "Table 6. Guidance",
                "The paper's Table 6: the guidance chosen for each tokenizer checkpoint by the lowest distance among the "
-               "candidates. The start ratio belongs to the step schedule; 0 turns top-k or top-p off."),
+               "candidates, with its 95 % interval. The start ratio belongs to the step schedule; 0 turns top-k or top-p off."),
     "fig5": (("png",), "Fig. 5. Prefixes and attention",
              "The paper's Fig. 5: reconstructions from the first tokens, and the share of attention that each latent level "
              "gives to each image scale, S1 the coarsest. There, the first 16 tokens attend to S1 and S2, later ones to S3 "
@@ -33,6 +35,8 @@ ITEMS = {   # by name, in the order of the page: its files in the reports' folde
     "table9": (("csv",), "Table 9. Nested dropout",
                "The paper's Table 9: how often nested dropout keeps how many tokens, exactly, from the parameters."),
 }
+CALLED = {"class_accuracy": "class accuracy", "per_class_accuracy": "class accuracy by class", "psnr": "PSNR (dB)",
+          "ssim": "SSIM", "ms_ssim": "MS-SSIM", "lpips": "LPIPS"}     # the other metrics bear the field's names
 
 
 def report(run_dir: str | Path, reports_dir: str | Path, params: Params, name: str, out: str | Path) -> None:
@@ -50,13 +54,14 @@ def report(run_dir: str | Path, reports_dir: str | Path, params: Params, name: s
         chosen=chosen,
         settings=_settings(run_dir, params, chosen),
         headline=_headline(chosen, len(measured)),
-        levels=chosen.reconstruction["metrics"]["codebook"]["levels"],
-        warnings=_warnings(measured),
+        levels=require_metric(chosen.reconstruction, "codebook")["levels"],
+        refused=_refused(measured),
+        warnings=_warnings(run_dir, measured),
         items=[_item(Path(reports_dir), item, *content) for item, content in ITEMS.items()],
         parameters=params.model_dump_json(indent=2),
     )
-    Path(out).parent.mkdir(parents=True, exist_ok=True)
-    Path(out).write_text(page, "utf-8")
+    with atomic_file(out) as partial:
+        partial.write_text(page, "utf-8")
 
 
 def _settings(run_dir: Path, params: Params, chosen: Evaluation) -> list[tuple[str, str, str]]:
@@ -89,33 +94,55 @@ def _settings(run_dir: Path, params: Params, chosen: Evaluation) -> list[tuple[s
 
 
 def _headline(chosen: Evaluation, checkpoints: int) -> list[tuple[str, str, str]]:
-    """The numbers of the best checkpoint: (what, value, file). What these features do not measure is left out."""
-    def rows(stage, record, *metrics):
-        for what, metric, show in metrics:
-            value = record["metrics"][metric]
-            if value is not None:
-                yield f"{stage}: {what}", show(value), record.path.as_posix()
-
-    accuracy, distance = ("class accuracy", "class_accuracy", _percent), (chosen.distance, chosen.distance, number)
-    codebook = chosen.reconstruction["metrics"]["codebook"]
-    entries = f"{_percent(codebook['usage'])}, entropy {number(codebook['entropy'])} bits"
+    """The numbers of the best checkpoint: (what, value and interval, file). What was not measured is left out."""
+    reconstruction, generation = chosen.reconstruction, chosen.generation
+    names = reconstruction["names"]
+    codebook, sure = require_metric(reconstruction, "codebook"), reconstruction["intervals"]["codebook"]
     best_of = f"{chosen.label}, step {chosen.step}: the lowest generation {chosen.distance} of {checkpoints} checkpoints"
     return [
-        ("best checkpoint", best_of, chosen.generation.path.as_posix()),
-        *rows("reconstruction", chosen.reconstruction, accuracy, distance,
-              ("PSNR (dB)", "psnr", number), ("SSIM", "ssim", number)),
-        ("codebook: entries used, over all levels", entries, codebook.path.as_posix()),
-        *rows("samples", chosen.generation, accuracy, distance, (chosen.score, chosen.score, number),
-              ("precision", "precision", number), ("recall", "recall", number)),
+        ("best checkpoint", best_of, generation.path.as_posix()),
+        *_rows("reconstruction", reconstruction, "class_accuracy", names["distance"], names["kernel"], names["score"],
+               "psnr", "ssim", "ms_ssim", "lpips"),
+        ("codebook: entries used, over all levels", _sure(codebook["usage"], sure["usage"], _percent),
+         reconstruction.path.as_posix()),
+        ("codebook: entropy (bits)", _sure(codebook["entropy"], sure["entropy"]), reconstruction.path.as_posix()),
+        *_rows("samples", generation, "class_accuracy", *generation["names"].values(), "precision", "recall"),
     ]
 
 
-def _warnings(measured: list[Evaluation]) -> dict[str, list[str]]:
-    """Every warning of the evaluations, once, with the files that carry it."""
+def _rows(what: str, record: Record, *metrics: str) -> Iterator[tuple[str, str, str]]:
+    for metric in metrics:
+        if record["metrics"][metric] is not None:
+            show = _percent if metric == "class_accuracy" else number
+            text = _sure(record["metrics"][metric], record["intervals"][metric], show)
+            yield f"{what}: {CALLED.get(metric, metric)}", text, record.path.as_posix()
+
+
+def _sure(found: float, interval: Sequence[float] | None, show: Callable[[float], str] = number) -> str:
+    """A value and, in brackets, its interval where it has one."""
+    return f"{show(found)} [{spread(interval, show)}]" if interval else show(found)
+
+
+def _refused(measured: list[Evaluation]) -> dict[str, list[str]]:
+    """What was not measured and why, each reason of a protocol once, with the files that carry it."""
     found = {}
     for record in (record for e in measured for record in (e.reconstruction, e.generation)):
-        for warning in record["warnings"]:
-            found.setdefault(warning, []).append(record.path.as_posix())
+        metrics = {}
+        for metric, reason in record["refused"].items():
+            metrics.setdefault(reason, []).append(CALLED.get(metric, metric))
+        for reason, names in metrics.items():
+            found.setdefault(f"{record['protocol']}, {', '.join(names)}: {reason}", []).append(record.path.as_posix())
+    return found
+
+
+def _warnings(run_dir: Path, measured: list[Evaluation]) -> dict[str, list[str]]:
+    """Every warning of the evaluations and of the guidance chosen for them, once, with the files that carry it."""
+    found = {}
+    for e in measured:
+        guidance = chosen_candidate(read(run_dir / "guidance" / f"{e.label}.json"))
+        for record in (e.reconstruction, e.generation, guidance):
+            for warning in record["warnings"]:
+                found.setdefault(warning, []).append(record.path.as_posix())
     return found
 
 

@@ -1,19 +1,21 @@
 """A run directory as the reports read it: results/NAME/{tokenizer,generator,guidance,evaluation,panel,samples,data}."""
 
 import json
-import math
 import zipfile
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from restok.config import Params
+from restok.files import FileError, NpzArray
+from restok.metrics.results import require_comparable
 
 COMMANDS = {"data": "prepare", "classifier": "train-classifier", "tokenizer": "train-tokenizer",
             "generator": "train-generator", "guidance": "search-guidance", "evaluation": "evaluate",
-            "panel": "reconstruct", "samples": "sample"}   # by the folder of a run that they write
+            "panel": "panel", "samples": "sample"}   # by the folder of a run that they write
 
 
 class ReportError(ValueError):
@@ -33,19 +35,33 @@ class Record(dict):
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What was measured with one checkpoint of the tokenizer. `distance` and `score` name the metrics, such as FID and IS."""
+    """What was measured with one checkpoint of the tokenizer."""
 
     label: str
     step: int
-    distance: str
-    score: str
     reconstruction: Record
     generation: Record
 
     @property
+    def distance(self) -> str:
+        """The name of the generation's distance, such as FID."""
+        return self.generation["names"]["distance"]
+
+    @property
+    def reconstruction_distance(self) -> str:
+        """The name of the reconstruction's distance, such as rFID."""
+        return self.reconstruction["names"]["distance"]
+
+    @property
+    def score(self) -> str:
+        """The name of the generation's score, such as IS."""
+        return self.generation["names"]["score"]
+
+    @property
     def features(self) -> str:
-        """The network behind the numbers: 'digits classifier (FD-digits, IS-digits)'."""
-        return f"{self.generation['features']['name']} ({self.distance}, {self.score})"
+        """The network behind the numbers: 'digits classifier (rFD-digits, FD-digits, IS-digits)'."""
+        names = self.reconstruction_distance, self.distance, self.score
+        return f"{self.generation['features']['name']} ({', '.join(names)})"
 
 
 FOLDERS = ("data", "classifier", "tokenizer", "generator")     # made whole; the other files are targets of their own
@@ -109,48 +125,44 @@ def arrays(path: str | Path, *names: str) -> list[np.ndarray]:
 
 def array_rows(path: str | Path, name: str, rows: Iterable[int]) -> dict[int, np.ndarray]:
     """Some rows of one array of an npz file, by index, without holding the whole array in memory."""
-    path = require(path)
     try:
-        with zipfile.ZipFile(path) as archive, archive.open(f"{name}.npy") as file:
-            version = np.lib.format.read_magic(file)
-            header = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}[version]
-            shape, column_major, dtype = header(file)
-            start, size = file.tell(), dtype.itemsize * math.prod(shape[1:])
-            if column_major:
-                raise ValueError("stored column by column")
-            found = {}
-            for row in sorted(rows):
-                file.seek(start + row * size)
-                found[row] = np.frombuffer(file.read(size), dtype).reshape(shape[1:])
-            return found
-    except (KeyError, ValueError, OSError, zipfile.BadZipFile) as error:
-        raise fault(path, f"{name} cannot be read ({error})") from None
+        array = NpzArray(require(path), name)
+        return {row: array.read(row, row + 1)[0] for row in sorted(rows)}
+    except FileError as error:
+        raise ReportError(f"{error}; {remedy(Path(path))}") from None
+
+
+def require_metric(record: Record, metric: str) -> Any:
+    """A metric that the reports cannot do without. Raises ReportError with the reason where it was not measured."""
+    if record["metrics"][metric] is None:
+        raise ReportError(f"{record.path}: {metric} was not measured: {record['refused'][metric]}; mend that, then "
+                          f"{remedy(record.path)}")
+    return record["metrics"][metric]
 
 
 def evaluation(run_dir: Path, params: Params, label: str) -> Evaluation:
-    """The evaluation of one checkpoint; ReportError where its files disagree with each other or with the parameters."""
+    """The evaluation of one checkpoint. Raises ReportError where its files disagree with each other or with the parameters,
+    or hold no distance."""
     folder = Path(run_dir) / "evaluation" / label
     reconstruction, generation = read(folder / "reconstruction.json"), read(folder / "generation.json")
-    distance, score = _metric(generation, "FID", "FD-"), _metric(generation, "IS", "IS-")
     for record in (reconstruction, generation):
-        if not math.isfinite(record["metrics"][distance]):
-            raise fault(record.path, f"{distance} is {record['metrics'][distance]}")
-    _same(reconstruction, generation, "features", "sha256")
+        require_metric(record, record["names"]["distance"])
+    if reconstruction["features"]["sha256"] != generation["features"]["sha256"]:
+        raise ReportError(f"{reconstruction.path} and {generation.path}: not measured by the same features; remove both; "
+                          f"{remedy(generation.path)}, and the other likewise")
     step = params.tokenizer_training.checkpoints[label]
     trained = read(Path(run_dir) / "tokenizer" / label / "metrics.json")
     if trained["step"] != step:
         raise fault(trained.path, f"step {trained['step']}, but the parameters put {label} at {step}")
-    return Evaluation(label, step, distance, score, reconstruction, generation)
+    return Evaluation(label, step, reconstruction, generation)
 
 
 def evaluations(run_dir: str | Path, params: Params) -> list[Evaluation]:
-    """Every checkpoint, in training order. Raises ReportError where one was measured by other features or against another
+    """Every checkpoint, in training order. Raises ComparisonError where one was measured by other features or against another
     reference than the first, because distances then compare nothing."""
     found = [evaluation(Path(run_dir), params, label) for label in params.tokenizer_training.checkpoints]
-    for other in found[1:]:
-        _same(found[0].generation, other.generation, "features", "sha256")
-        for protocol in ("reconstruction", "generation"):
-            _same(getattr(found[0], protocol), getattr(other, protocol), "reference", "digest")
+    require_comparable([(e.reconstruction.path, e.reconstruction) for e in found])
+    require_comparable([(e.generation.path, e.generation) for e in found])
     return found
 
 
@@ -159,14 +171,9 @@ def best(run_dir: str | Path, params: Params) -> Evaluation:
     return min(evaluations(run_dir, params), key=lambda e: e.generation["metrics"][e.distance])
 
 
-def _metric(record: Record, plain: str, prefix: str) -> str:
-    names = [name for name in record["metrics"] if name == plain or name.startswith(prefix)]
-    if len(names) != 1:
-        raise fault(record.path, f"expected one metric named {plain} or {prefix}..., found {names}")
-    return names[0]
-
-
-def _same(a: Record, b: Record, section: str, key: str) -> None:
-    if a[section][key] != b[section][key]:
-        raise ReportError(f"{a.path} and {b.path}: not the same {section} ({a[section][key]}, {b[section][key]}); "
-                          f"remove both; {remedy(a.path)}, and the other likewise")
+def chosen_candidate(guidance: Record) -> Record:
+    """The entry of the chosen setting among a search's candidates, which carries what was measured."""
+    for candidate in guidance["candidates"]:
+        if all(candidate[key] == guidance["chosen"][key] for key in ("schedule", "scale", "start")):
+            return candidate
+    raise fault(guidance.path, "the chosen setting is not among the candidates")

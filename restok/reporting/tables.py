@@ -1,31 +1,35 @@
 """Tables 1, 6 and 9, each a data frame whose every row names the file behind it."""
 
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pandas as pd
 
 from restok.config import Params
+from restok.files import atomic_file
 from restok.hierarchy import keep_probabilities
-from restok.reporting.run import Record, ReportError, best, fault, read, require
+from restok.reporting.run import ReportError, best, chosen_candidate, read, require, require_metric
 
 RENAMED = {"rfid": "reconstruction_distance", "gfid": "generation_distance", "is": "score"}
 TABLE1 = ["method", "family", "tokenizer_type", "tokenizer_params", "tokens", "reconstruction_distance",
           "generator_type", "generator_params", "steps", "generation_distance", "score", "precision", "recall",
-          "features", "n", "notes", "source"]
+          "intervals", "features", "n", "notes", "source"]
+OURS = {"intervals", "features", "n"}    # columns that published.csv does not have
 
 
 def table1(published_csv: str | Path, run_dir: str | Path, params: Params, name: str) -> pd.DataFrame:
     """Table 1. The published systems, as printed, and below them this run's best checkpoint. Cells are text; unknown is blank.
 
     `features` says which network measured a row, and by which metrics: rows with different features do not compare.
+    `intervals` are the 95 % intervals of this run's values.
     """
     if not Path(published_csv).is_file():
         raise ReportError(f"{published_csv}: missing; it comes with the repository: `git checkout {published_csv}`")
     published = read_csv(published_csv)
-    unknown = set(published.columns) ^ ((set(TABLE1) - set(RENAMED.values()) - {"features", "n"}) | set(RENAMED))
+    unknown = set(published.columns) ^ ((set(TABLE1) - set(RENAMED.values()) - OURS) | set(RENAMED))
     if unknown:
         raise ReportError(f"{published_csv}: missing or unknown columns {sorted(unknown)}")
-    rows = published.rename(columns=RENAMED).assign(features="Inception (FID, IS)", n="")
+    rows = published.rename(columns=RENAMED).assign(intervals="", features="Inception (rFID, FID, IS)", n="")
     return pd.concat([rows, pd.DataFrame([_own_row(Path(run_dir), params, name)])], ignore_index=True)[TABLE1]
 
 
@@ -34,7 +38,7 @@ def table6(run_dir: str | Path, params: Params) -> pd.DataFrame:
     rows = []
     for label in params.tokenizer_training.checkpoints:
         found = read(Path(run_dir) / "guidance" / f"{label}.json")
-        chosen = _chosen(found)
+        chosen, metric = chosen_candidate(found), found["metric"]
         rows.append({
             "checkpoint": label,
             "schedule": chosen["schedule"],
@@ -42,8 +46,9 @@ def table6(run_dir: str | Path, params: Params) -> pd.DataFrame:
             "max_scale": chosen["scale"],
             "top_k": found["top_k"],
             "top_p": found["top_p"],
-            "metric": found["metric"],
-            "distance": chosen[found["metric"]],
+            "metric": metric,
+            "distance": require_metric(chosen, metric),
+            "interval": spread(chosen["intervals"][metric]),
             "n": chosen["n"],
             "candidates": len(found["candidates"]),
             "source": found.path.as_posix(),
@@ -60,8 +65,8 @@ def table9(params: Params) -> pd.DataFrame:
 
 def write_csv(frame: pd.DataFrame, path: str | Path) -> None:
     """Write `frame` with its column names, making the folder where it is missing."""
-    Path(path).parent.mkdir(parents=True, exist_ok=True)
-    frame.to_csv(path, index=False)
+    with atomic_file(path) as partial:
+        frame.to_csv(partial, index=False)
 
 
 def read_csv(path: str | Path) -> pd.DataFrame:
@@ -70,10 +75,15 @@ def read_csv(path: str | Path) -> pd.DataFrame:
 
 
 def number(value: float | None) -> str:
-    """Four significant digits, 18.12 or 0.7100; None, a metric that the features do not have, is blank."""
+    """Four significant digits, 18.12 or 0.7100; None, a metric that was not measured, is blank."""
     if value is None:
         return ""
     return f"{value:.0f}" if abs(value) >= 1e3 else f"{value:#.4g}"
+
+
+def spread(interval: Sequence[float] | None, show: Callable[[float], str] = number) -> str:
+    """An interval, '2.280 to 2.400'; blank where there is none."""
+    return " to ".join(map(show, interval or ()))
 
 
 def count(parameters: int) -> str:
@@ -88,31 +98,26 @@ def _own_row(run_dir: Path, params: Params, name: str) -> dict[str, str]:
     chosen = best(run_dir, params)
     tokenizer = read(run_dir / "tokenizer" / chosen.label / "metrics.json")
     generator = read(run_dir / "generator" / chosen.label / "metrics.json")
-    measured = chosen.generation["metrics"]
+    reconstruction, generation = chosen.reconstruction, chosen.generation
+    sure = {chosen.reconstruction_distance: reconstruction["intervals"][chosen.reconstruction_distance],
+            **{metric: generation["intervals"][metric] for metric in (chosen.distance, chosen.score, "precision", "recall")}}
     return {
         "method": f"ResTok, this run ({name}, {chosen.label})",
         "family": "query",
         "tokenizer_type": "VQ",
         "tokenizer_params": count(tokenizer["parameters"]),
         "tokens": str(params.tokenizer.latents),
-        "reconstruction_distance": number(chosen.reconstruction["metrics"][chosen.distance]),
+        "reconstruction_distance": number(reconstruction["metrics"][chosen.reconstruction_distance]),
         "generator_type": "AR" if params.generator.ntp in ("all", params.generator.tokens) else "HAR",
         "generator_params": count(generator["parameters"]),
         "steps": str(generator["sampling_steps"]),
-        "generation_distance": number(measured[chosen.distance]),
-        "score": number(measured[chosen.score]),
-        "precision": number(measured["precision"]),
-        "recall": number(measured["recall"]),
+        "generation_distance": number(generation["metrics"][chosen.distance]),
+        "score": number(generation["metrics"][chosen.score]),
+        "precision": number(generation["metrics"]["precision"]),
+        "recall": number(generation["metrics"]["recall"]),
+        "intervals": "; ".join(f"{metric} {spread(interval)}" for metric, interval in sure.items() if interval),
         "features": chosen.features,
-        "n": str(chosen.generation["n"]),
-        "notes": f"reconstruction of {chosen.reconstruction['n']} images; against {chosen.generation['reference']['name']}",
-        "source": f"{chosen.reconstruction.path.as_posix()}; {chosen.generation.path.as_posix()}",
+        "n": str(generation["n"]),
+        "notes": f"reconstruction of {reconstruction['n']} images; against {generation['reference']['name']}",
+        "source": f"{reconstruction.path.as_posix()}; {generation.path.as_posix()}",
     }
-
-
-def _chosen(found: Record) -> Record:
-    """The chosen setting's own entry among the candidates, which carries what was measured."""
-    for candidate in found["candidates"]:
-        if all(candidate[key] == found["chosen"][key] for key in ("schedule", "scale", "start")):
-            return candidate
-    raise fault(found.path, "the chosen setting is not among the candidates")

@@ -4,14 +4,14 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
 from restok import config
 from restok.data.loader import evaluation_batches
 from restok.data.sources import open_split
-from restok.data.transforms import to_uint8
-from restok.files import read_json, sha256_file, write_npz
+from restok.data.transforms import center_crop, to_tensor, to_uint8
+from restok.files import read_json, sha256_file, write_npz, write_npz_rows
 from restok.generator.sampling import generate
 from restok.hierarchy import prefixes
 from restok.progress import track
@@ -20,25 +20,34 @@ from restok.training.loop import device
 from restok.weights import WeightsError, load_generator, load_tokenizer
 
 
-@torch.inference_mode()
-def reconstruct(params: config.Params, data: Path, tokenizer: Path, out: Path, panel: Path) -> None:
-    """Reconstruct the validation split. Writes `out`, an npz of arr_0 (n h w 3 uint8, rounded), labels and codes (n tokens),
-    and `panel`, what Fig. 5 shows of one image a class (at most 8)."""
+def reconstruct(params: config.Params, data: Path, tokenizer: Path, out: Path) -> None:
+    """Reconstruct the validation split into an npz of arr_0 (n h w 3 uint8, rounded), labels, codes (n tokens) and the
+    tokenizer's digest."""
     images, on = open_split(data, "validation"), device()
     model = load_tokenizer(tokenizer).to(on)
-    size, batch = model.config.image_size, params.evaluation.batch_size
-    pictures, codes, chosen = [], [], {}
-    total = -(-len(images) // batch)
-    for originals, labels in track(evaluation_batches(images, size, batch, params.data.workers), "reconstruct", total):
-        found = model.encode(originals.to(on))
-        pictures.append(to_uint8(model.decode(found).cpu()))
-        codes.append(found.cpu().numpy())
-        for original, label in zip(originals, labels.tolist(), strict=True):
-            if len(chosen) < 8:
-                chosen.setdefault(label, original)
+    size, batch, codes = model.config.image_size, params.evaluation.batch_size, []
+
+    @torch.inference_mode()
+    def pictures():
+        total = -(-len(images) // batch)
+        for originals, _ in track(evaluation_batches(images, size, batch, params.data.workers), "reconstruct", total):
+            found = model.encode(originals.to(on))
+            codes.append(found.cpu().numpy())
+            yield to_uint8(model.decode(found))
+
     digest = sha256_file(tokenizer / "model.safetensors")
-    write_npz(out, arr_0=np.concatenate(pictures), labels=images.labels, codes=np.concatenate(codes), tokenizer=digest)
-    write_npz(panel, **_panel(model, torch.stack([chosen[label] for label in sorted(chosen)]).to(on)))
+    write_npz_rows(out, "arr_0", (len(images), size, size, 3), np.uint8, pictures(), labels=lambda: images.labels,
+                   codes=lambda: np.concatenate(codes), tokenizer=lambda: np.array(digest))
+
+
+@torch.inference_mode()
+def panel(data: Path, tokenizer: Path, out: Path, count: int = 8) -> None:
+    """Fig. 5. An npz of what it shows of the first validation image of each class, of at most `count` classes."""
+    images, on = open_split(data, "validation"), device()
+    model = load_tokenizer(tokenizer).to(on)
+    first = np.unique(images.labels, return_index=True)[1][:count]
+    chosen = np.stack([center_crop(images[index][0], model.config.image_size) for index in first])
+    write_npz(out, **_panel(model, to_tensor(chosen).to(on)))
 
 
 def _panel(model: ResTok, images: Float[Tensor, "m 3 h w"]) -> dict[str, np.ndarray]:
@@ -67,19 +76,20 @@ class Sampler:
         if trained_on != given:
             raise WeightsError(f"{generator}: trained on codes of tokenizer {trained_on[:12]}, but {tokenizer} is "
                                f"{given[:12]}; train it on this tokenizer's codes (`restok encode`, `restok train-generator`)")
-        self.on = device()
+        self.on, self.name = device(), generator.as_posix()
+        self.digests = {"tokenizer": given, "generator": sha256_file(generator / "model.safetensors")}
         self.tokenizer, self.generator = load_tokenizer(tokenizer).to(self.on), load_generator(generator).to(self.on)
 
     @torch.inference_mode()
-    def __call__(self, sampling: config.Sampling, guidance: config.Guidance, labels: np.ndarray, seed: int) -> np.ndarray:
-        """One image a label, n h w 3 uint8; image i depends on (seed, i) alone."""
+    def __call__(self, sampling: config.Sampling, guidance: config.Guidance, labels: Int[np.ndarray, " n"], seed: int,
+                 offset: int = 0) -> UInt8[np.ndarray, "n h w c"]:
+        """One image a label; image i of a call depends on its label and on (seed, offset + i) alone."""
         pictures = []
-        starts = range(0, len(labels), sampling.batch_size)
-        for start in track(starts, "sample", total=len(starts)):
+        for start in range(0, len(labels), sampling.batch_size):
             classes = torch.from_numpy(labels[start:start + sampling.batch_size])
             codes = generate(self.generator, classes, guidance, sampling.temperature, sampling.top_k, sampling.top_p,
-                             seed=seed, offset=start)
-            pictures.append(to_uint8(self.tokenizer.decode(codes).cpu()))
+                             seed=seed, offset=offset + start)
+            pictures.append(to_uint8(self.tokenizer.decode(codes)))
         return np.concatenate(pictures)
 
 
@@ -88,8 +98,15 @@ def balanced_labels(classes: int, per_class: int) -> np.ndarray:
     return np.tile(np.arange(classes), per_class)
 
 
-def sample(params: config.Params, tokenizer: Path, generator: Path, guidance: config.Guidance, out: Path) -> None:
-    """`params.evaluation.samples_per_class` samples of every class, as an npz of arr_0 (n h w 3 uint8) and labels."""
-    sampler = Sampler(tokenizer, generator)
-    labels = balanced_labels(sampler.generator.config.classes, params.evaluation.samples_per_class)
-    write_npz(out, arr_0=sampler(params.sampling, guidance, labels, params.seed), labels=labels)
+def sample(params: config.Params, tokenizer: Path, generator: Path, guidance: config.Guidance, per_class: int | None,
+           classes: int | None, out: Path) -> None:
+    """Samples as an npz of arr_0 (n h w 3 uint8) and labels: `per_class` (None: as many as are evaluated) of each of `classes`
+    classes, spread evenly (None: of every class)."""
+    sampler, size = Sampler(tokenizer, generator), params.sampling.batch_size
+    side, known = sampler.tokenizer.config.image_size, sampler.generator.config.classes
+    chosen = np.linspace(0, known - 1, min(classes or known, known)).round().astype(np.int64)
+    labels = np.tile(chosen, per_class or params.evaluation.samples_per_class)
+    starts = range(0, len(labels), size)
+    pictures = (sampler(params.sampling, guidance, labels[start:start + size], params.seed, offset=start)
+                for start in track(starts, "sample", total=len(starts)))
+    write_npz_rows(out, "arr_0", (len(labels), side, side, 3), np.uint8, pictures, labels=lambda: labels)

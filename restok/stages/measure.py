@@ -1,75 +1,243 @@
-"""Measuring images: evaluate, and score-guidance for one candidate of the search."""
+"""Measuring: statistics of a set of images, evaluate by either protocol, and score-guidance for one candidate of the search."""
 
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from zipfile import BadZipFile
 
-import numpy as np
+import torch
+import torch.distributed
 
 from restok import config
-from restok.data.loader import evaluation_batches
-from restok.data.sources import open_split
-from restok.data.transforms import to_uint8
-from restok.files import write_json
-from restok.metrics.evaluate import evaluate_generation, evaluate_reconstruction
-from restok.metrics.features import load_features, metric_names
-from restok.stages.images import Sampler, balanced_labels
+from restok.data.images import open_images
+from restok.files import npz_names, sha256_file, write_json
+from restok.metrics.evaluate import evaluate_generation, evaluate_reconstruction, require_alike
+from restok.metrics.features import FeatureNetwork, Features, load_features
+from restok.metrics.reconstruction import similarity, similarity_names
+from restok.metrics.statistics import Statistics, StatisticsError, published_gaussians
+from restok.nn.lpips import load_lpips
+from restok.progress import track
+from restok.stages.images import Sampler
+from restok.stages.subjects import Batch, Subject, images_of, sampled
+
+CHUNK = 512        # images taken in at once; states are saved, and shards cut, between chunks
+Shard = tuple[int, int]     # this part of so many, counted from 0
+log = logging.getLogger("restok")
 
 
 class MeasureError(ValueError):
     """Images that cannot be measured; the message names the file and the remedy."""
 
 
-def evaluate(params: config.Params, samples: Path, data: Path, classifier: Path | None, out: Path) -> dict:
-    """Measure an npz of images against the validation split: reconstructions (an npz with codes) or samples. Writes JSON."""
-    arrays = _read_npz(samples)
-    originals, reference = _reference(params, data)
-    network, batch = load_features(params.evaluation, classifier), params.evaluation.batch_size
-    if "codes" in arrays:
-        if len(arrays["arr_0"]) != len(originals):
-            raise MeasureError(f"{samples}: {len(arrays['arr_0'])} reconstructions of {len(originals)} images; "
-                               "run `restok reconstruct` again")
-        result = evaluate_reconstruction(arrays["arr_0"], originals, arrays["labels"], arrays["codes"], params.tokenizer.levels,
-                                         params.tokenizer.codebook_size, network, reference, batch)
-    else:
-        result = evaluate_generation(arrays["arr_0"], arrays["labels"], originals, network, params.evaluation.neighbours,
-                                     reference, batch)
-    write_json(out, result)
-    return result
+@dataclass(frozen=True)
+class Evaluator:
+    """A feature network and how it is used; `lpips` is a network with the sha256 of its weights, or None."""
+
+    settings: config.Evaluation
+    network: FeatureNetwork
+    lpips: tuple[torch.nn.Module, str] | None
+    crop: int | None
+    workers: int
+
+    @classmethod
+    def load(cls, settings: config.Evaluation, classifier: Path | None, crop: int | None, workers: int,
+             paired: bool = False) -> "Evaluator":
+        """With LPIPS where reconstructions are to be measured by it."""
+        network = load_features(settings, classifier, _device())
+        lpips = load_lpips("alex", settings.lpips_weights) if paired and settings.lpips else None
+        return cls(settings, network, lpips and (lpips[0].to(network.device), lpips[1]), crop, workers)
+
+    def statistics(self, subject: Subject, state: Path | None = None, shard: Shard | None = None) -> Statistics:
+        """Measure a subject, each process of `processes` a share of it; or one shard alone. With `state`, from where an
+        interrupted call left it there."""
+        if shard is None and torch.distributed.is_initialized():
+            part = torch.distributed.get_rank(), torch.distributed.get_world_size()
+            own = state and state.with_stem(f"{state.stem}.{part[0]}of{part[1]}")
+            return self.statistics(subject, own, part).all_reduced()
+        found = self.begin(subject)
+        start, stop = _bounds(subject.n, shard or (0, 1))
+        if state is not None and state.exists():
+            start, found = _resume(state, found, start, stop)
+        log.info("%s: keeps the features of %d images, %.0f MB", subject.facts["name"], len(found.kept),
+                 found.kept.nbytes / 1e6)
+        unsaved, chunks = 0, subject.batches(CHUNK, start, stop)
+        for batch in track(chunks, f"measuring {subject.facts['name']}", -(-(stop - start) // CHUNK)):
+            self._take(found, subject, batch)
+            unsaved += len(batch.images)
+            if state is not None and unsaved >= self.settings.save_every:
+                found.save(state)
+                unsaved = 0
+        return found
+
+    def reference(self, path: Path, state: Path | None = None) -> Statistics:
+        """The statistics of a reference: a statistics file, an ADM npz, an npz of images, a prepared or any image folder."""
+        if path.suffix == ".safetensors":
+            return Statistics.load(path, self.network.device)
+        published, images = {}, True
+        if path.suffix == ".npz":
+            names = npz_names(path)
+            published, images = published_gaussians(path), "arr_0" in names
+            if not published and not images:
+                raise MeasureError(f"{path}: has neither arr_0 (images) nor mu and sigma (statistics), only {', '.join(names)}")
+        if images:
+            found = self.statistics(images_of(open_images(path, self.crop, self.workers)), state)
+        else:
+            found = self.begin(Subject({"name": path.name, "digest": sha256_file(path), "n": 0, "size": None,
+                                         "rounding": "unknown"}, None, lambda *_: iter(())))
+        found.published = published
+        return found
+
+    def begin(self, subject: Subject) -> Statistics:
+        """The empty state of a subject."""
+        likeness = {}
+        if subject.paired:
+            names = similarity_names(subject.facts["size"], self.lpips is not None)
+            likeness = {name: self.lpips[1] if name == "lpips" else None for name in [*names, "perfect"]}
+        classes = max(subject.classes, self.network.classes) if self.network.knows_labels else subject.classes
+        return Statistics.begin(self.network, subject.facts, self.settings.batch_size, spatial=not subject.paired,
+                                classes=classes if subject.classes else 0, likeness=likeness, levels=subject.levels,
+                                codebook_size=subject.codebook_size)
+
+    def _take(self, found: Statistics, subject: Subject, batch: Batch) -> None:
+        size, count = self.settings.batch_size, len(batch.images)
+        parts = [slice(first, min(first + size, count)) for first in range(0, count, size)]
+        features = [self.network(batch.images[part]) for part in parts]
+        features = Features(*(None if kind[0] is None else torch.cat(kind) for kind in zip(*features, strict=True)))
+        likeness = None
+        if subject.paired:
+            alike = [similarity(batch.images[part], batch.originals[part], self.lpips and self.lpips[0], self.network.device)
+                     for part in parts]
+            likeness = {name: torch.cat([part[name] for part in alike]) for name in alike[0]}
+            likeness["perfect"] = torch.from_numpy((batch.images == batch.originals).all((1, 2, 3)))
+        labels = None if subject.labels is None else subject.labels[batch.start:batch.start + count]
+        found.update(batch.start, features, labels, likeness, batch.codes)
 
 
-def score_guidance(params: config.Params, guidance: config.Guidance, data: Path, classifier: Path | None, tokenizer: Path,
-                   generator: Path, out: Path) -> dict:
+@contextmanager
+def processes() -> Iterator[bool]:
+    """The processes that torchrun started join one group meanwhile; whether this one is the first, or the only one."""
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        yield True
+        return
+    if torch.cuda.is_available():
+        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+    torch.distributed.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+    try:
+        yield torch.distributed.get_rank() == 0
+    finally:
+        torch.distributed.destroy_process_group()
+
+
+def write_statistics(evaluator: Evaluator, images: Path, shard: Shard | None, state: Path | None, out: Path) -> None:
+    """Measure images once, for use as a reference or as samples; or one shard of them, to be given with the others."""
+    with processes() as first:
+        if shard:
+            found = evaluator.statistics(images_of(open_images(images, evaluator.crop, evaluator.workers)), state, shard)
+        else:
+            found = evaluator.reference(images, state)
+        if first:
+            found.save(out)
+            _forget(state)
+
+
+@dataclass(frozen=True)
+class Request:
+    """What `evaluate` is asked for. `expected` is the number of images; `state`, where an unfinished run keeps its sums;
+    `statistics`, where they go in the end; `seed`, what the samples were drawn from, as the result says."""
+
+    out: Path | None
+    expected: int | None = None
+    state: Path | None = None
+    statistics: Path | None = None
+    seed: int | None = None
+
+
+def evaluate(evaluator: Evaluator, subject: Subject | list[Path], reference: Path, request: Request) -> dict | None:
+    """Measure a subject, or add statistics files of it, and hold it against a reference. Writes the result as JSON.
+
+    Started by torchrun, each process measures a share, and the first one writes; the others return None. Raises MeasureError
+    for another number of images than expected, before anything is measured.
+    """
+    with processes() as first:
+        if isinstance(subject, Subject):
+            empty = evaluator.begin(subject)
+        else:
+            empty = _merged(subject, evaluator.network.device)
+        _expect(empty, request.expected)
+        against = evaluator.reference(reference)
+        require_alike(empty, against)
+        found = evaluator.statistics(subject, request.state) if isinstance(subject, Subject) else empty
+        if not first:
+            return None
+        if found.facts["likeness"]:
+            result = evaluate_reconstruction(found, against)
+        else:
+            result = evaluate_generation(found, against, evaluator.settings)
+        result |= {"seed": request.seed}
+        if request.statistics is not None:
+            found.save(request.statistics)
+        if request.out is not None:
+            write_json(request.out, result)
+            _forget(request.state)
+        return result
+
+
+def score_guidance(evaluator: Evaluator, params: config.Params, guidance: config.Guidance, tokenizer: Path, generator: Path,
+                   reference: Path, out: Path) -> dict:
     """Measure one candidate on samples of its own, drawn from another seed than the final ones. Writes JSON."""
-    sampler = Sampler(tokenizer, generator)
-    labels = balanced_labels(sampler.generator.config.classes, params.guidance_search.samples_per_class)
-    samples = sampler(params.sampling, guidance, labels, params.seed + 1)
-    originals, reference = _reference(params, data)
-    network = load_features(params.evaluation, classifier)
-    result = evaluate_generation(samples, labels, originals, network, params.evaluation.neighbours, reference,
-                                 params.evaluation.batch_size)
-    row = {**guidance.model_dump(), **result["metrics"], "n": result["n"], "features": result["features"],
-           "reference": result["reference"], "sampling": params.sampling.model_dump(),
-           "metric": metric_names(params.evaluation.features)["distance"]}
+    seed = params.seed + 1
+    subject = sampled(Sampler(tokenizer, generator), params, guidance, params.guidance_search.samples_per_class, seed)
+    found = evaluate_generation(evaluator.statistics(subject), evaluator.reference(reference), evaluator.settings)
+    row = {**guidance.model_dump(), **found, "sampling": params.sampling.model_dump(), "seed": seed}
     write_json(out, row)
     return row
 
 
-def _reference(params: config.Params, data: Path) -> tuple[np.ndarray, dict[str, str]]:
-    """The validation split as centre crops, n h w 3 uint8, with its name and digest."""
-    split, size = open_split(data, "validation"), params.tokenizer.image_size
-    source = evaluation_batches(split, size, params.evaluation.batch_size, params.data.workers)
-    images = np.concatenate([to_uint8(batch) for batch, _ in source])
-    return images, {"name": f"{params.data.source} validation, centre crops of {size}", "digest": split.digest}
+def _expect(statistics: Statistics, n: int | None) -> None:
+    if n is not None and statistics.n != n:
+        raise MeasureError(f"{statistics.name}: {statistics.n} images, not the {n} asked for; a distance depends on their "
+                           "number: make the others, or ask for this number")
 
 
-def _read_npz(path: Path) -> dict[str, np.ndarray]:
+def _merged(paths: list[Path], device: torch.device) -> Statistics:
+    """The sum of statistics files."""
+    first, *others = paths
+    found = Statistics.load(first, device)
+    for path in others:
+        found = found + Statistics.load(path, device)
+    return found
+
+
+def _bounds(n: int, shard: Shard) -> tuple[int, int]:
+    """The images of a shard: whole chunks, so that every image is in the same batch as in a run of one shard."""
+    part, parts = shard
+    chunks = -(-n // CHUNK)
+    start, stop = (min(i * chunks // parts * CHUNK, n) for i in (part, part + 1))
+    return start, stop
+
+
+def _forget(state: Path | None) -> None:
+    """Remove the sums of a measurement that is finished, those of all its processes."""
+    for path in state.parent.glob(f"{state.stem}*{state.suffix}") if state else ():
+        path.unlink()
+
+
+def _resume(path: Path, fresh: Statistics, start: int, stop: int) -> tuple[int, Statistics]:
+    """(next image, state) of an interrupted call; the fresh one where the file is damaged or of something else."""
     try:
-        with np.load(path) as file:
-            arrays = dict(file)
-    except (OSError, ValueError, BadZipFile) as error:
-        raise MeasureError(f"{path}: not a readable npz of images ({error}); `restok sample` and `restok reconstruct` write "
-                           "such files") from None
-    for name in ("arr_0", "labels"):
-        if name not in arrays:
-            raise MeasureError(f"{path}: has no {name!r}; expected arr_0 (n h w 3 uint8) and labels (n)")
-    return arrays
+        found = Statistics.load(path, fresh.seen.device)
+    except StatisticsError as error:
+        log.warning("%s; starting again", error)
+        return start, fresh
+    if found.facts != fresh.facts:
+        log.warning("%s: of other images or settings; starting again", path)
+        return start, fresh
+    done = start + int(found.seen[start:stop].sum())
+    log.info("%s: goes on from image %d of %d", path, done, stop)
+    return done, found
+
+
+def _device() -> torch.device:
+    return torch.device("cuda", torch.cuda.current_device()) if torch.cuda.is_available() else torch.device("cpu")

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from restok.config import Guidance
 from restok.files import read_json, write_json
+from restok.metrics.results import require_comparable
 from restok.params import parse
 
 
@@ -12,20 +13,24 @@ class SearchError(ValueError):
 
 
 def search_guidance(candidates: list[Path], out: Path) -> dict:
-    """Choose the candidate with the lowest distance. Writes it with all that were tried. Raises SearchError where candidates
-    were measured with other features, references or sampling than the first."""
+    """Choose the candidate with the lowest distance. Writes it with all that were tried. Raises ComparisonError where
+    candidates were measured with other features or references than the first, SearchError for other sampling."""
     rows = [read_json(path) for path in candidates]
-    common = ("metric", "features", "reference", "sampling")
+    require_comparable(list(zip(candidates, rows, strict=True)))
     for path, row in zip(candidates, rows, strict=True):
-        for key in common:
+        for key in ("sampling", "n"):
             if row[key] != rows[0][key]:
                 raise SearchError(f"{path}: its {key} differ from those of {candidates[0]}; delete both and score them again")
-    metric = rows[0]["metric"]
-    best = min(rows, key=lambda row: row[metric])
-    result = {"chosen": {key: best[key] for key in ("schedule", "scale", "start")}, metric: best[metric],
+    metric = rows[0]["names"]["distance"]
+    for path, row in zip(candidates, rows, strict=True):
+        if row["metrics"][metric] is None:
+            raise SearchError(f"{path}: {metric} was not measured: {row['refused'][metric]}; score it again")
+    best = min(rows, key=lambda row: row["metrics"][metric])
+    own = ("schedule", "scale", "start", "n", "metrics", "intervals", "refused", "warnings")
+    result = {"chosen": {key: best[key] for key in own[:3]}, "metric": metric, metric: best["metrics"][metric],
               "top_k": best["sampling"]["top_k"], "top_p": best["sampling"]["top_p"],
-              **{key: rows[0][key] for key in common},
-              "candidates": [{key: value for key, value in row.items() if key not in common} for row in rows]}
+              **{key: rows[0][key] for key in ("features", "reference", "sampling", "seed", "made")},
+              "candidates": [{key: row[key] for key in own} for row in rows]}
     write_json(out, result)
     return result
 

@@ -24,7 +24,7 @@ def train_classifier(params: config.Params, data: Path, out: Path) -> None:
         raise ConfigError("classifier: null; these parameters use pretrained networks and train none")
     split, size = open_split(data, "train"), params.tokenizer.image_size
     torch.manual_seed(params.seed)
-    model = SmallClassifier(len(split.classes), settings.channels).to(on).train()
+    model = SmallClassifier(len(split.classes), settings.channels, params.data.name).to(on).train()
     schedule = config.Optimizer(learning_rate=settings.learning_rate, final_learning_rate=0.0, warmup_steps=20,
                                 betas=(0.9, 0.95), weight_decay=0.05)
     optimizer = torch.optim.AdamW(model.parameters(), betas=schedule.betas, weight_decay=schedule.weight_decay, fused=True)

@@ -51,9 +51,22 @@ def candidates(wildcards):
     return [f"{folder}/{g.schedule}_{g.scale}_{g.start}.json" for g in search.candidates()]
 
 
-def measured(wildcards):
-    folder = {"reconstruction": "reconstructions", "generation": "samples"}[wildcards.protocol]
-    return f"results/{wildcards.run}/{folder}/{wildcards.label}.npz"
+def validation(wildcards):
+    """The statistics of the validation split."""
+    return f"results/{wildcards.run}/reference/validation.safetensors"
+
+
+def reference(wildcards):
+    """The statistics that samples are held against."""
+    published = params_of(wildcards.run).evaluation.reference
+    return f"results/{wildcards.run}/reference/published.safetensors" if published else validation(wildcards)
+
+
+def referred(wildcards):
+    """The images behind statistics."""
+    if wildcards.name == "validation":
+        return f"results/{wildcards.run}/data"
+    return params_of(wildcards.run).evaluation.reference
 
 
 def evaluations(wildcards):
@@ -75,9 +88,10 @@ FIGURE_INPUTS = {
 }
 
 
-# What an evaluation reads of the parameters, by protocol.
-MEASURES = {"reconstruction": ["evaluation.features", "evaluation.weights", "evaluation.batch_size"]}
-MEASURES["generation"] = [*MEASURES["reconstruction"], "evaluation.neighbours"]
+# What a measurement reads of the parameters.
+FEATURES = ["evaluation.features", "evaluation.weights", "evaluation.batch_size"]
+RECONSTRUCTION = [*FEATURES, "evaluation.lpips", "evaluation.lpips_weights"]
+GENERATION = ["seed", "sampling", *FEATURES, "evaluation.neighbours", "evaluation.distances"]
 
 
 def data_settings(wildcards):

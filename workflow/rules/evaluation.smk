@@ -1,14 +1,16 @@
-rule reconstruct:
+rule reference:
+    # Measured once, for every evaluation against it.
     input:
-        data="results/{run}/data",
-        tokenizer="results/{run}/tokenizer/{label}",
+        images=referred,
+        classifier=classifier,
     output:
-        images="results/{run}/reconstructions/{label}.npz",
-        panel="results/{run}/panel/{label}.npz",
+        "results/{run}/reference/{name}.safetensors",
     log:
-        "results/{run}/logs/reconstruct.{label}.log",
+        "results/{run}/logs/reference.{name}.log",
     benchmark:
-        "results/{run}/benchmarks/reconstruct.{label}.tsv"
+        "results/{run}/benchmarks/reference.{name}.tsv"
+    wildcard_constraints:
+        name="validation|published",
     conda:
         "../../environment.yml"
     threads: with_workers
@@ -16,12 +18,96 @@ rule reconstruct:
         mem_mb=memory,
         gpu=gpus,
         runtime=240,
+    params:
+        settings=depends_on(*FEATURES, "tokenizer.image_size"),
+        classifier=classifier_option,
     shell:
-        "restok reconstruct --params params/{wildcards.run}.yaml --data {input.data} --tokenizer {input.tokenizer} "
-        "--out {output.images} --panel {output.panel} 2> {log}"
+        "restok statistics {input.images} --params params/{wildcards.run}.yaml {params.classifier} "
+        "--state runs/{wildcards.run}/reference/{wildcards.name}.safetensors --out {output} 2> {log}"
+
+
+rule evaluate_reconstruction:
+    # Reconstructions go from memory to the metrics; `restok reconstruct` writes them, where somebody wants them.
+    input:
+        data="results/{run}/data",
+        tokenizer="results/{run}/tokenizer/{label}",
+        reference=validation,
+        classifier=classifier,
+    output:
+        "results/{run}/evaluation/{label}/reconstruction.json",
+    log:
+        "results/{run}/logs/evaluate_reconstruction.{label}.log",
+    benchmark:
+        "results/{run}/benchmarks/evaluate_reconstruction.{label}.tsv"
+    conda:
+        "../../environment.yml"
+    threads: with_workers
+    resources:
+        mem_mb=memory,
+        gpu=gpus,
+        runtime=240,
+    params:
+        settings=depends_on(*RECONSTRUCTION),
+        classifier=classifier_option,
+    shell:
+        "restok evaluate --params params/{wildcards.run}.yaml --tokenizer {input.tokenizer} --originals {input.data} "
+        "--reference {input.reference} {params.classifier} "
+        "--state runs/{wildcards.run}/evaluation/{wildcards.label}/reconstruction.safetensors --out {output} 2> {log}"
+
+
+rule evaluate_generation:
+    # Samples go from memory to the metrics, and never touch a disk.
+    input:
+        tokenizer="results/{run}/tokenizer/{label}",
+        generator="results/{run}/generator/{label}",
+        guidance="results/{run}/guidance/{label}.json",
+        reference=reference,
+        classifier=classifier,
+    output:
+        "results/{run}/evaluation/{label}/generation.json",
+    log:
+        "results/{run}/logs/evaluate_generation.{label}.log",
+    benchmark:
+        "results/{run}/benchmarks/evaluate_generation.{label}.tsv"
+    conda:
+        "../../environment.yml"
+    threads: with_workers
+    resources:
+        mem_mb=memory,
+        gpu=gpus,
+        runtime=480,
+    params:
+        settings=depends_on(*GENERATION, "evaluation.samples_per_class"),
+        classifier=classifier_option,
+    shell:
+        "restok evaluate --params params/{wildcards.run}.yaml --tokenizer {input.tokenizer} --generator {input.generator} "
+        "--guidance {input.guidance} --reference {input.reference} {params.classifier} "
+        "--state runs/{wildcards.run}/evaluation/{wildcards.label}/generation.safetensors --out {output} 2> {log}"
+
+
+rule panel:
+    input:
+        data="results/{run}/data",
+        tokenizer="results/{run}/tokenizer/{label}",
+    output:
+        "results/{run}/panel/{label}.npz",
+    log:
+        "results/{run}/logs/panel.{label}.log",
+    benchmark:
+        "results/{run}/benchmarks/panel.{label}.tsv"
+    conda:
+        "../../environment.yml"
+    threads: with_workers
+    resources:
+        mem_mb=memory,
+        gpu=gpus,
+        runtime=30,
+    shell:
+        "restok panel --data {input.data} --tokenizer {input.tokenizer} --out {output} 2> {log}"
 
 
 rule sample:
+    # What Fig. 6 shows.
     input:
         tokenizer="results/{run}/tokenizer/{label}",
         generator="results/{run}/generator/{label}",
@@ -38,37 +124,9 @@ rule sample:
     resources:
         mem_mb=memory,
         gpu=gpus,
-        runtime=480,
+        runtime=30,
     params:
-        settings=depends_on("seed", "sampling", "evaluation.samples_per_class"),
+        settings=depends_on("seed", "sampling"),
     shell:
         "restok sample --params params/{wildcards.run}.yaml --tokenizer {input.tokenizer} --generator {input.generator} "
-        "--guidance {input.guidance} --out {output} 2> {log}"
-
-
-rule evaluate:
-    input:
-        samples=measured,
-        data="results/{run}/data",
-        classifier=classifier,
-    output:
-        "results/{run}/evaluation/{label}/{protocol}.json",
-    log:
-        "results/{run}/logs/evaluate.{label}.{protocol}.log",
-    benchmark:
-        "results/{run}/benchmarks/evaluate.{label}.{protocol}.tsv"
-    wildcard_constraints:
-        protocol="reconstruction|generation",
-    conda:
-        "../../environment.yml"
-    threads: with_workers
-    resources:
-        mem_mb=memory,
-        gpu=gpus,
-        runtime=240,
-    params:
-        settings=lambda wildcards: depends_on(*MEASURES[wildcards.protocol])(wildcards),
-        classifier=classifier_option,
-    shell:
-        "restok evaluate --params params/{wildcards.run}.yaml --samples {input.samples} --data {input.data} {params.classifier} "
-        "--out {output} 2> {log}"
+        "--guidance {input.guidance} --per-class 8 --classes 20 --out {output} 2> {log}"

@@ -1,6 +1,6 @@
 rule score_guidance:
     input:
-        data="results/{run}/data",
+        reference=reference,
         classifier=classifier,
         tokenizer="results/{run}/tokenizer/{label}",
         generator="results/{run}/generator/{label}",
@@ -18,19 +18,11 @@ rule score_guidance:
         gpu=gpus,
         runtime=240,
     params:
-        settings=depends_on(
-            "seed",
-            "sampling",
-            "guidance_search.samples_per_class",
-            "evaluation.features",
-            "evaluation.weights",
-            "evaluation.neighbours",
-            "evaluation.batch_size",
-        ),
+        settings=depends_on(*GENERATION, "guidance_search.samples_per_class"),
         classifier=classifier_option,
     shell:
         "restok score-guidance --params params/{wildcards.run}.yaml --schedule {wildcards.schedule} --scale {wildcards.scale} "
-        "--start {wildcards.start} --data {input.data} {params.classifier} --tokenizer {input.tokenizer} "
+        "--start {wildcards.start} --reference {input.reference} {params.classifier} --tokenizer {input.tokenizer} "
         "--generator {input.generator} --out {output} 2> {log}"
 
 

@@ -2,7 +2,6 @@
 
 import logging
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import count
@@ -14,6 +13,7 @@ import torch.nn.functional as F
 from rich.table import Table
 
 from restok import config
+from restok.bench.timing import machine, short, time_runs
 from restok.data.codes import open_codes, write_codes
 from restok.data.loader import code_batches
 from restok.files import write_json
@@ -29,7 +29,6 @@ from restok.training.loop import autocast, device, step_generator
 from restok.training.optim import Updater
 from restok.training.tokenizer import TokenizerJob
 
-WARMUP = 2                      # untimed runs of every case: allocator, kernel choice, lazy initialisation
 log = logging.getLogger("restok")
 
 
@@ -52,7 +51,6 @@ def benchmark(params: config.Params, batch_size: int, repeats: int, out_json: st
         if value < 1:
             raise ConfigError(f"{name} {value}: expected 1 or more")
     on, rows = device(), []
-    machine = torch.cuda.get_device_name(on) if on.type == "cuda" else "CPU"
     torch.manual_seed(params.seed)
     with tempfile.TemporaryDirectory() as scratch:
         for case in _cases(params, batch_size, on, Path(scratch)):
@@ -60,27 +58,12 @@ def benchmark(params: config.Params, batch_size: int, repeats: int, out_json: st
             seconds = time_runs(case.run, repeats, on)
             low, median, high = np.percentile(seconds, [25, 50, 75]).tolist()
             rows.append({"case": case.name, "seconds": median, "spread": high - low, "images_per_second": batch_size / median,
-                         "batch_size": batch_size, "repeats": repeats, "dtype": case.dtype, "device": machine,
+                         "batch_size": batch_size, "repeats": repeats, "dtype": case.dtype, "device": machine(on),
                          "threads": torch.get_num_threads(), "torch": torch.__version__})
             del case                 # and its model, before the next is built
     write_json(out_json, rows)
     CONSOLE.print(_table(rows))
     return rows
-
-
-def time_runs(run: Callable[[], object], repeats: int, on: torch.device) -> list[float]:
-    """Seconds of each of `repeats` runs, after a warm-up; each is timed until the device has finished its work."""
-    wait = torch.cuda.synchronize if on.type == "cuda" else lambda: None
-    for _ in range(WARMUP):
-        run()
-    seconds = []
-    for _ in range(repeats):
-        wait()
-        start = time.perf_counter()
-        run()
-        wait()
-        seconds.append(time.perf_counter() - start)
-    return seconds
 
 
 def _cases(params: config.Params, batch_size: int, on: torch.device, scratch: Path) -> Iterator[Case]:
@@ -168,11 +151,6 @@ def _table(rows: list[dict]) -> Table:
     for name in ("ms a batch", "spread", "images/s"):
         table.add_column(name, justify="right", no_wrap=True)
     for row in rows:
-        numbers = (_number(x) for x in (1e3 * row["seconds"], 1e3 * row["spread"], row["images_per_second"]))
+        numbers = (short(x) for x in (1e3 * row["seconds"], 1e3 * row["spread"], row["images_per_second"]))
         table.add_row(row["case"], row["dtype"], *numbers)
     return table
-
-
-def _number(value: float) -> str:
-    """Three significant digits, never as a power of ten."""
-    return f"{value:,.0f}" if value >= 100 else f"{value:#.3g}".rstrip(".")

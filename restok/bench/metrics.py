@@ -1,0 +1,199 @@
+"""The metrics beside the way the field computes them: side by side in one run, because only ratios survive another machine."""
+
+import logging
+import multiprocessing
+import resource
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+
+import numpy as np
+import torch
+from rich.table import Table
+
+from restok.bench.timing import machine, short, time_runs
+from restok.files import write_json
+from restok.metrics.features import FeatureNetwork, Features, full_precision, inception_network
+from restok.metrics.frechet import Frechet, Gaussian, Moments
+from restok.metrics.jackknife import GROUPS
+from restok.metrics.precision_recall import precision_recall
+from restok.params import ConfigError, load_protocol
+from restok.progress import CONSOLE
+from restok.stages.measure import CHUNK, Evaluator
+from restok.stages.subjects import Batch, Subject
+from restok.training.loop import device
+
+log = logging.getLogger("restok")
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two ways to one result. `run` and `peer` handle `count` and `peer_count` images."""
+
+    name: str
+    run: Callable[[], object]
+    peer_name: str
+    peer: Callable[[], object]
+    count: int
+    peer_count: int
+
+
+@dataclass(frozen=True)
+class Sizes:
+    samples: int                  # of precision and recall, on each side
+    dims: int
+    images: int                   # that go through the Inception network
+    side: int                     # their pixels
+    batch_size: int
+
+
+def benchmark(sizes: Sizes, repeats: int, out: str | Path) -> list[dict]:
+    """Time every pair, print a table, write the rows as JSON and return them. Raises ConfigError for sizes below 1.
+
+    A row: case, seconds and peer_seconds (medians), images_per_second of both, ratio (how many times as fast as the peer, an
+    image), for precision and recall bytes and peer_bytes (what each takes beside the features); device, threads, torch, sizes.
+    """
+    for name, value in {**vars(sizes), "repeats": repeats}.items():
+        if value < 1:
+            raise ConfigError(f"{name} {value}: expected 1 or more")
+    on, rows = device(), []
+    about = {"device": machine(on), "threads": torch.get_num_threads(), "torch": str(torch.__version__), "repeats": repeats,
+             **vars(sizes)}
+    for pair in _pairs(sizes, on):
+        log.info("bench: %s", pair.name)
+        runs, peers = [], []
+        for _ in range(repeats):               # in turn, so that a busy moment hits both
+            runs += time_runs(pair.run, 1, on, warmup=0 if runs else 1)
+            peers += time_runs(pair.peer, 1, on, warmup=0 if peers else 1)
+        rates = pair.count / median(runs), pair.peer_count / median(peers)
+        rows.append({"case": pair.name, "peer": pair.peer_name, "seconds": median(runs), "peer_seconds": median(peers),
+                     "images_per_second": rates[0], "peer_images_per_second": rates[1], "ratio": rates[0] / rates[1]})
+    log.info("bench: memory of precision and recall")
+    ours, theirs = (_peak(function, sizes) for function in (_own_precision_recall, _fidelity_precision_recall))
+    rows.append({"case": "precision and recall, memory", "peer": "torch-fidelity", "bytes": ours, "peer_bytes": theirs,
+                 "ratio": theirs / ours})
+    rows = [row | about for row in rows]
+    write_json(out, rows)
+    CONSOLE.print(_table(rows))
+    return rows
+
+
+def _pairs(sizes: Sizes, on: torch.device) -> Iterator[Pair]:
+    features, others = (_features(max(sizes.samples, 2 * sizes.dims), sizes.dims, seed).to(on) for seed in (0, 1))
+    yield _accumulation(features[:CHUNK])
+    yield _solver(features, others)
+    samples, references = features[:sizes.samples].clone(), others[:sizes.samples].clone()
+    del features, others
+    yield Pair("precision and recall", lambda: precision_recall(samples, references, 3), "torch-fidelity",
+               lambda: _fidelity(samples, references), sizes.samples, sizes.samples)
+    yield from _inception(sizes, on)
+
+
+def _features(n: int, dims: int, seed: int) -> torch.Tensor:
+    """Somewhat like Inception's: not negative, correlated, with a mean away from zero."""
+    rng = torch.Generator().manual_seed(seed)
+    hidden = torch.randn(n, 64, generator=rng) @ torch.randn(64, dims, generator=torch.Generator().manual_seed(99))
+    return (0.3 * hidden / 8 + 0.3 + 0.2 * torch.randn(n, dims, generator=rng)).relu()
+
+
+def _accumulation(features: torch.Tensor) -> Pair:
+    """A chunk into the sums as `restok evaluate` takes it, against the sum of one outer product a sample."""
+    moments, few = Moments(2**20, features.shape[1], groups=GROUPS, device=features.device), features[:64].double()
+    places = iter(range(0, 2**20, len(features)))
+    outer = torch.zeros(features.shape[1], features.shape[1], dtype=torch.float64, device=features.device)
+
+    def peer():
+        for sample in few:
+            outer.add_(torch.outer(sample, sample))
+
+    return Pair("accumulation", lambda: moments.update(next(places), features), "outer products, one a sample", peer,
+                len(features), len(few))
+
+
+def _solver(features: torch.Tensor, others: torch.Tensor) -> Pair:
+    import scipy.linalg
+    a, b = (Gaussian(x.double().mean(0), x.double().T.cov()) for x in (features, others))
+    left, right = a.covariance.cpu().numpy(), b.covariance.cpu().numpy()
+    return Pair("Frechet distance", lambda: Frechet(b)(a), "scipy.linalg.sqrtm",
+                lambda: np.trace(scipy.linalg.sqrtm(left @ right)).real, 1, 1)
+
+
+def _inception(sizes: Sizes, on: torch.device) -> Iterator[Pair]:
+    torch.manual_seed(0)
+    images = np.random.default_rng(0).integers(0, 256, (sizes.images, sizes.side, sizes.side, 3), dtype=np.uint8)
+    plain, network = inception_network(None).to(on), inception_network(None).to(on)
+    if on.type == "cpu":
+        network = network.to(memory_format=torch.channels_last)
+    batches = [images[start:start + sizes.batch_size] for start in range(0, len(images), sizes.batch_size)]
+
+    def forward(model):
+        with torch.no_grad(), full_precision(on):
+            for batch in batches:
+                model(torch.tensor(batch, device=on).permute(0, 3, 1, 2))
+
+    other = plain if on.type == "cpu" else inception_network(None).to(on, memory_format=torch.channels_last)
+    names = ("channels_last", "contiguous") if on.type == "cpu" else ("contiguous", "channels_last")
+    yield Pair(f"Inception, {names[0]}", lambda: forward(network), f"Inception, {names[1]}", lambda: forward(other),
+               len(images), len(images))
+    yield Pair("8-bit images to statistics", lambda: _stream(network, images, sizes.batch_size, on), "Inception forward alone",
+               lambda: forward(network), len(images), len(images))
+
+
+def _stream(network: torch.nn.Module, images: np.ndarray, batch_size: int, on: torch.device) -> object:
+    """What `restok evaluate` does until the last image is in."""
+    wrapped = FeatureNetwork("inception", "random", "0" * 64, 2048, 2023, 1008, False, "TF1", 0.4, on,
+                             lambda x: Features(*network(x)))
+    settings = load_protocol([f"evaluation.batch_size={batch_size}"])
+    facts = {"name": "random", "digest": "random", "n": max(len(images), 2049), "size": list(images.shape[1:3]),
+             "rounding": "8 bit, as stored"}
+    subject = Subject(facts, None, lambda size, start, stop: iter([Batch(0, images)]))
+    return Evaluator(settings, wrapped, None, None, 0).statistics(subject)
+
+
+def _fidelity(samples: torch.Tensor, references: torch.Tensor) -> object:
+    from torch_fidelity.metric_prc import calculate_precision_recall_full
+    return calculate_precision_recall_full(samples, references, neighborhood=3)
+
+
+def _own_precision_recall(sizes: Sizes) -> int:
+    return _taken(lambda a, b: precision_recall(a, b, 3), sizes)
+
+
+def _fidelity_precision_recall(sizes: Sizes) -> int:
+    return _taken(_fidelity, sizes)
+
+
+def _taken(function: Callable, sizes: Sizes) -> int:
+    """Bytes that a call takes beside the features: the rise of the process's peak, or of the GPU's."""
+    on = device()
+    features = [_features(sizes.samples, sizes.dims, seed).to(on) for seed in (0, 1)]
+    function(*(x[:64] for x in features))      # libraries load now
+    if on.type == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
+        function(*features)
+        return torch.cuda.max_memory_allocated() - before
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    function(*features)
+    return 1024 * max(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before, 1)
+
+
+def _peak(function: Callable[[Sizes], int], sizes: Sizes) -> int:
+    """In a process of its own, whose peak is the call's."""
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        return pool.apply(function, (sizes,))
+
+
+def _table(rows: list[dict]) -> Table:
+    title = "{device}, {threads} threads, {samples} x {dims} features, torch {torch}".format(**rows[0])
+    table = Table("case", "against", title=title)
+    for name in ("seconds", "theirs", "times as good"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for row in rows:
+        if "bytes" in row:
+            numbers = f"{row['bytes'] / 1e6:,.0f} MB", f"{row['peer_bytes'] / 1e6:,.0f} MB"
+        else:
+            numbers = short(row["seconds"]), short(row["peer_seconds"])
+        table.add_row(row["case"], row["peer"], *numbers, short(row["ratio"]))
+    return table

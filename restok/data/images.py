@@ -1,0 +1,224 @@
+"""Images to be measured, 8 bits as they are, read in batches from an npz of samples, a prepared split or a folder of files.
+
+Nothing is skipped and nothing resized unasked: the number of images and their pixels are part of what a distance means.
+"""
+
+import hashlib
+import io
+import os
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+from jaxtyping import Int, UInt8
+from PIL import Image
+
+from restok.data.sources import DataError, open_split
+from restok.data.transforms import Pixels, center_crop
+from restok.files import NpzArray, npz_names, read_json, sha256_file
+from restok.progress import track
+
+SUFFIXES, FORMATS = (".png", ".jpg", ".jpeg", ".webp", ".bmp"), ("PNG", "JPEG", "WEBP", "BMP")
+STORED, ROUNDED = "8 bit, as stored", "8 bit, rounded"
+AHEAD = 2                                # batches read before they are asked for
+WINDOW = 1024                            # files handed to the threads at once
+A, B = TypeVar("A"), TypeVar("B")
+Read = Callable[[int, int], UInt8[np.ndarray, "b h w c"]]
+
+
+@dataclass(frozen=True)
+class ImageSource:
+    """Images in a fixed order. Raises DataError or FileError while reading, which name the file."""
+
+    name: str                            # for reports: 'samples.npz', 'folder samples', 'digits validation, centre crops of 16'
+    digest: str                          # sha256 of the npz file, of a folder's names and bytes, or the prepared split's own
+    n: int
+    size: tuple[int, int]                # h, w
+    labels: Int[np.ndarray, " n"] | None
+    rounding: str                        # STORED or ROUNDED
+    read: Read                           # images start, ..., stop - 1, at least one
+
+    def batches(self, batch_size: int, start: int = 0,
+                stop: int | None = None) -> Iterator[tuple[int, UInt8[np.ndarray, "b h w c"]]]:
+        """(index of the first image, images), for images start, start + 1, ... before `stop` (None: all), read ahead in a
+        thread of its own.
+
+        Batches begin at multiples of `batch_size`, so that a run that resumes, or has a share of the images, sees the same
+        ones. Raises ValueError where `start` is not such a multiple.
+        """
+        if batch_size < 1 or start < 0 or start % batch_size:
+            raise ValueError(f"start {start}: expected a multiple of the batch size, {batch_size}")
+        stop = self.n if stop is None else min(stop, self.n)
+        waiting = deque()
+        with ThreadPoolExecutor(1) as pool:
+            try:
+                for first in range(start, stop, batch_size):
+                    waiting.append((first, pool.submit(self.read, first, min(first + batch_size, stop))))
+                    if len(waiting) > AHEAD:
+                        first, images = waiting.popleft()
+                        yield first, images.result()
+                while waiting:
+                    first, images = waiting.popleft()
+                    yield first, images.result()
+            finally:
+                pool.shutdown(cancel_futures=True)
+
+
+def open_images(path: str | Path, crop: int | None = None, workers: int = 0, split: str = "validation") -> ImageSource:
+    """The images at `path`, checked and hashed:
+
+    - an npz file: arr_0 (n h w 3 uint8) as stored; labels from 'labels', or from 'arr_1' where that holds n integers;
+    - a folder that `restok prepare` wrote: `split` as centre crops of `crop` x `crop`;
+    - a folder of png, jpg, jpeg, webp and bmp files, as FILE or as CLASS/FILE, in the order of their names: as stored, all of
+      one size, or as centre crops. Grey, palette and CMYK become RGB; EXIF orientation is left alone, as `prepare` does.
+
+    `workers` threads, at least one, decode. Raises DataError or FileError, which name the file and the remedy.
+    """
+    path = Path(path)
+    if path.is_file():
+        return _npz(path, crop)
+    if not path.is_dir():
+        raise DataError(f"{path}: no such file or folder; name an npz file or a folder of images")
+    return _prepared(path, crop, workers, split) if (path / "manifest.json").is_file() else _folder(path, crop, workers)
+
+
+def _npz(path: Path, crop: int | None) -> ImageSource:
+    array = NpzArray(path, "arr_0")
+    if array.dtype != np.uint8 or len(array.shape) != 4 or array.shape[3] != 3:
+        raise DataError(f"{path}: arr_0 is {array.dtype} {array.shape}, expected uint8 (n, h, w, 3); clamp and round images to "
+                        "8 bits and save them so (restok.data.transforms.to_uint8)")
+    n, *size, _ = array.shape
+    if not n:
+        raise DataError(f"{path}: arr_0 holds no images; write the file again")
+    if crop is not None and size != [crop, crop]:
+        raise DataError(f"{path}: images of {_pixels(size)}; those of an npz are measured as stored, not as crops of {crop}: "
+                        "leave `--crop` out, or make them again at that size")
+    return ImageSource(path.name, sha256_file(path), n, tuple(size), _labels(path, n), STORED, array.read)
+
+
+def _labels(path: Path, n: int) -> Int[np.ndarray, " n"] | None:
+    for name in ("labels", "arr_1"):
+        if name in npz_names(path):
+            array = NpzArray(path, name)
+            if array.dtype.kind in "iu" and array.shape == (n,):
+                return array.read(0, n).astype(np.int64)
+            if name == "labels":         # arr_1 may be anything
+                raise DataError(f"{path}: labels are {array.dtype} {array.shape}, expected {n} integers, one an image; save "
+                                "them so, or leave them out")
+    return None
+
+
+def _prepared(folder: Path, crop: int | None, workers: int, name: str) -> ImageSource:
+    split = open_split(folder, name)
+    if crop is None:
+        raise DataError(f"{folder}: a prepared split is measured as centre crops; name their size with `--crop SIZE`")
+    source = read_json(folder / "manifest.json")["source"]
+    read = _reader(lambda index: center_crop(split[index][0], crop), range(len(split)), workers)
+    return ImageSource(f"{source} {name}, centre crops of {crop}", split.digest, len(split), (crop, crop), split.labels,
+                       ROUNDED, read)
+
+
+def _folder(folder: Path, crop: int | None, workers: int) -> ImageSource:
+    names = _names(folder)
+    files, what = [folder / name for name in names], f"folder {folder.resolve().name}"
+    digest, size = hashlib.sha256(), None
+    checked = track(_map(_check, files, workers), f"checking {what}", len(files))
+    for file, name, (found, sha256) in zip(files, names, checked, strict=True):
+        digest.update(f"{sha256}  ".encode() + os.fsencode(name.as_posix()) + b"\n")     # as `sha256sum` prints them
+        size = size or found
+        if found != size and crop is None:
+            raise DataError(f"{file}: {_pixels(found)}, but {files[0]} has {_pixels(size)}; take centre crops of one size with "
+                            "`--crop SIZE`")
+    labels, read = _classes(folder, names), _reader(lambda file: _decode(file, crop), files, workers)
+    if crop is None:
+        return ImageSource(what, digest.hexdigest(), len(files), size, labels, STORED, read)
+    return ImageSource(f"{what}, centre crops of {crop}", digest.hexdigest(), len(files), (crop, crop), labels, ROUNDED, read)
+
+
+def _names(folder: Path) -> list[Path]:
+    """The image files in a folder, relative to it, in order: all as FILE, or all as CLASS/FILE."""
+    names = []
+    for parent, folders, files in os.walk(folder, onerror=_fail, followlinks=True):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        for path in (Path(parent, name) for name in files if not name.startswith(".")):
+            if path.suffix.lower() in SUFFIXES:
+                names.append(path.relative_to(folder))
+            elif path.suffix.lower() in Image.registered_extensions():
+                raise DataError(f"{path}: not of a kind that is read ({', '.join(SUFFIXES)}); convert it, or move it elsewhere")
+    names.sort(key=lambda name: name.parts)
+    if not names:
+        raise DataError(f"{folder}: holds no images; put them there as FILE or as CLASS/FILE ({', '.join(SUFFIXES)})")
+    for name in names:
+        if len(name.parts) > 2 or len(name.parts) != len(names[0].parts):
+            raise DataError(f"{folder}: holds {names[0]} and {name}; put all images there as FILE, or all as CLASS/FILE")
+    return names
+
+
+def _classes(folder: Path, names: list[Path]) -> Int[np.ndarray, " n"] | None:
+    """The number of each file's class, in the order of the classes' names; None for a flat folder."""
+    if len(names[0].parts) == 1:
+        return None
+    classes, labels = np.unique([name.parts[0] for name in names], return_inverse=True)
+    for path in sorted(folder.iterdir()):
+        if path.is_dir() and not path.name.startswith(".") and path.name not in classes:
+            raise DataError(f"{path}: a class folder without images; add them, or remove it, for classes are counted by folder")
+    return labels.astype(np.int64)
+
+
+def _check(file: Path) -> tuple[tuple[int, int], str]:
+    """Height and width, and sha256 of the bytes."""
+    data = _bytes(file)
+    try:
+        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+            alpha, deep, size = image.has_transparency_data, image.format == "PNG" and data[24] > 8, (image.height, image.width)
+    except Exception as error:           # pillow's plugins raise a dozen kinds on broken files
+        raise _broken(file, error) from None
+    if alpha:
+        raise DataError(f"{file}: has an alpha channel; lay it over the background that was meant, and save it as RGB")
+    if deep:                             # the third value of IHDR; pillow opens such RGB as 8-bit, without a word
+        raise DataError(f"{file}: has {data[24]} bits a channel; round it to 8 bits first")
+    return size, hashlib.sha256(data).hexdigest()
+
+
+def _decode(file: Path, crop: int | None) -> Pixels:
+    data = _bytes(file)
+    try:
+        image = Image.open(io.BytesIO(data), formats=FORMATS).convert("RGB")
+    except Exception as error:
+        raise _broken(file, error) from None
+    return np.array(image) if crop is None else center_crop(image, crop)
+
+
+def _bytes(file: Path) -> bytes:
+    try:
+        return file.read_bytes()
+    except OSError as error:
+        raise DataError(f"{file}: cannot be read ({error.strerror}); check the file") from None
+
+
+def _broken(file: Path, error: Exception) -> DataError:
+    return DataError(f"{file}: not a readable image ({type(error).__name__}: {error}); replace it, or remove it and measure "
+                     "fewer images")
+
+
+def _reader(view: Callable[[A], Pixels], items: Sequence[A], workers: int) -> Read:
+    return lambda start, stop: np.stack(list(_map(view, items[start:stop], workers)))
+
+
+def _map(function: Callable[[A], B], items: Sequence[A], workers: int) -> Iterator[B]:
+    """`map` in threads: pillow decodes, and hashes are taken, without the interpreter's lock."""
+    with ThreadPoolExecutor(max(1, workers)) as pool:
+        for start in range(0, len(items), WINDOW):
+            yield from pool.map(function, items[start:start + WINDOW])
+
+
+def _pixels(size: Sequence[int]) -> str:
+    return "{} x {} pixels (height x width)".format(*size)
+
+
+def _fail(error: OSError) -> None:
+    raise DataError(f"{error.filename}: cannot be read ({error.strerror}); check the folder") from None

@@ -1,0 +1,208 @@
+"""Everything the metrics need to know of a set of images, as sums: shards and processes add, and a run resumes from a file."""
+
+import json
+import platform
+from collections.abc import Mapping, Sequence
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.distributed
+from jaxtyping import Float, Int
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from restok.files import atomic_file
+from restok.metrics.codebook import code_counts
+from restok.metrics.features import FeatureNetwork, Features
+from restok.metrics.frechet import Gaussian, Moments
+from restok.metrics.inception_score import Score
+from restok.metrics.jackknife import GROUPS, group_of
+
+KEPT = 50_000       # the most images whose features are kept, for precision, recall and KID
+LIBRARIES = ("restok", "torch-fidelity", "numpy")
+
+
+class StatisticsError(ValueError):
+    """Statistics that are damaged, incomplete, or of other images or another network; the message names the remedy."""
+
+
+class Statistics:
+    """The additive state of `n` images under one feature network, kept by group for the jackknife (`group_of`).
+
+    `facts` say what was measured and how; two states add where they are equal. Memory: two times GROUPS x d x d float64,
+    whatever n; one byte an image; and the float32 features of at most `KEPT` images, evenly spaced.
+    """
+
+    def __init__(self, facts: Mapping, device: torch.device | str = "cpu"):
+        self.facts, self.published = dict(facts), {}
+        self.made = [{"device": _device_name(torch.device(device)), "versions": _versions()}]
+        n, dims, spatial, logits = self.n, facts["features"]["dims"], facts["spatial"], facts["logits"]
+        self.pooled = Moments(n, dims, facts["shift"], GROUPS, device)
+        self.spatial = Moments(n, spatial, facts["shift"], GROUPS, device) if spatial else None
+        self.score = Score(n, logits, GROUPS, device) if logits and n else None
+        self.kept_images = np.linspace(0, n - 1, min(n, KEPT)).round().astype(np.int64)
+        self.kept = torch.zeros(len(self.kept_images), dims, device=device)
+        self.seen = torch.zeros(n, dtype=torch.uint8, device=device)
+        counts = {"dtype": torch.int64, "device": device}
+        self.asked, self.right = torch.zeros(facts["classes"], **counts), torch.zeros(facts["classes"], **counts)
+        self.likeness = {name: torch.zeros(3, dtype=torch.float64, device=device) for name in facts["likeness"]}
+        self.codes = torch.zeros(GROUPS, len(facts["levels"]), facts["codebook_size"], **counts)
+
+    @classmethod
+    def begin(cls, network: FeatureNetwork, images: Mapping, batch_size: int, *, classes: int = 0, spatial: bool = True,
+              likeness: Mapping[str, str | None] | None = None, levels: Sequence[int] = (),
+              codebook_size: int = 0) -> "Statistics":
+        """An empty state. `images` holds name, digest, n, size [h, w] and rounding; `classes` is the number of classes that
+        labels name; `likeness` what is measured image by image, with the sha256 of its network's weights; `levels` the tokens
+        of each level of the codes."""
+        return cls({"features": network.identity, "batch_size": batch_size, "images": dict(images), "shift": network.shift,
+                    "spatial": network.spatial if spatial else 0, "logits": network.classes, "classes": classes,
+                    "knows_labels": network.knows_labels, "likeness": dict(likeness or {}), "levels": list(levels),
+                    "codebook_size": codebook_size}, network.device)
+
+    @property
+    def n(self) -> int:
+        return self.facts["images"]["n"]
+
+    @property
+    def name(self) -> str:
+        return self.facts["images"]["name"]
+
+    @property
+    def tensors(self) -> dict[str, Tensor]:
+        """The whole additive state."""
+        parts = {"pooled": self.pooled, "spatial": self.spatial, "score": self.score}
+        nested = {f"{part}.{name}": tensor for part, state in parts.items() if state for name, tensor in state.tensors.items()}
+        likeness = {f"likeness.{name}": sums for name, sums in self.likeness.items()}
+        return nested | likeness | {"kept": self.kept, "seen": self.seen, "asked": self.asked, "right": self.right,
+                                    "codes": self.codes}
+
+    def update(self, start: int, features: Features, labels: Int[np.ndarray, " b"] | None = None,
+               likeness: Mapping[str, Float[Tensor, " b"]] | None = None, codes: Int[Tensor, "b t"] | None = None) -> None:
+        """Take in images start, start + 1, ... Raises ValueError on NaN features and on labels the network does not know."""
+        stop = start + len(features.pooled)
+        try:
+            self.pooled.update(start, features.pooled)
+            if self.spatial:
+                self.spatial.update(start, features.spatial)
+            if self.score:
+                self.score.update(start, features.logits)
+        except ValueError as error:
+            raise ValueError(f"{self.name}, images {start} to {stop - 1}, {self.facts['features']['name']}: {error}") from None
+        self.seen[start:stop] += 1
+        first, last = np.searchsorted(self.kept_images, (start, stop))
+        self.kept[first:last] = features.pooled[self.kept_images[first:last] - start]
+        if labels is not None:
+            self._count_labels(torch.as_tensor(labels, device=self.asked.device), features.logits)
+        for name, values in (likeness or {}).items():
+            values = values.double().to(self.seen.device)
+            self.likeness[name] += torch.stack([torch.ones_like(values), values, values.square()]).sum(1)
+        if codes is not None:
+            member = group_of(self.n, GROUPS)[start:stop]
+            for group in np.unique(member):
+                mine = codes[torch.from_numpy(member == group).to(codes.device)]
+                self.codes[group] += code_counts(mine, self.codes.shape[2], self.facts["levels"]).to(self.codes.device)
+
+    def _count_labels(self, labels: Int[Tensor, " b"], logits: Float[Tensor, "b k"] | None) -> None:
+        if labels.min() < 0 or labels.max() >= len(self.asked):
+            raise ValueError(f"{self.name}: labels from {labels.min()} to {labels.max()}, of {len(self.asked)} classes")
+        self.asked += labels.bincount(minlength=len(self.asked))
+        if self.facts["knows_labels"]:
+            self.right += labels[logits.argmax(1) == labels].bincount(minlength=len(self.asked))
+
+    def gaussian(self, part: str, without: int | None = None) -> Gaussian:
+        """Mean and covariance of the features 'pooled' or 'spatial': those published with the images, where there are such,
+        else of the images themselves, without a group of them."""
+        return self.published[part] if part in self.published else getattr(self, part).gaussian(without)
+
+    def has(self, part: str) -> bool:
+        """Whether `gaussian(part)` is there."""
+        return part in self.published or (self.n > 1 and getattr(self, part) is not None)
+
+    def require_whole(self) -> None:
+        """Raises StatisticsError where images are missing, or were counted twice."""
+        for found, what in ((self.seen == 0, "missing"), (self.seen > 1, "counted twice")):
+            if found.any():
+                raise StatisticsError(f"{self.name}: {int(found.sum())} of {self.n} images are {what}, the first is number "
+                                      f"{int(found.nonzero()[0])}; measure every shard once and give all of them")
+
+    def __add__(self, other: "Statistics") -> "Statistics":
+        """Both states' images. Raises StatisticsError where the two are not shards of the same images and network."""
+        for key, value in self.facts.items():
+            if other.facts[key] != value:
+                raise StatisticsError(f"{self.name} and {other.name} do not add: {key} differ, {value} and {other.facts[key]}")
+        if self.published or other.published:
+            raise StatisticsError(f"{self.name}: published statistics do not add; give the file alone")
+        return self._with({name: tensor + other.tensors[name].to(tensor.device) for name, tensor in self.tensors.items()},
+                          self.made + [made for made in other.made if made not in self.made])
+
+    def all_reduced(self) -> "Statistics":
+        """The sum over all processes of torch.distributed's default group; this state stays as it is."""
+        summed = {name: tensor.clone() for name, tensor in self.tensors.items()}
+        for tensor in summed.values():
+            torch.distributed.all_reduce(tensor)
+        return self._with(summed, self.made)
+
+    def _with(self, tensors: Mapping[str, Tensor], made: list[dict]) -> "Statistics":
+        result = Statistics(self.facts, self.seen.device)
+        for name, tensor in result.tensors.items():
+            tensor.copy_(tensors[name])
+        result.made, result.published = made, self.published
+        return result
+
+    def save(self, path: str | Path, **more: str) -> None:
+        """Write the state as safetensors, whole or not at all; `more` goes with its facts."""
+        published = {f"published.{part}.{name}": getattr(gaussian, name).contiguous()
+                     for part, gaussian in self.published.items() for name in ("mean", "covariance")}
+        tensors = {name: tensor.contiguous() for name, tensor in self.tensors.items()}
+        with atomic_file(path) as partial:
+            save_file(tensors | published, partial, {"facts": json.dumps(self.facts), "made": json.dumps(self.made), **more})
+
+    @classmethod
+    def load(cls, path: str | Path, device: torch.device | str = "cpu") -> "Statistics":
+        """The state that `save` wrote. Raises StatisticsError, which names the file, for anything else."""
+        remedy = "delete it and run `restok statistics` or `restok evaluate` again"
+        try:
+            with safe_open(path, "pt", device=str(device)) as file:
+                found = {name: file.get_tensor(name) for name in file.keys()}
+                about = file.metadata()
+            statistics = cls(json.loads(about["facts"]), device)
+        except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
+            raise StatisticsError(f"{path}: not a statistics file, or cut short ({error}); {remedy}") from None
+        published = {name: found.pop(name) for name in list(found) if name.startswith("published.")}
+        wanted = {name: tensor.shape for name, tensor in statistics.tensors.items()}
+        if {name: tensor.shape for name, tensor in found.items()} != wanted:
+            raise StatisticsError(f"{path}: its tensors are not those of this version; {remedy}")
+        statistics = statistics._with(found, json.loads(about["made"]))
+        for part in {name.split(".")[1] for name in published}:
+            mean, covariance = (published[f"published.{part}.{name}"] for name in ("mean", "covariance"))
+            statistics.published[part] = Gaussian(mean, covariance)
+        return statistics
+
+
+def published_gaussians(path: str | Path) -> dict[str, Gaussian]:
+    """What an ADM reference npz holds beside its images: 'pooled' from mu and sigma, 'spatial' from mu_s and sigma_s, in
+    float64. Raises StatisticsError for a mean without its covariance, and for what is neither."""
+    found = {}
+    with np.load(path) as file:
+        for part, mean, covariance in (("pooled", "mu", "sigma"), ("spatial", "mu_s", "sigma_s")):
+            if (mean in file) != (covariance in file):
+                raise StatisticsError(f"{path}: has only one of {mean!r} and {covariance!r}; take the published file whole")
+            if mean in file:
+                try:
+                    found[part] = Gaussian(*(torch.from_numpy(file[name].astype(np.float64)) for name in (mean, covariance)))
+                except ValueError as error:
+                    raise StatisticsError(f"{path}: {mean!r} and {covariance!r}: {error}") from None
+    return found
+
+
+def _device_name(device: torch.device) -> str:
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+
+
+def _versions() -> dict[str, str]:
+    own = {"python": platform.python_version(), "torch": str(torch.__version__)}
+    return own | {library: version(library) for library in LIBRARIES}

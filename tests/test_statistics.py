@@ -1,0 +1,154 @@
+"""The state of a measurement: what it counts, that it adds, that it survives a file, and what it refuses."""
+
+import itertools
+
+import numpy as np
+import pytest
+import torch
+
+from restok.metrics import statistics as module
+from restok.metrics.features import Features
+from restok.metrics.jackknife import GROUPS
+from restok.metrics.statistics import Statistics, StatisticsError, published_gaussians
+
+FEATURES = {"kind": "digits", "name": "first", "sha256": "f" * 64, "dims": 5, "resize": "none"}
+IMAGES = {"name": "set", "digest": "abc", "n": 90, "size": [16, 16], "rounding": "8 bit, as stored"}
+
+
+def empty(n=90, **changes):
+    facts = {"features": FEATURES, "batch_size": 8, "images": IMAGES | {"n": n}, "shift": 0.5, "spatial": 7, "logits": 4,
+             "classes": 4, "knows_labels": True, "likeness": {"psnr": None}, "levels": [1, 2], "codebook_size": 6}
+    return Statistics(facts | changes)
+
+
+def seen(n=90):
+    """What a network and a tokenizer say of n images."""
+    rng = torch.Generator().manual_seed(0)
+    logits = 50 * torch.eye(4)[torch.randint(4, (n,), generator=rng)]
+    return {"features": Features(torch.randn(n, 5, generator=rng), torch.randn(n, 7, generator=rng), logits),
+            "labels": np.arange(n) % 4, "likeness": {"psnr": torch.rand(n, generator=rng)},
+            "codes": torch.randint(6, (n, 3), generator=rng)}
+
+
+def take(state, found, start, stop):
+    part = slice(start, stop)
+    state.update(start, Features(*(kind[part] for kind in found["features"])), found["labels"][part],
+                 {name: values[part] for name, values in found["likeness"].items()}, found["codes"][part])
+    return state
+
+
+def same(a, b, **tolerance):
+    for name, tensor in a.tensors.items():
+        torch.testing.assert_close(tensor, b.tensors[name], msg=name, **tolerance)
+
+
+def test_it_counts_what_it_is_shown():
+    found = seen()
+    state = take(empty(), found, 0, 90)
+    assert torch.equal(state.kept, found["features"].pooled) and state.seen.tolist() == [1] * 90
+    right = found["features"].logits.argmax(1).numpy() == found["labels"]
+    assert state.asked.tolist() == [23, 23, 22, 22]
+    assert state.right.tolist() == [int(right[found["labels"] == label].sum()) for label in range(4)]
+    psnr = found["likeness"]["psnr"].double()
+    assert state.likeness["psnr"].tolist() == pytest.approx([90, psnr.sum().item(), psnr.square().sum().item()])
+    assert state.codes.shape == (GROUPS, 2, 6) and state.codes.sum((0, 2)).tolist() == [90, 180]
+    np.testing.assert_allclose(state.gaussian("spatial").mean, found["features"].spatial.double().mean(0))
+
+
+def test_shards_add_to_the_whole_in_any_order():
+    found, whole = seen(), take(empty(), seen(), 0, 90)
+    parts = [take(empty(), found, *bounds) for bounds in ((0, 32), (32, 40), (40, 90))]
+    for first, second, third in itertools.permutations(parts):
+        same(first + second + third, whole, rtol=1e-12, atol=1e-12)
+        same(first + (second + third), whole, rtol=1e-12, atol=1e-12)
+    assert int(parts[0].seen.sum()) == 32        # adding makes a new state
+
+
+def test_a_state_that_went_through_a_file_goes_on_bit_for_bit(tmp_path):
+    found = seen()
+    half = take(empty(), found, 0, 40)
+    half.save(tmp_path / "half.safetensors")
+    resumed = take(Statistics.load(tmp_path / "half.safetensors"), found, 40, 90)
+    same(resumed, take(take(empty(), found, 0, 40), found, 40, 90), rtol=0, atol=0)
+    assert resumed.facts == half.facts and resumed.made == half.made
+
+
+def test_shards_that_do_not_belong_together_are_refused():
+    with pytest.raises(StatisticsError, match="images differ"):
+        empty() + empty(n=91)
+    with pytest.raises(StatisticsError, match="batch_size differ, 8 and 16"):
+        empty() + empty(batch_size=16)
+
+
+def test_missing_images_and_images_counted_twice_are_named():
+    found = seen()
+    first, last = take(empty(), found, 0, 40), take(empty(), found, 48, 90)
+    with pytest.raises(StatisticsError, match="8 of 90 images are missing, the first is number 40"):
+        (first + last).require_whole()
+    with pytest.raises(StatisticsError, match="2 of 90 images are counted twice, the first is number 38"):
+        (first + take(empty(), found, 38, 90)).require_whole()
+
+
+def test_memory_does_not_grow_with_the_images_beyond_the_kept_features(monkeypatch):
+    monkeypatch.setattr(module, "KEPT", 30)
+
+    def sizes(n):
+        return {name: tensor.nbytes for name, tensor in empty(n).tensors.items() if name != "seen"}
+
+    assert sizes(40) == sizes(4000) and empty(4000).seen.nbytes == 4000
+
+
+def test_the_kept_features_are_spread_evenly(monkeypatch):
+    monkeypatch.setattr(module, "KEPT", 30)
+    found = seen()
+    state = take(take(empty(), found, 0, 33), found, 33, 90)
+    assert state.kept_images[[0, -1]].tolist() == [0, 89] and set(np.diff(state.kept_images)) == {3, 4}
+    assert torch.equal(state.kept, found["features"].pooled[torch.from_numpy(state.kept_images)])
+
+
+def test_nan_features_and_foreign_labels_are_refused_by_name():
+    found = seen()
+    found["features"].pooled[50, 2] = torch.nan
+    with pytest.raises(ValueError, match="set, images 40 to 59, first: features hold NaN"):
+        take(empty(), found, 40, 60)
+    found = seen() | {"labels": np.arange(90)}
+    with pytest.raises(ValueError, match="set: labels from 0 to 89, of 4 classes"):
+        take(empty(), found, 0, 90)
+
+
+def test_a_damaged_file_is_refused_by_name(tmp_path):
+    path = tmp_path / "state.safetensors"
+    take(empty(), seen(), 0, 90).save(path)
+    path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(StatisticsError, match=r"state\.safetensors: not a statistics file, or cut short"):
+        Statistics.load(path)
+    (tmp_path / "other.safetensors").write_text("no tensors")
+    with pytest.raises(StatisticsError, match=r"other\.safetensors: not a statistics file"):
+        Statistics.load(tmp_path / "other.safetensors")
+
+
+def covariance(dims):
+    x = np.random.default_rng(0).normal(size=(50, dims))
+    return np.cov(x, rowvar=False)
+
+
+def test_published_statistics_replace_those_of_the_images_and_survive_a_file(tmp_path):
+    published = {"mu": np.arange(5.0), "sigma": covariance(5), "mu_s": np.ones(7), "sigma_s": covariance(7)}
+    np.savez(tmp_path / "adm.npz", arr_0=np.zeros((2, 4, 4, 3), np.uint8), **published)
+    state = take(empty(), seen(), 0, 90)
+    state.published = published_gaussians(tmp_path / "adm.npz")
+    state.save(tmp_path / "state.safetensors")
+    loaded = Statistics.load(tmp_path / "state.safetensors")
+    for part, mean in (("pooled", "mu"), ("spatial", "mu_s")):
+        np.testing.assert_array_equal(loaded.gaussian(part).mean, published[mean])
+    with pytest.raises(StatisticsError, match="published statistics do not add"):
+        loaded + state
+
+
+def test_half_a_pair_of_published_statistics_is_refused(tmp_path):
+    np.savez(tmp_path / "adm.npz", mu=np.zeros(5))
+    with pytest.raises(StatisticsError, match=r"adm\.npz: has only one of 'mu' and 'sigma'"):
+        published_gaussians(tmp_path / "adm.npz")
+    np.savez(tmp_path / "adm.npz", mu=np.zeros(5), sigma=np.zeros((4, 4)))
+    with pytest.raises(StatisticsError, match="'mu' and 'sigma': mean of shape"):
+        published_gaussians(tmp_path / "adm.npz")
