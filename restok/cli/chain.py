@@ -1,0 +1,117 @@
+"""The verbs of the chain, in its order: each writes what the next one reads."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from restok.cli.base import Classifier, OutFile, Overrides, ParamsFile, app, option, plain_errors, read
+from restok.config import Guidance
+
+Data = option(Path, "Folder that `restok prepare` wrote.", "--data")
+TokenizerFolder = option(Path, "Folder that `restok train-tokenizer` wrote.", "--tokenizer")
+GeneratorFolder = option(Path, "Folder that `restok train-generator` wrote.", "--generator")
+Codes = option(Path, "Folder that `restok encode` wrote.", "--codes")
+RunFolder = option(Path, "Where an unfinished run keeps its states; run again to resume.", "--run")
+OutFolder = option(Path, "Folder to write; replaced whole, or not at all.", "--out", "-o")
+Checkpoint = option(str, "Label to train to, such as 250k.", "--checkpoint")
+Previous = option(Path | None, "Folder of the checkpoint before it; none for the first.", "--previous")
+Schedule = option(str, "constant, linear, step or cosine.", "--schedule")
+Scale = option(float, "Largest scale; 1 is none.", "--scale")
+Start = option(float, "Start ratio; 'step' only.", "--start")
+GuidanceFile = option(Path, "File that `restok search-guidance` wrote.", "--guidance")
+PerClass = option(int | None, "Samples of each class; as many as are evaluated, if not given.", "--per-class")
+Classes = option(int | None, "How many classes to sample, spread evenly; every one, if not given.", "--classes")
+Reference = option(Path, "A statistics file, an ADM npz, or images as in --originals.", "--reference")
+Candidates = Annotated[list[Path], typer.Argument(help="Files that `restok score-guidance` wrote.")]
+
+
+@app.command()
+def prepare(params: ParamsFile, out: OutFolder, overrides: Overrides = None) -> None:
+    """Check every image once and pack both splits into random-access tables."""
+    with plain_errors():
+        from restok.data.sources import prepare
+        settings = read(params, overrides)
+        prepare(settings.data, settings.tokenizer.image_size, out)
+
+
+@app.command()
+def train_classifier(params: ParamsFile, data: Data, out: OutFolder, overrides: Overrides = None) -> None:
+    """Train the demo's feature network on the training split; report its validation accuracy."""
+    with plain_errors():
+        from restok.training.classifier import train_classifier
+        train_classifier(read(params, overrides), data, out)
+
+
+@app.command()
+def train_tokenizer(params: ParamsFile, data: Data, run: RunFolder, out: OutFolder, checkpoint: Checkpoint,
+                    previous: Previous = None, classifier: Classifier = None, overrides: Overrides = None) -> None:
+    """Train the tokenizer to a checkpoint, from the one before it (Table 7)."""
+    with plain_errors():
+        from restok.training.tokenizer import train_tokenizer
+        train_tokenizer(read(params, overrides), checkpoint, data, classifier, previous, run, out)
+
+
+@app.command()
+def encode(params: ParamsFile, data: Data, tokenizer: TokenizerFolder, out: OutFolder, overrides: Overrides = None) -> None:
+    """Encode every crop of the training split into one packed array."""
+    with plain_errors():
+        from restok.stages.codes import encode
+        encode(read(params, overrides), data, tokenizer, out)
+
+
+@app.command()
+def train_generator(params: ParamsFile, codes: Codes, tokenizer: TokenizerFolder, run: RunFolder, out: OutFolder,
+                    overrides: Overrides = None) -> None:
+    """Train the generator on codes (Table 8)."""
+    with plain_errors():
+        from restok.training.generator import train_generator
+        train_generator(read(params, overrides), codes, tokenizer, run, out)
+
+
+@app.command()
+def score_guidance(params: ParamsFile, reference: Reference, tokenizer: TokenizerFolder, generator: GeneratorFolder,
+                   out: OutFile, schedule: Schedule, scale: Scale, start: Start = 0.0, classifier: Classifier = None,
+                   overrides: Overrides = None) -> None:
+    """Measure one guidance setting on samples of its own."""
+    with plain_errors():
+        from restok.params import parse
+        from restok.stages.measure import Evaluator, score_guidance
+        guidance = parse(Guidance, {"schedule": schedule, "scale": scale, "start": start}, "guidance")
+        settings = read(params, overrides)
+        evaluator = Evaluator.load(settings.evaluation, classifier, settings.tokenizer.image_size, settings.data.workers)
+        score_guidance(evaluator, settings, guidance, tokenizer, generator, reference, out)
+
+
+@app.command()
+def search_guidance(candidates: Candidates, out: OutFile) -> None:
+    """Choose the guidance setting with the lowest distance (Table 6)."""
+    with plain_errors():
+        from restok.stages.search import search_guidance
+        search_guidance(candidates, out)
+
+
+@app.command()
+def sample(params: ParamsFile, tokenizer: TokenizerFolder, generator: GeneratorFolder, guidance: GuidanceFile, out: OutFile,
+           per_class: PerClass = None, classes: Classes = None, overrides: Overrides = None) -> None:
+    """Draw images of every class into an npz (arr_0, labels)."""
+    with plain_errors():
+        from restok.stages.images import sample
+        from restok.stages.search import read_guidance
+        sample(read(params, overrides), tokenizer, generator, read_guidance(guidance), per_class, classes, out)
+
+
+@app.command()
+def reconstruct(params: ParamsFile, data: Data, tokenizer: TokenizerFolder, out: OutFile, overrides: Overrides = None) -> None:
+    """Reconstruct the validation split into an npz (arr_0, labels, codes)."""
+    with plain_errors():
+        from restok.stages.images import reconstruct
+        reconstruct(read(params, overrides), data, tokenizer, out)
+
+
+@app.command()
+def panel(data: Data, tokenizer: TokenizerFolder, out: OutFile) -> None:
+    """What Fig. 5 shows: a few images from every prefix of their codes, and the encoder's attention (npz)."""
+    with plain_errors():
+        from restok.stages.images import panel
+        panel(data, tokenizer, out)
