@@ -272,12 +272,18 @@ class Evaluation(Config):
     weights: str | None                    # of the Inception network: a file instead of the download
     lpips: bool                            # whether reconstructions are measured by LPIPS-Alex
     lpips_weights: str | None              # of its AlexNet: a file instead of torchvision's download
-    reference: str | None                  # of samples: a file or folder of images or statistics; null: the validation split
+    reference: str | None                  # of samples: images or statistics; null: the workflow's validation split
     samples_per_class: Positive
     neighbours: Positive                   # k of precision and recall
     distances: Annotated[tuple[Literal["exact", "adm-fp16"], ...], Field(min_length=1)]   # of precision and recall
     batch_size: Positive
     save_every: Positive                   # images between resumable states: about the most that a killed run can lose
+
+    @model_validator(mode="after")
+    def check(self) -> Self:
+        if "exact" not in self.distances or len(set(self.distances)) != len(self.distances):
+            raise ValueError("distances: 'exact', which the reports show, and each at most once")
+        return self
 
 
 class Classifier(Config):

@@ -117,8 +117,8 @@ MEASURING = {"score_guidance", "search_guidance", "sample", "evaluate_generation
 @pytest.mark.parametrize(("section", "changed", "runs", "stays"), [
     ("codes", {"five_crops": False}, MEASURING | {"encode", "train_generator"},
      {"prepare", "train_tokenizer", "evaluate_reconstruction"}),
-    ("evaluation", {"neighbours": 5}, {"score_guidance", "evaluate_generation", "table1"},
-     TRAINING | {"encode", "evaluate_reconstruction", "reference"}),
+    ("evaluation", {"neighbours": 5}, {"evaluate_generation", "table1"},
+     TRAINING | {"encode", "evaluate_reconstruction", "reference", "score_guidance", "sample"}),
     ("evaluation", {"lpips_weights": "alexnet.pth"}, {"evaluate_reconstruction"}, TRAINING | MEASURING - {"sample"}),
     ("generator", {"class_dropout": 0.2}, MEASURING | {"train_generator"},
      {"train_tokenizer", "encode", "evaluate_reconstruction", "reference"}),

@@ -2,7 +2,7 @@ import pytest
 from conftest import ROOT, small_params
 
 from restok.config import Guidance
-from restok.params import ConfigError, facts, load_params, schema
+from restok.params import ConfigError, facts, load_params, load_protocol, schema
 
 IMAGENET = ROOT / "params/imagenet256.yaml"
 
@@ -94,3 +94,16 @@ def test_facts_leave_out_what_changes_no_result():
     assert facts(same, *names) == facts(load_params(IMAGENET), *names)
     other = load_params(IMAGENET, ["tokenizer_training.clip=1.0"])
     assert facts(other, *names) != facts(same, *names)
+
+
+def test_the_protocol_without_a_parameter_file_is_the_papers():
+    written = load_params(IMAGENET).evaluation
+    assert load_protocol() == written.model_copy(update={"reference": None})
+    with pytest.raises(ConfigError, match=r"only evaluation\.KEY can be set"):
+        load_protocol(["seed=3"])
+
+
+@pytest.mark.parametrize("distances", ["[adm-fp16]", "[exact, exact]"])
+def test_reports_need_exact_distances(distances):
+    with pytest.raises(ConfigError, match=r"evaluation\.distances: 'exact', which the reports show"):
+        small_params(f"evaluation.distances={distances}")

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from restok.metrics import evaluate, inception_score
-from restok.metrics.evaluate import IncomparableError, evaluate_generation, evaluate_reconstruction
+from restok.metrics.evaluate import evaluate_generation, evaluate_reconstruction
 from restok.metrics.features import FeatureNetwork, Features
 from restok.metrics.reconstruction import psnr_ceiling, similarity
 from restok.metrics.results import ComparisonError, average, require_comparable
@@ -36,7 +36,8 @@ def network(kind="digits", sha256="f" * 64, classes=4):
 def measured(images, labels=None, originals=None, codes=None, using=None, name="set", n=None):
     """The statistics of images under `network`."""
     using = using or network()
-    facts = {"name": name, "digest": name, "n": n or len(images), "size": list(images.shape[1:3]), "rounding": "as stored"}
+    facts = {"name": name, "digest": name, "n": n or len(images), "size": list(images.shape[1:3]), "rounding": "as stored",
+             "originals": None if originals is None else {"name": "originals", "digest": "o"}, "in_order": False}
     likeness = None if originals is None else similarity(images, originals, None, "cpu") | {
         "perfect": torch.from_numpy((images == originals).all((1, 2, 3)))}
     state = Statistics.begin(using, facts, 8, classes=4 if labels is not None else 0, likeness=dict.fromkeys(likeness or {}),
@@ -81,6 +82,7 @@ def test_every_value_has_an_interval_around_it_or_the_reason_why_it_is_missing()
                 assert result["refused"][name]
     codebook = reconstruct(images, originals, np.arange(200) % 4, codes)["intervals"]["codebook"]
     assert all(low < high for low, high in (codebook["entropy"], codebook["perplexity"]))
+    assert codebook["usage"] == [1, 1] and [len(level) for level in codebook["levels"]] == [4, 4, 4]
 
 
 def test_accuracy_is_the_share_that_shows_its_label():
@@ -98,8 +100,8 @@ def test_the_result_carries_what_a_comparison_needs_and_is_json():
     assert (result["protocol"], result["n"], result["neighbours"]) == ("generation", 12, 2)
     assert result["features"] == {"kind": "digits", "name": "first pixel", "sha256": "f" * 64, "dims": 3, "resize": "none",
                                   "batch_size": 8}
-    assert result["reference"] | {"rounding": None} == {"name": "ref", "digest": "ref", "n": 9, "size": [16, 16],
-                                                        "rounding": None, "published": []}
+    assert result["reference"] == {"name": "ref", "digest": "ref", "n": 9, "size": [16, 16], "rounding": "as stored",
+                                   "published": [], "compared": 9, "made": result["made"]}
     assert result["samples"]["balanced"] is True and result["rounding"] == "as stored"
     (made,) = result["made"]
     assert made["device"] == "cpu" and made["versions"]["torch"] == torch.__version__
@@ -109,7 +111,7 @@ def test_the_result_carries_what_a_comparison_needs_and_is_json():
 def test_inceptions_metrics_bear_the_fields_names_and_judge_no_labels():
     result = generate(pictures(40), np.arange(40) % 4, pictures(40, seed=1), network("inception"))
     assert {"FID", "sFID", "KID", "IS", "IS one split", "IS ten shuffled"} <= set(result["metrics"])
-    assert result["metrics"]["class_accuracy"] is None and "does not know" in result["refused"]["class_accuracy"]
+    assert result["metrics"]["class_accuracy"] is None and "trained on other classes" in result["refused"]["class_accuracy"]
     assert any("does not compare with the paper's, which is over 50000" in warning for warning in result["warnings"])
 
 
@@ -145,7 +147,7 @@ def test_a_split_score_of_samples_sorted_by_class_is_refused(monkeypatch):
 def test_a_reference_without_images_has_no_precision_and_no_kernel_distance():
     samples = measured(pictures(40), using=network("inception"))
     reference = Statistics.begin(network("inception"), {"name": "adm.npz", "digest": "d", "n": 0, "size": None,
-                                                        "rounding": "unknown"}, 8)
+                                                        "rounding": "unknown", "originals": None, "in_order": False}, 8)
     reference.published = {"pooled": measured(pictures(40, seed=1)).gaussian("pooled")}
     result = evaluate_generation(samples, reference, SETTINGS)
     assert result["metrics"]["FID"] > 0 and result["reference"]["published"] == ["pooled"]
@@ -158,11 +160,11 @@ def test_sets_that_were_not_measured_alike_are_refused():
     theirs = measured(pictures(8), using=network(sha256="e" * 64), name="theirs")
     for other, message in ((theirs, r"ours.npz was measured with sha256 f+ .*theirs"),
                            (measured(pictures(8, side=20)), r"ours.npz has images of 16x16, set of 20x20")):
-        with pytest.raises(IncomparableError, match=message):
+        with pytest.raises(ComparisonError, match=message):
             evaluate_generation(samples, other, SETTINGS)
     with pytest.raises(StatisticsError, match="1 of 9 images are missing"):
         evaluate_generation(measured(pictures(8), n=9), samples, SETTINGS)
-    with pytest.raises(IncomparableError, match="published statistics are a reference"):
+    with pytest.raises(ComparisonError, match="published statistics are a reference"):
         samples.published = {"pooled": samples.gaussian("pooled")}
         evaluate_generation(samples, measured(pictures(8)), SETTINGS)
 
@@ -185,13 +187,19 @@ def test_results_over_seeds_have_a_mean_and_a_deviation(tmp_path):
     paths = [write(tmp_path / f"{seed}.json", seed=seed) for seed in (1, 2, 3)]
     found, values = average(paths), [json.loads(path.read_text())["metrics"]["FD-digits"] for path in paths]
     assert found["seeds"] == [1, 2, 3] and found["n"] == 12
-    assert found["metrics"]["FD-digits"] == pytest.approx({"mean": np.mean(values), "deviation": np.std(values, ddof=1)})
+    centre, deviation, measured = np.mean(values), np.std(values, ddof=1), found["metrics"]["FD-digits"]
+    half = 4.302653 * deviation / math.sqrt(3)              # Student's t with 2 degrees of freedom
+    assert (measured["mean"], measured["deviation"]) == pytest.approx((centre, deviation))
+    assert measured["interval"] == pytest.approx([centre - half, centre + half])
+    assert set(found["dropped"]) == {"per_class_accuracy"}
 
 
 @pytest.mark.parametrize(("changes", "message"), [
     ({"reference": {"digest": "another", "size": [16, 16]}}, "reference digest differ, ref and another"),
     ({"features": {"sha256": "e", "name": "first pixel", "resize": "none"}}, "features sha256 differ"),
-    ({"protocol": "reconstruction"}, "protocols generation and reconstruction"),
+    ({"protocol": "reconstruction"}, "protocol differ, generation and reconstruction"),
+    ({"neighbours": 7}, "neighbours differ, 2 and 7"),
+    ({"originals": {"digest": "o"}}, "originals differ, None and"),
     ({"seed": 0}, r"seeds \[0, 0\]"),
     ({"n": 50}, r"over \[12, 50\] images")])
 def test_results_that_do_not_compare_are_refused_by_name(tmp_path, changes, message):

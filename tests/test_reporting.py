@@ -43,7 +43,7 @@ def result(protocol: str, names: dict, metrics: dict, refused: dict, **changes) 
         "features": {"kind": "digits", "name": "digits classifier", "sha256": "ab", "dims": 64, "resize": "none",
                      "batch_size": 8},
         "samples": {"name": "ours", "digest": "ef", "size": [8, 8], "classes": 2, "balanced": True, "kept": 80},
-        "rounding": "rounded to 8 bits", "likeness": {}, "made": [], "score": "one split",
+        "rounding": "rounded to 8 bits", "originals": None, "likeness": {}, "neighbours": 3, "made": [], "score": "one split",
         "reference": {"name": "training split", "digest": "cd", "n": 90, "size": [8, 8], "rounding": "as stored",
                       "published": []}} | changes
 

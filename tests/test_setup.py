@@ -82,7 +82,7 @@ def test_the_wheel_carries_the_reports_template_and_style(tmp_path):
     subprocess.run([sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path)], cwd=ROOT, check=True,
                    capture_output=True)
     names = ZipFile(next(tmp_path.glob("*.whl"))).namelist()
-    assert {"restok/cli.py", "restok/reporting/page.html.j2", "restok/reporting/style.mplstyle"} <= set(names)
+    assert {"restok/cli/base.py", "restok/reporting/page.html.j2", "restok/reporting/style.mplstyle"} <= set(names)
     assert [name for name in names if not name.startswith(("restok/", "restok-"))] == []
 
 

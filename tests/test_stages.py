@@ -19,7 +19,6 @@ from restok.data.images import open_images
 from restok.data.sources import open_split, prepare
 from restok.files import sha256_file, write_json
 from restok.generator.model import HAR
-from restok.metrics.evaluate import IncomparableError
 from restok.metrics.results import ComparisonError
 from restok.metrics.statistics import Statistics, StatisticsError
 from restok.nn.classifier import SmallClassifier
@@ -75,7 +74,7 @@ def test_reconstructions_keep_their_codes_and_are_measured_alike_from_a_file_and
     found = np.load(tmp_path / "r.npz")
     assert found["arr_0"].shape == (360, 16, 16, 3) and found["arr_0"].dtype == np.uint8 and found["codes"].shape == (360, 16)
     evaluator, originals = evaluator_of(chain, paired=True), open_images(chain / "data", 16)
-    streamed = reconstructed(chain / "tokenizer", originals)
+    streamed = reconstructed(chain / "tokenizer", originals, 100)
     stored = reconstructions_of(open_images(tmp_path / "r.npz"), originals, tmp_path / "r.npz", PARAMS.tokenizer)
     results = [evaluate(evaluator, subject, chain / "data", Request(tmp_path / "e.json")) for subject in (streamed, stored)]
     assert results[0]["protocol"] == "reconstruction" and results[0]["n"] == 360
@@ -134,7 +133,8 @@ def test_the_search_takes_the_lowest_distance_and_refuses_what_does_not_compare(
     for scale in (1.0, 3.0):
         paths.append(tmp_path / f"{scale}.json")
         score_guidance(evaluator, PARAMS, Guidance(schedule="constant", scale=scale), chain / "tokenizer", chain / "generator",
-                       chain / "data", paths[-1])
+                       chain / "data", tmp_path / "state.safetensors", paths[-1])
+    assert not (tmp_path / "state.safetensors").exists()
     rows = [json.loads(path.read_text()) for path in paths]
     result = search_guidance(paths, tmp_path / "chosen.json")
     lowest = min(rows, key=lambda row: row["metrics"]["FD-digits"])
@@ -210,10 +210,11 @@ def test_a_run_cut_in_half_resumes_bit_for_bit(chain, theirs, tmp_path, monkeypa
     monkeypatch.setattr(Statistics, "update", update)
     with pytest.raises(KeyboardInterrupt):
         evaluator.statistics(images_of(open_images(theirs)), state)
-    resumed = evaluator.statistics(images_of(open_images(theirs)), state)
-    assert calls == [0, CHUNK, CHUNK, 2 * CHUNK]                             # the first chunk is not measured again
-    for name, tensor in whole.tensors.items():
-        assert torch.equal(tensor, resumed.tensors[name]), name
+    for _ in range(2):                                                       # the second time nothing is left to do
+        resumed = evaluator.statistics(images_of(open_images(theirs)), state)
+        assert calls == [0, CHUNK, CHUNK, 2 * CHUNK]                         # the first chunk is not measured again
+        for name, tensor in whole.tensors.items():
+            assert torch.equal(tensor, resumed.tensors[name]), name
 
 
 def test_a_state_of_something_else_is_not_resumed_and_a_finished_one_goes(chain, theirs, tmp_path, caplog):
@@ -221,10 +222,47 @@ def test_a_state_of_something_else_is_not_resumed_and_a_finished_one_goes(chain,
     np.savez(tmp_path / "other.npz", arr_0=pictures(30, seed=1))
     evaluator.statistics(images_of(open_images(tmp_path / "other.npz"))).save(state)
     found = evaluator.statistics(images_of(open_images(theirs)), state)
-    assert "of other images or settings; starting again" in caplog.text and found.seen.all()
+    assert "of other images, settings or shards; starting again" in caplog.text and found.seen.all()
     state.write_text("cut short")
     evaluate(evaluator, images_of(open_images(theirs)), chain / "data", Request(tmp_path / "e.json", state=state))
     assert "not a statistics file, or cut short" in caplog.text and not state.exists()
+
+
+def test_the_state_of_another_shard_or_of_other_originals_is_not_resumed(chain, theirs, tmp_path, caplog):
+    settings = small_params("evaluation.save_every=1").evaluation
+    evaluator, state = Evaluator.load(settings, chain / "classifier", 16, 0), tmp_path / "state.safetensors"
+    evaluator.statistics(images_of(open_images(theirs)), state, (0, 2))
+    found = evaluator.statistics(images_of(open_images(theirs)), state, (1, 2))
+    assert "starting again" in caplog.text and not found.seen[0] and found.seen[-1]
+    subjects = []
+    for seed in (1, 2):
+        np.savez(tmp_path / f"o{seed}.npz", arr_0=pictures(2 * CHUNK + 100, seed=seed))
+        subjects.append(reconstructions_of(open_images(theirs), open_images(tmp_path / f"o{seed}.npz"), theirs, None))
+    with pytest.raises(StatisticsError, match="do not add: images differ"):
+        evaluator.begin(subjects[0]) + evaluator.begin(subjects[1])
+
+
+def test_the_sums_are_not_kept_where_something_else_goes_and_take_nothing_with_them(chain, theirs, tmp_path):
+    evaluator, state = evaluator_of(chain), tmp_path / "s.safetensors"
+    with pytest.raises(MeasureError, match="name another file with --state"):
+        write_statistics(evaluator, theirs, None, state, state)
+    (tmp_path / "s.1of2.safetensors").touch()
+    (tmp_path / ".s.0a1b.partial.safetensors").touch()
+    evaluate(evaluator, images_of(open_images(theirs)), chain / "data",
+             Request(tmp_path / "e.json", state=state, statistics=tmp_path / "s_kept.safetensors"))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["e.json", "s_kept.safetensors"]
+
+
+def test_a_process_chooses_its_device_before_anything_is_loaded(command, chain, theirs, monkeypatch):
+    """Everything loads within the group of processes, where each has its own device."""
+    found, load = [], Evaluator.load
+    for name, value in {"TORCHELASTIC_RUN_ID": "test", "RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1",
+                        "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29511"}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(Evaluator, "load", lambda *words: found.append(torch.distributed.is_initialized()) or load(*words))
+    result = command("evaluate", "--params", "params/demo.yaml", "--classifier", str(chain / "classifier"), "--samples",
+                     str(theirs), "--reference", str(chain / "data"))
+    assert result.exit_code == 0 and found == [True] and not torch.distributed.is_initialized()
 
 
 def test_two_processes_equal_one(chain, theirs, tmp_path):
@@ -267,7 +305,7 @@ def test_images_that_cannot_be_measured_are_refused_by_name(chain, theirs, tmp_p
     with pytest.raises(MeasureError, match=r"theirs\.npz: 1124 images, not the 50000 asked for"):
         evaluate(evaluator, images_of(open_images(theirs)), chain / "data", Request(tmp_path / "e.json", 50_000))
     np.savez(tmp_path / "larger.npz", arr_0=pictures(20, side=20))
-    with pytest.raises(IncomparableError, match=r"larger\.npz has images of 20x20, digits validation.* of 16x16"):
+    with pytest.raises(ComparisonError, match=r"larger\.npz has images of 20x20, digits validation.* of 16x16"):
         evaluate(evaluator, images_of(open_images(tmp_path / "larger.npz")), chain / "data", Request(tmp_path / "e.json"))
     np.savez(tmp_path / "neither.npz", images=pictures(2))
     with pytest.raises(MeasureError, match=r"neither\.npz: has neither arr_0 .images. nor mu and sigma"):
@@ -279,10 +317,13 @@ def test_images_that_cannot_be_measured_are_refused_by_name(chain, theirs, tmp_p
 
 @pytest.mark.parametrize(("options", "message"), [
     ([], "name either --samples, or --tokenizer"),
+    (["--samples", "a.npz", "--generator", "g"], "--generator and --guidance draw samples with --tokenizer"),
+    (["--samples", "a.safetensors", "--originals", "o.npz"], "leave --originals out"),
     (["--samples", "a.npz", "--samples", "b.npz"], "only statistics files"),
-    (["--tokenizer", "t"], "name their --originals"),
+    (["--tokenizer", "{tokenizer}"], "name their --originals"),
     (["--samples", "a.safetensors"], "nothing to measure against")])
 def test_calls_that_mean_nothing_are_refused_with_the_remedy(command, chain, options, message):
+    options = [option.format(tokenizer=chain / "tokenizer") for option in options]
     result = command("evaluate", "--params", "params/demo.yaml", "--classifier", str(chain / "classifier"), *options)
     assert result.exit_code == 1 and message in result.stderr
 

@@ -12,7 +12,8 @@ from restok.metrics.jackknife import GROUPS
 from restok.metrics.statistics import Statistics, StatisticsError, published_gaussians
 
 FEATURES = {"kind": "digits", "name": "first", "sha256": "f" * 64, "dims": 5, "resize": "none"}
-IMAGES = {"name": "set", "digest": "abc", "n": 90, "size": [16, 16], "rounding": "8 bit, as stored"}
+IMAGES = {"name": "set", "digest": "abc", "n": 90, "size": [16, 16], "rounding": "8 bit, as stored", "originals": None,
+          "in_order": False}
 
 
 def empty(n=90, **changes):
@@ -92,10 +93,13 @@ def test_missing_images_and_images_counted_twice_are_named():
 def test_memory_does_not_grow_with_the_images_beyond_the_kept_features(monkeypatch):
     monkeypatch.setattr(module, "KEPT", 30)
 
-    def sizes(n):
-        return {name: tensor.nbytes for name, tensor in empty(n).tensors.items() if name != "seen"}
+    def size(n):
+        """Of every tensor of the state and its parts."""
+        state = empty(n)
+        return sum(value.nbytes for part in (state, state.pooled, state.spatial, state.score) for held in vars(part).values()
+                   for value in (held.values() if isinstance(held, dict) else [held]) if isinstance(value, torch.Tensor))
 
-    assert sizes(40) == sizes(4000) and empty(4000).seen.nbytes == 4000
+    assert size(4000) - size(40) == 5 * (4000 - 40)
 
 
 def test_the_kept_features_are_spread_evenly(monkeypatch):
@@ -150,5 +154,5 @@ def test_half_a_pair_of_published_statistics_is_refused(tmp_path):
     with pytest.raises(StatisticsError, match=r"adm\.npz: has only one of 'mu' and 'sigma'"):
         published_gaussians(tmp_path / "adm.npz")
     np.savez(tmp_path / "adm.npz", mu=np.zeros(5), sigma=np.zeros((4, 4)))
-    with pytest.raises(StatisticsError, match="'mu' and 'sigma': mean of shape"):
+    with pytest.raises(StatisticsError, match="'mu', 'sigma': mean of shape"):
         published_gaussians(tmp_path / "adm.npz")

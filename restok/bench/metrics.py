@@ -174,9 +174,17 @@ def _taken(function: Callable, sizes: Sizes) -> int:
         before = torch.cuda.memory_allocated()
         function(*features)
         return torch.cuda.max_memory_allocated() - before
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    before = _peak_memory()
     function(*features)
-    return 1024 * max(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before, 1)
+    return max(_peak_memory() - before, 1)
+
+
+def _peak_memory() -> int:
+    """Of this process, in bytes. Linux's ru_maxrss starts at the parent's own peak, so it is read elsewhere there."""
+    status = Path("/proc/self/status")
+    if status.exists():
+        return 1024 * int(status.read_text().partition("VmHWM:")[2].split()[0])
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
 def _peak(function: Callable[[Sizes], int], sizes: Sizes) -> int:

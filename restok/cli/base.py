@@ -27,6 +27,7 @@ ParamsFile = option(Path, "Parameter file, such as params/demo.yaml.", "--params
 Overrides = option(list[str] | None, "Change one setting, such as tokenizer.width=512; repeatable.", "--set", "-s",
                    metavar="KEY=VALUE")
 Classifier = option(Path | None, "Folder that `restok train-classifier` wrote; only 'digits' networks need it.", "--classifier")
+State = option(Path | None, "Where an unfinished measurement keeps its sums (.safetensors); run again to resume.", "--state")
 OutFile = option(Path, "File to write.", "--out", "-o")
 AnyParams = option(Path | None, "Parameter file; without one, the paper's protocol with Inception features.", "--params", "-p")
 

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from restok.cli.base import Classifier, OutFile, Overrides, ParamsFile, app, option, plain_errors, read
+from restok.cli.base import Classifier, OutFile, Overrides, ParamsFile, State, app, option, plain_errors, read
 from restok.config import Guidance
 
 Data = option(Path, "Folder that `restok prepare` wrote.", "--data")
@@ -72,15 +72,16 @@ def train_generator(params: ParamsFile, codes: Codes, tokenizer: TokenizerFolder
 @app.command()
 def score_guidance(params: ParamsFile, reference: Reference, tokenizer: TokenizerFolder, generator: GeneratorFolder,
                    out: OutFile, schedule: Schedule, scale: Scale, start: Start = 0.0, classifier: Classifier = None,
-                   overrides: Overrides = None) -> None:
+                   state: State = None, overrides: Overrides = None) -> None:
     """Measure one guidance setting on samples of its own."""
     with plain_errors():
         from restok.params import parse
-        from restok.stages.measure import Evaluator, score_guidance
+        from restok.stages.measure import Evaluator, processes, score_guidance
         guidance = parse(Guidance, {"schedule": schedule, "scale": scale, "start": start}, "guidance")
         settings = read(params, overrides)
-        evaluator = Evaluator.load(settings.evaluation, classifier, settings.tokenizer.image_size, settings.data.workers)
-        score_guidance(evaluator, settings, guidance, tokenizer, generator, reference, out)
+        with processes():
+            evaluator = Evaluator.load(settings.evaluation, classifier, settings.tokenizer.image_size, settings.data.workers)
+            score_guidance(evaluator, settings, guidance, tokenizer, generator, reference, state, out)
 
 
 @app.command()

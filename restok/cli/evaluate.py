@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from restok.cli.base import AnyParams, Classifier, OutFile, Overrides, app, option, plain_errors
+from restok.cli.base import AnyParams, Classifier, OutFile, Overrides, State, app, option, plain_errors
 from restok.params import ConfigError, load_params, load_protocol
 from restok.progress import CONSOLE
 
@@ -27,9 +27,8 @@ Crop = option(int | None, "Side of the centre crops of reference and originals i
               "--crop")
 Workers = option(int | None, "Threads that decode images; else data.workers.", "--workers")
 Count = option(int | None, "Refuse any other number of images.", "--count")
-State = option(Path | None, "Where an unfinished measurement keeps its sums (.safetensors); run again to resume.", "--state")
 KeepStatistics = option(Path | None, "Keep what was measured in this file, to be --samples or --reference.", "--statistics")
-Seed = option(int | None, "Seed to sample with; else the parameters'.", "--seed")
+Seed = option(int | None, "Seed to sample with, else the parameters'; of --samples, the seed they were drawn from.", "--seed")
 ShardOption = option(str | None, "Measure one shard alone, such as 0/4.", "--shard")
 Images = Annotated[Path, typer.Argument(help="An npz (arr_0), an image folder, or a folder that `restok prepare` wrote.")]
 SeedResults = Annotated[list[Path], typer.Argument(help="Results of `restok evaluate` that differ in their seed.")]
@@ -68,8 +67,10 @@ def print_result(result: dict) -> None:
         if isinstance(value, float):
             table.add_row(name, f"{value:.5g}", f"{interval[0]:.5g} to {interval[1]:.5g}" if interval else "")
         if isinstance(value, dict):
-            for part, bounds in interval.items():
-                table.add_row(f"{name} {part}", f"{value[part]:.5g}", f"{bounds[0]:.5g} to {bounds[1]:.5g}" if bounds else "")
+            for about, described, bounds in [("", value, interval), *((f" of level {level['level']}", level, bounds) for level,
+                                             bounds in zip(value["levels"], interval["levels"], strict=True))]:
+                for part in ("usage", "entropy", "perplexity", "dead"):
+                    table.add_row(f"{name} {part}{about}", f"{described[part]:.5g}", "{:.5g} to {:.5g}".format(*bounds[part]))
     CONSOLE.print(table)
     for name, reason in result["refused"].items():
         CONSOLE.print(f"{name}: not measured: {reason}", markup=False, highlight=False, soft_wrap=True)
@@ -83,9 +84,10 @@ def statistics(images: Images, out: OutFile, params: AnyParams = None, classifie
                shard: ShardOption = None, state: State = None, overrides: Overrides = None) -> None:
     """Measure images once (.safetensors), for any number of evaluations against them."""
     with plain_errors():
-        from restok.stages.measure import write_statistics
-        evaluator, _ = load_evaluator(params, overrides, features, weights, classifier, crop, workers)
-        write_statistics(evaluator, images, parse_shard(shard), state, out)
+        from restok.stages.measure import processes, write_statistics
+        with processes():
+            evaluator, _ = load_evaluator(params, overrides, features, weights, classifier, crop, workers)
+            write_statistics(evaluator, images, parse_shard(shard), state, out)
 
 
 @app.command()
@@ -96,18 +98,19 @@ def evaluate(samples: Samples = None, reference: AnyReference = None, originals:
              statistics: KeepStatistics = None, out: AnyOutFile = None, overrides: Overrides = None) -> None:
     """Measure images: samples against a reference set (ADM's protocol), or with --originals reconstructions (TiTok's)."""
     with plain_errors():
-        from restok.stages.measure import Request, evaluate
+        from restok.stages.measure import Request, evaluate, processes
         from restok.stages.subjects import choose
-        paired = originals is not None
-        evaluator, settings = load_evaluator(params, overrides, features, weights, classifier, crop, workers, paired)
-        subject, seed = choose(settings, samples or [], originals, tokenizer, generator, guidance, seed, evaluator.crop,
-                               evaluator.workers)
-        against = reference or originals or evaluator.settings.reference
-        if against is None:
-            raise ConfigError("nothing to measure against; name it with --reference, or in evaluation.reference")
-        result = evaluate(evaluator, subject, Path(against), Request(out, count, state, statistics, seed))
-        if result:
-            print_result(result)
+        with processes():
+            paired = originals is not None
+            evaluator, settings = load_evaluator(params, overrides, features, weights, classifier, crop, workers, paired)
+            subject, seed = choose(settings, samples or [], originals, tokenizer, generator, guidance, seed, evaluator.crop,
+                                   evaluator.workers, evaluator.settings.batch_size)
+            against = reference or originals or evaluator.settings.reference
+            if against is None:
+                raise ConfigError("nothing to measure against; name it with --reference, or in evaluation.reference")
+            result = evaluate(evaluator, subject, Path(against), Request(out, count, state, statistics, seed))
+            if result:
+                print_result(result)
 
 
 @app.command()
@@ -116,4 +119,12 @@ def average(results: SeedResults, out: OutFile) -> None:
     with plain_errors():
         from restok.files import write_json
         from restok.metrics.results import average
-        write_json(out, average(results))
+        found = average(results)
+        write_json(out, found)
+        table = Table("metric", "mean", "deviation", "95 % interval", title=f"{found['protocol']} over seeds {found['seeds']}")
+        for name, value in found["metrics"].items():
+            low, high = value["interval"]
+            table.add_row(name, f"{value['mean']:.5g}", f"{value['deviation']:.3g}", f"{low:.5g} to {high:.5g}")
+        CONSOLE.print(table)
+        for name, reason in found["dropped"].items():
+            CONSOLE.print(f"{name}: {reason}", markup=False, highlight=False, soft_wrap=True)

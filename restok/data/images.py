@@ -95,8 +95,8 @@ def _npz(path: Path, crop: int | None) -> ImageSource:
     if not n:
         raise DataError(f"{path}: arr_0 holds no images; write the file again")
     if crop is not None and size != [crop, crop]:
-        raise DataError(f"{path}: images of {_pixels(size)}; those of an npz are measured as stored, not as crops of {crop}: "
-                        "leave `--crop` out, or make them again at that size")
+        raise DataError(f"{path}: images of {_pixels(size)}; those of an npz are measured as stored, and {crop} was asked "
+                        "for (--crop, or tokenizer.image_size): make them again at that size, or ask for theirs")
     return ImageSource(path.name, sha256_file(path), n, tuple(size), _labels(path, n), STORED, array.read)
 
 

@@ -87,7 +87,8 @@ def load_features(settings: Evaluation, classifier: str | Path | None,
     if settings.features == "inception":
         return _inception(settings.weights, device)
     if classifier is None:
-        raise ValueError(f"features {settings.features!r} need a classifier: train one with `restok train-classifier`")
+        raise ValueError(f"features {settings.features!r} need a classifier: name its folder with --classifier, or train one "
+                         "with `restok train-classifier`")
     return _classifier(Path(classifier), device)
 
 

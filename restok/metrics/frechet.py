@@ -30,6 +30,11 @@ class Gaussian:
         if matrix is self.covariance and (matrix - matrix.T).abs().max() > ROUNDING * matrix.abs().max():
             raise ValueError("not a covariance: it is not symmetric")
 
+    def require_covariance(self) -> None:
+        """Raises ValueError on negative eigenvalues."""
+        if self.covariance is not None:
+            _roots(torch.linalg.eigvalsh(self.covariance))
+
     def to(self, device: torch.device | str) -> "Gaussian":
         moved = (None if part is None else part.to(device) for part in (self.mean, self.covariance, self.factor))
         return Gaussian(*moved)
@@ -79,7 +84,7 @@ class Moments:
         if not features.isfinite().all():
             raise ValueError("features hold NaN or infinity: look at the images and at the feature network's weights")
         centred, member = features.double() - self.shift, self._member[start:stop]         # b d
-        self.count += member.bincount(minlength=self.groups)
+        self.count += member.long().bincount(minlength=self.groups)
         if self.rows is not None:
             self.rows[start:stop] = centred
             return

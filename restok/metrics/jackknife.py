@@ -5,7 +5,7 @@ from collections.abc import Callable
 from functools import cache
 
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import UInt8
 
 GROUPS = 10
 T_QUANTILE = 2.262157      # of Student's t with GROUPS - 1 degrees of freedom, at 97.5 %
@@ -14,18 +14,19 @@ Interval = tuple[float, float]
 
 
 @cache
-def group_of(n: int, groups: int) -> Int[np.ndarray, " n"]:
+def group_of(n: int, groups: int) -> UInt8[np.ndarray, " n"]:
     """The group of each of n images: every run of `groups` images in order has one image in each group, drawn from a fixed
     seed. So no class is left out with a group, whether images are sorted by class or cycle through the classes."""
     runs = np.tile(np.arange(groups), (-(-n // groups), 1))
-    return np.random.default_rng(0).permuted(runs, axis=1).ravel()[:n]
+    return np.random.default_rng(0).permuted(runs, axis=1).ravel()[:n].astype(np.uint8)
 
 
-def jackknife(statistic: Callable[[int | None], float]) -> tuple[float, Interval | None]:
+def jackknife(statistic: Callable[[int | None], float], least: float = -math.inf,
+              most: float = math.inf) -> tuple[float, Interval | None]:
     """The statistic of all images, `statistic(None)`, and its 95 % interval from `statistic(g)`, without group g each.
 
-    The interval covers the chance of these n images, not the bias of a statistic at this n (FID's is about 1 / n). None where
-    a group is missing (fewer images than groups), or where a value is not finite.
+    The interval covers the chance of these n images, not the bias of a statistic at this n (FID's is about 1 / n), and lies
+    within what the statistic can be, `least` to `most`. None where too few images are left without a group.
     """
     value = statistic(None)
     try:
@@ -33,7 +34,7 @@ def jackknife(statistic: Callable[[int | None], float]) -> tuple[float, Interval
     except ValueError:         # too few images are left without a group
         return value, None
     deviation = math.sqrt((GROUPS - 1) / GROUPS * np.square(others - others.mean()).sum())
-    return value, around(value, T_QUANTILE * deviation)
+    return value, (max(value - T_QUANTILE * deviation, least), min(value + T_QUANTILE * deviation, most))
 
 
 def mean_interval(n: float, total: float, squares: float) -> Interval | None:
@@ -42,7 +43,8 @@ def mean_interval(n: float, total: float, squares: float) -> Interval | None:
         return None
     mean = total / n
     variance = max(squares / n - mean**2, 0.0) * n / (n - 1)
-    return around(mean, NORMAL_QUANTILE * math.sqrt(variance / n))
+    half = NORMAL_QUANTILE * math.sqrt(variance / n)
+    return mean - half, mean + half
 
 
 def share_interval(share: float, n: int) -> Interval:
@@ -52,6 +54,3 @@ def share_interval(share: float, n: int) -> Interval:
     half = scale * math.sqrt(share * (1 - share) / n + z**2 / (4 * n**2))
     return max(min(centre - half, share), 0.0), min(max(centre + half, share), 1.0)     # rounding moves neither end past it
 
-
-def around(value: float, half: float) -> Interval | None:
-    return (value - half, value + half) if math.isfinite(half) else None

@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-NORMAL_95 = 1.959964      # 95 % of a normal distribution is within so many standard deviations
+from restok.metrics.jackknife import NORMAL_QUANTILE
 
 
 class KID(NamedTuple):
@@ -27,7 +27,7 @@ class KID(NamedTuple):
         if n <= self.subset_size:
             raise ValueError(f"{n} images are no more than a subset of {self.subset_size}: its spread says nothing about them")
         error = self.deviation * (self.subset_size / (n - self.subset_size) + 1 / self.subsets) ** 0.5
-        return self.value - NORMAL_95 * error, self.value + NORMAL_95 * error
+        return self.value - NORMAL_QUANTILE * error, self.value + NORMAL_QUANTILE * error
 
 
 def kid(samples: Float[Tensor, "n d"], references: Float[Tensor, "m d"], subset_size: int = 1000, subsets: int = 100,

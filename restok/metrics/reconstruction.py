@@ -104,7 +104,7 @@ def _terms(images: Float[Tensor, "b c h w"], targets: Float[Tensor, "b c h w"], 
     step = 1 if images.device.type == "cpu" else PLANES
     pairs = zip(images.flatten(0, 1).split(step), targets.flatten(0, 1).split(step), strict=True)
     threads = torch.get_num_threads()
-    torch.set_num_threads(1)
+    torch.set_num_threads(1 if images.device.type == "cpu" else threads)
     try:
         terms = torch.cat([_multiscale(x.double(), y.double(), scales) for x, y in pairs])
     finally:

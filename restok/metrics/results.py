@@ -8,6 +8,7 @@ from statistics import mean, stdev
 from restok.files import read_json
 
 COMPARED = {"features": ("sha256", "name", "resize"), "reference": ("digest", "size"), "samples": ("size",)}
+EQUAL = ("protocol", "originals", "likeness", "neighbours")      # as a whole
 
 
 class ComparisonError(ValueError):
@@ -16,11 +17,13 @@ class ComparisonError(ValueError):
 
 def require_comparable(results: Sequence[tuple[Path | str, dict]]) -> None:
     """Raises ComparisonError unless all (path, result) were measured by one protocol, with one feature network, against one
-    reference, on images of one size."""
+    reference, on images of one size and, where they are reconstructions, of the same originals."""
     (first, one), *others = results
     for path, other in others:
-        if one["protocol"] != other["protocol"]:
-            raise ComparisonError(f"{first} and {path}: protocols {one['protocol']} and {other['protocol']} do not compare")
+        for key in EQUAL:
+            if one[key] != other[key]:
+                raise ComparisonError(f"{first} and {path} do not compare: {key} differ, {one[key]} and {other[key]}; measure "
+                                      "one again like the other")
         for part, keys in COMPARED.items():
             for key in keys:
                 if one[part][key] != other[part][key]:
@@ -29,10 +32,12 @@ def require_comparable(results: Sequence[tuple[Path | str, dict]]) -> None:
 
 
 def average(paths: Sequence[Path]) -> dict:
-    """Mean and standard deviation (n - 1) of every number over runs that differ in their seed.
+    """Mean, standard deviation (n - 1) and 95 % interval (Student's t) of every number over runs that differ in their seed.
 
-    Raises ComparisonError for fewer than two, for what does not compare, other numbers of images, and one seed given twice.
+    "dropped" names the metrics that a run does not have. Raises ComparisonError for fewer than two, for what does not
+    compare, other numbers of images, and one seed given twice.
     """
+    from scipy.stats import t
     results = [(path, read_json(path)) for path in paths]
     if len(results) < 2:
         raise ComparisonError("a spread over seeds takes two results or more")
@@ -42,11 +47,20 @@ def average(paths: Sequence[Path]) -> dict:
         raise ComparisonError(f"seeds {seeds} of {', '.join(map(str, paths))}: give results of different seeds")
     if len(counts) > 1:
         raise ComparisonError(f"{', '.join(map(str, paths))}: over {sorted(counts)} images; distances depend on their number")
-    metrics = {}
-    for name in results[0][1]["metrics"]:
-        values = [result["metrics"][name] for _, result in results]
-        if all(isinstance(value, int | float) and math.isfinite(value) for value in values):
-            metrics[name] = {"mean": mean(values), "deviation": stdev(values)}
-    one = results[0][1]
-    return {"protocol": one["protocol"], "seeds": seeds, "n": one["n"], "metrics": metrics,
+    one, metrics, dropped = results[0][1], {}, {}
+    for name in sorted({name for _, result in results for name in result["metrics"]}):
+        values = [_number(result, name) for _, result in results]
+        lacking = [str(path) for (path, _), value in zip(results, values, strict=True) if value is None]
+        if lacking:
+            dropped[name] = f"no number in {', '.join(lacking)}"
+            continue
+        centre, deviation = mean(values), stdev(values)
+        half = t.ppf(0.975, len(values) - 1).item() * deviation / math.sqrt(len(values))
+        metrics[name] = {"mean": centre, "deviation": deviation, "interval": [centre - half, centre + half]}
+    return {"protocol": one["protocol"], "seeds": seeds, "n": one["n"], "metrics": metrics, "dropped": dropped,
             "features": one["features"], "reference": one["reference"], "results": [str(path) for path in paths]}
+
+
+def _number(result: dict, name: str) -> float | None:
+    value = result["metrics"][name] if name in result["metrics"] else None
+    return value if isinstance(value, int | float) else None

@@ -5,6 +5,7 @@ import platform
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 import torch
@@ -33,7 +34,7 @@ class Statistics:
     """The additive state of `n` images under one feature network, kept by group for the jackknife (`group_of`).
 
     `facts` say what was measured and how; two states add where they are equal. Memory: two times GROUPS x d x d float64,
-    whatever n; one byte an image; and the float32 features of at most `KEPT` images, evenly spaced.
+    whatever n; five bytes an image; and the float32 features of at most `KEPT` images, evenly spaced.
     """
 
     def __init__(self, facts: Mapping, device: torch.device | str = "cpu"):
@@ -55,9 +56,10 @@ class Statistics:
     def begin(cls, network: FeatureNetwork, images: Mapping, batch_size: int, *, classes: int = 0, spatial: bool = True,
               likeness: Mapping[str, str | None] | None = None, levels: Sequence[int] = (),
               codebook_size: int = 0) -> "Statistics":
-        """An empty state. `images` holds name, digest, n, size [h, w] and rounding; `classes` is the number of classes that
-        labels name; `likeness` what is measured image by image, with the sha256 of its network's weights; `levels` the tokens
-        of each level of the codes."""
+        """An empty state. `images` holds name, digest, n, size [h, w], rounding, originals (None, or name and digest of what
+        they reconstruct) and in_order (whether their labels say that they are sorted by class); `classes` is the number of
+        classes; `likeness` what is measured image by image, with the sha256 of its network's weights; `levels` the tokens of
+        each level of the codes."""
         return cls({"features": network.identity, "batch_size": batch_size, "images": dict(images), "shift": network.shift,
                     "spatial": network.spatial if spatial else 0, "logits": network.classes, "classes": classes,
                     "knows_labels": network.knows_labels, "likeness": dict(likeness or {}), "levels": list(levels),
@@ -194,8 +196,9 @@ def published_gaussians(path: str | Path) -> dict[str, Gaussian]:
             if mean in file:
                 try:
                     found[part] = Gaussian(*(torch.from_numpy(file[name].astype(np.float64)) for name in (mean, covariance)))
-                except ValueError as error:
-                    raise StatisticsError(f"{path}: {mean!r} and {covariance!r}: {error}") from None
+                    found[part].require_covariance()
+                except (ValueError, BadZipFile) as error:
+                    raise StatisticsError(f"{path}: {mean!r}, {covariance!r}: {error}; take the published file again") from None
     return found
 
 

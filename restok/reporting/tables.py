@@ -94,6 +94,14 @@ def count(parameters: int) -> str:
     return str(parameters)
 
 
+def _as_adm(measured: dict[str, float | None]) -> str:
+    """Precision and recall as the published ones are computed, where they were measured so."""
+    if "precision adm-fp16" not in measured or measured["precision adm-fp16"] is None:
+        return ""
+    return (f"as ADM rounds distances, precision {number(measured['precision adm-fp16'])}, recall "
+            f"{number(measured['recall adm-fp16'])}; ")
+
+
 def _own_row(run_dir: Path, params: Params, name: str) -> dict[str, str]:
     chosen = best(run_dir, params)
     tokenizer = read(run_dir / "tokenizer" / chosen.label / "metrics.json")
@@ -118,6 +126,7 @@ def _own_row(run_dir: Path, params: Params, name: str) -> dict[str, str]:
         "intervals": "; ".join(f"{metric} {spread(interval)}" for metric, interval in sure.items() if interval),
         "features": chosen.features,
         "n": str(generation["n"]),
-        "notes": f"reconstruction of {reconstruction['n']} images; against {generation['reference']['name']}",
+        "notes": f"{_as_adm(generation['metrics'])}reconstruction of {reconstruction['n']} images; against "
+                 f"{generation['reference']['name']}",
         "source": f"{reconstruction.path.as_posix()}; {generation.path.as_posix()}",
     }

@@ -21,8 +21,7 @@ from restok.weights import WeightsError, load_generator, load_tokenizer
 
 
 def reconstruct(params: config.Params, data: Path, tokenizer: Path, out: Path) -> None:
-    """Reconstruct the validation split into an npz of arr_0 (n h w 3 uint8, rounded), labels, codes (n tokens) and the
-    tokenizer's digest."""
+    """Reconstruct the validation split into an npz of arr_0 (n h w 3 uint8, rounded), labels and codes (n tokens)."""
     images, on = open_split(data, "validation"), device()
     model = load_tokenizer(tokenizer).to(on)
     size, batch, codes = model.config.image_size, params.evaluation.batch_size, []
@@ -35,9 +34,8 @@ def reconstruct(params: config.Params, data: Path, tokenizer: Path, out: Path) -
             codes.append(found.cpu().numpy())
             yield to_uint8(model.decode(found))
 
-    digest = sha256_file(tokenizer / "model.safetensors")
     write_npz_rows(out, "arr_0", (len(images), size, size, 3), np.uint8, pictures(), labels=lambda: images.labels,
-                   codes=lambda: np.concatenate(codes), tokenizer=lambda: np.array(digest))
+                   codes=lambda: np.concatenate(codes))
 
 
 @torch.inference_mode()

@@ -1,5 +1,7 @@
 """Measuring: statistics of a set of images, evaluate by either protocol, and score-guidance for one candidate of the search."""
 
+import glob
+import json
 import logging
 import os
 from collections.abc import Iterator
@@ -13,11 +15,12 @@ import torch.distributed
 from restok import config
 from restok.data.images import open_images
 from restok.files import npz_names, sha256_file, write_json
-from restok.metrics.evaluate import evaluate_generation, evaluate_reconstruction, require_alike
+from restok.metrics.evaluate import evaluate_candidate, evaluate_generation, evaluate_reconstruction, require_alike
 from restok.metrics.features import FeatureNetwork, Features, load_features
 from restok.metrics.reconstruction import similarity, similarity_names
 from restok.metrics.statistics import Statistics, StatisticsError, published_gaussians
 from restok.nn.lpips import load_lpips
+from restok.params import facts
 from restok.progress import track
 from restok.stages.images import Sampler
 from restok.stages.subjects import Batch, Subject, images_of, sampled
@@ -62,7 +65,7 @@ class Evaluator:
             start, found = _resume(state, found, start, stop)
         log.info("%s: keeps the features of %d images, %.0f MB", subject.facts["name"], len(found.kept),
                  found.kept.nbytes / 1e6)
-        unsaved, chunks = 0, subject.batches(CHUNK, start, stop)
+        unsaved, chunks = 0, subject.batches(CHUNK, start, stop) if start < stop else ()
         for batch in track(chunks, f"measuring {subject.facts['name']}", -(-(stop - start) // CHUNK)):
             self._take(found, subject, batch)
             unsaved += len(batch.images)
@@ -85,7 +88,12 @@ class Evaluator:
             found = self.statistics(images_of(open_images(path, self.crop, self.workers)), state)
         else:
             found = self.begin(Subject({"name": path.name, "digest": sha256_file(path), "n": 0, "size": None,
-                                         "rounding": "unknown"}, None, lambda *_: iter(())))
+                                         "rounding": "unknown", "originals": None, "in_order": False}, None,
+                                        lambda *_: iter(())))
+        for part, width in (("pooled", self.network.dims), ("spatial", self.network.spatial)):
+            if part in published and len(published[part].mean) != width:
+                raise MeasureError(f"{path}: its statistics have {len(published[part].mean)} dimensions, {self.network.name}'s "
+                                   f"features {width}; take the network that they were made with")
         found.published = published
         return found
 
@@ -116,30 +124,34 @@ class Evaluator:
 
 
 @contextmanager
-def processes() -> Iterator[bool]:
-    """The processes that torchrun started join one group meanwhile; whether this one is the first, or the only one."""
-    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
-        yield True
-        return
-    if torch.cuda.is_available():
-        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
-    torch.distributed.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
-    try:
-        yield torch.distributed.get_rank() == 0
-    finally:
+def processes() -> Iterator[None]:
+    """The processes that torchrun started join one group meanwhile, each on its own device: enter before anything is loaded.
+
+    After an exception the group is left as it is: taking it apart would wait for the others, which wait for this one.
+    """
+    if "TORCHELASTIC_RUN_ID" in os.environ:
+        if torch.cuda.is_available():
+            torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+        torch.distributed.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+    yield
+    if torch.distributed.is_initialized():
         torch.distributed.destroy_process_group()
+
+
+def _first() -> bool:
+    return not torch.distributed.is_initialized() or torch.distributed.get_rank() == 0
 
 
 def write_statistics(evaluator: Evaluator, images: Path, shard: Shard | None, state: Path | None, out: Path) -> None:
     """Measure images once, for use as a reference or as samples; or one shard of them, to be given with the others."""
-    with processes() as first:
-        if shard:
-            found = evaluator.statistics(images_of(open_images(images, evaluator.crop, evaluator.workers)), state, shard)
-        else:
-            found = evaluator.reference(images, state)
-        if first:
-            found.save(out)
-            _forget(state)
+    _apart(state, out)
+    if shard:
+        found = evaluator.statistics(images_of(open_images(images, evaluator.crop, evaluator.workers)), state, shard)
+    else:
+        found = evaluator.reference(images, state)
+    if _first():
+        found.save(out)
+        _forget(state)
 
 
 @dataclass(frozen=True)
@@ -157,42 +169,53 @@ class Request:
 def evaluate(evaluator: Evaluator, subject: Subject | list[Path], reference: Path, request: Request) -> dict | None:
     """Measure a subject, or add statistics files of it, and hold it against a reference. Writes the result as JSON.
 
-    Started by torchrun, each process measures a share, and the first one writes; the others return None. Raises MeasureError
-    for another number of images than expected, before anything is measured.
+    Of several `processes` each measures a share, and the first one writes; the others return None. Raises MeasureError for
+    another number of images than expected, ComparisonError for another network or image size, before anything is measured.
     """
-    with processes() as first:
-        if isinstance(subject, Subject):
-            empty = evaluator.begin(subject)
-        else:
-            empty = _merged(subject, evaluator.network.device)
-        _expect(empty, request.expected)
-        against = evaluator.reference(reference)
-        require_alike(empty, against)
-        found = evaluator.statistics(subject, request.state) if isinstance(subject, Subject) else empty
-        if not first:
-            return None
-        if found.facts["likeness"]:
-            result = evaluate_reconstruction(found, against)
-        else:
-            result = evaluate_generation(found, against, evaluator.settings)
-        result |= {"seed": request.seed}
-        if request.statistics is not None:
-            found.save(request.statistics)
-        if request.out is not None:
-            write_json(request.out, result)
-            _forget(request.state)
-        return result
+    _apart(request.state, request.out, request.statistics)
+    measured = isinstance(subject, Subject)
+    empty = evaluator.begin(subject) if measured else _merged(subject, evaluator.network.device)
+    _expect(empty, request.expected)
+    against = evaluator.reference(reference)
+    require_alike(empty, against)
+    found = evaluator.statistics(subject, request.state) if measured else empty
+    if not _first():
+        return None
+    if found.facts["likeness"]:
+        result = evaluate_reconstruction(found, against)
+    else:
+        result = evaluate_generation(found, against, evaluator.settings)
+    result |= {"seed": request.seed}
+    if request.statistics is not None:
+        found.save(request.statistics)
+    if request.out is not None:
+        write_json(request.out, result)
+        _forget(request.state)
+    return result
 
 
 def score_guidance(evaluator: Evaluator, params: config.Params, guidance: config.Guidance, tokenizer: Path, generator: Path,
-                   reference: Path, out: Path) -> dict:
+                   reference: Path, state: Path | None, out: Path) -> dict | None:
     """Measure one candidate on samples of its own, drawn from another seed than the final ones. Writes JSON."""
+    _apart(state, out)
     seed = params.seed + 1
     subject = sampled(Sampler(tokenizer, generator), params, guidance, params.guidance_search.samples_per_class, seed)
-    found = evaluate_generation(evaluator.statistics(subject), evaluator.reference(reference), evaluator.settings)
-    row = {**guidance.model_dump(), **found, "sampling": params.sampling.model_dump(), "seed": seed}
+    against = evaluator.reference(reference)
+    require_alike(evaluator.begin(subject), against)
+    found = evaluator.statistics(subject, state)
+    if not _first():
+        return None
+    row = {**guidance.model_dump(), **evaluate_candidate(found, against), "seed": seed,
+           "sampling": json.loads(facts(params, "sampling"))["sampling"]}
     write_json(out, row)
+    _forget(state)
     return row
+
+
+def _apart(state: Path | None, *others: Path | None) -> None:
+    if state is not None and state in others:
+        raise MeasureError(f"{state}: the sums of an unfinished measurement go there, and are removed in the end; name another "
+                           "file with --state")
 
 
 def _expect(statistics: Statistics, n: int | None) -> None:
@@ -219,9 +242,13 @@ def _bounds(n: int, shard: Shard) -> tuple[int, int]:
 
 
 def _forget(state: Path | None) -> None:
-    """Remove the sums of a measurement that is finished, those of all its processes."""
-    for path in state.parent.glob(f"{state.stem}*{state.suffix}") if state else ():
-        path.unlink()
+    """Remove the sums of a measurement that is finished: those of all its processes, and what a killed save left behind."""
+    if state is None:
+        return
+    stem = glob.escape(state.stem)
+    for pattern in (f"{stem}{state.suffix}", f"{stem}.*of*{state.suffix}", f".{stem}.*partial{state.suffix}"):
+        for path in state.parent.glob(pattern):
+            path.unlink()
 
 
 def _resume(path: Path, fresh: Statistics, start: int, stop: int) -> tuple[int, Statistics]:
@@ -231,12 +258,12 @@ def _resume(path: Path, fresh: Statistics, start: int, stop: int) -> tuple[int, 
     except StatisticsError as error:
         log.warning("%s; starting again", error)
         return start, fresh
-    if found.facts != fresh.facts:
-        log.warning("%s: of other images or settings; starting again", path)
+    done = int(found.seen[start:stop].sum()) if found.facts == fresh.facts else -1
+    if done < int(found.seen.sum()):
+        log.warning("%s: of other images, settings or shards; starting again", path)
         return start, fresh
-    done = start + int(found.seen[start:stop].sum())
-    log.info("%s: goes on from image %d of %d", path, done, stop)
-    return done, found
+    log.info("%s: goes on from image %d of %d", path, start + done, stop)
+    return start + done, found
 
 
 def _device() -> torch.device:

@@ -12,9 +12,10 @@ import torch
 from jaxtyping import Int, UInt8
 
 from restok import config
-from restok.data.images import ImageSource, open_images
+from restok.data.images import ROUNDED, ImageSource, open_images
 from restok.data.transforms import to_tensor, to_uint8
 from restok.files import NpzArray, npz_names, sha256_file
+from restok.params import facts as facts_of
 from restok.stages.images import Sampler, balanced_labels
 from restok.stages.search import read_guidance
 from restok.training.loop import device
@@ -37,7 +38,7 @@ class Subject:
     `batches(size, start, stop)` yields images start .. stop, `size` at a time counted from 0.
     """
 
-    facts: dict                    # name, digest, n, size, rounding
+    facts: dict                    # name, digest, n, size, rounding, originals, in_order
     labels: Int[np.ndarray, " n"] | None
     batches: Callable[[int, int, int], Iterator[Batch]]
     paired: bool = False
@@ -58,20 +59,26 @@ class SubjectError(ValueError):
 
 
 def choose(params: config.Params | None, samples: list[Path], originals: Path | None, tokenizer: Path | None,
-           generator: Path | None, guidance: Path | None, seed: int | None, crop: int | None,
-           workers: int) -> tuple[Subject | list[Path], int | None]:
+           generator: Path | None, guidance: Path | None, seed: int | None, crop: int | None, workers: int,
+           batch_size: int) -> tuple[Subject | list[Path], int | None]:
     """What a call of `restok evaluate` means to measure, a subject or statistics files of one, and the seed it is drawn from.
 
     Raises SubjectError where the options name nothing, or two things at once.
     """
     if bool(samples) == bool(tokenizer):
         raise SubjectError("name either --samples, or --tokenizer to measure straight from the models")
+    if samples and (generator or guidance):
+        raise SubjectError("--generator and --guidance draw samples with --tokenizer; leave them out, or --samples")
+    if samples and all(path.suffix == ".safetensors" for path in samples):
+        if originals:
+            raise SubjectError("statistics files know what they were measured beside; leave --originals out")
+        return samples, seed
+    if len(samples) > 1:
+        raise SubjectError("several --samples: only statistics files (.safetensors) of one set's shards add")
+    if tokenizer and not generator:
+        crop = load_tokenizer(tokenizer).config.image_size
     source = open_images(originals, crop, workers) if originals else None
     if samples:
-        if all(path.suffix == ".safetensors" for path in samples):
-            return samples, seed
-        if len(samples) > 1:
-            raise SubjectError("several --samples: only statistics files (.safetensors) of one set's shards add")
         prepared = (samples[0] / "manifest.json").is_file()      # other samples are measured as they are, or refused
         given = open_images(samples[0], crop if prepared else None, workers)
         if source:
@@ -81,7 +88,7 @@ def choose(params: config.Params | None, samples: list[Path], originals: Path | 
         if source is None or guidance is not None:
             raise SubjectError("--tokenizer alone measures reconstructions: name their --originals; samples take --generator "
                                "and --guidance too")
-        return reconstructed(tokenizer, source), None
+        return reconstructed(tokenizer, source, batch_size), None
     if guidance is None or params is None or source is not None:
         raise SubjectError("samples from a generator take --params and --guidance, and have no --originals")
     seed = params.seed if seed is None else seed
@@ -95,7 +102,7 @@ def images_of(source: ImageSource) -> Subject:
         for first, images in source.batches(size, start, stop):
             yield Batch(first, images)
 
-    return Subject(_facts(source), source.labels, batches)
+    return Subject(_facts(source, source.labels), source.labels, batches)
 
 
 def reconstructions_of(source: ImageSource, originals: ImageSource, path: Path, tokenizer: config.Tokenizer | None) -> Subject:
@@ -112,22 +119,28 @@ def reconstructions_of(source: ImageSource, originals: ImageSource, path: Path, 
             yield Batch(first, images, targets, found)
 
     labels = source.labels if originals.labels is None else originals.labels
-    return Subject(_facts(source), labels, batches, True, *_codebook(tokenizer if codes else None))
+    facts = _facts(source, labels) | {"originals": {"name": originals.name, "digest": originals.digest}}
+    return Subject(facts, labels, batches, True, *_codebook(tokenizer if codes else None))
 
 
-def reconstructed(tokenizer: Path, originals: ImageSource) -> Subject:
-    """What a tokenizer makes of every original, rounded to 8 bits."""
-    model = load_tokenizer(tokenizer).to(device())
+def reconstructed(tokenizer: Path, originals: ImageSource, batch_size: int) -> Subject:
+    """What a tokenizer makes of every original, `batch_size` at a time, rounded to 8 bits."""
+    model, on = load_tokenizer(tokenizer).to(device()), device()
+    if set(originals.size) != {model.config.image_size}:
+        raise SubjectError(f"{originals.name}: images of {'x'.join(map(str, originals.size))}, but {tokenizer} takes "
+                           f"{model.config.image_size}; name a folder, of which centre crops are taken, or images of that size")
 
     @torch.inference_mode()
     def batches(size, start, stop):
         for first, images in originals.batches(size, start, stop):
-            codes = model.encode(to_tensor(images).to(device()))
-            yield Batch(first, to_uint8(model.decode(codes)), images, codes)
+            parts = np.split(images, range(batch_size, len(images), batch_size))
+            codes = [model.encode(to_tensor(part).to(on)) for part in parts]
+            yield Batch(first, np.concatenate([to_uint8(model.decode(part)) for part in codes]), images, torch.cat(codes))
 
     made_by = {"tokenizer": sha256_file(tokenizer / "model.safetensors"), "originals": originals.digest}
-    facts = _facts(originals) | {"name": f"reconstructions by {tokenizer.as_posix()}", "digest": _digest(made_by),
-                                 "rounding": "8 bit, rounded"}
+    facts = _facts(originals, originals.labels) | {
+        "name": f"reconstructions by {tokenizer.as_posix()}", "digest": _digest(made_by), "rounding": ROUNDED,
+        "originals": {"name": originals.name, "digest": originals.digest}}
     return Subject(facts, originals.labels, batches, True, *_codebook(model.config))
 
 
@@ -140,15 +153,21 @@ def sampled(sampler: Sampler, params: config.Params, guidance: config.Guidance, 
         for first in range(start, stop, size):
             yield Batch(first, sampler(params.sampling, guidance, labels[first:min(first + size, stop)], seed, offset=first))
 
-    made_by = {"models": sampler.digests, "guidance": guidance.model_dump(), "sampling": params.sampling.model_dump(),
+    made_by = {"models": sampler.digests, "guidance": guidance.model_dump(), "sampling": facts_of(params, "sampling"),
                "per_class": per_class, "seed": seed}
     facts = {"name": f"samples by {sampler.name}", "digest": _digest(made_by), "n": len(labels),
-             "size": [side, side], "rounding": "8 bit, rounded"}
+             "size": [side, side], "rounding": ROUNDED, "originals": None, "in_order": _in_order(labels)}
     return Subject(facts, labels, batches)
 
 
-def _facts(source: ImageSource) -> dict:
-    return {"name": source.name, "digest": source.digest, "n": source.n, "size": list(source.size), "rounding": source.rounding}
+def _facts(source: ImageSource, labels: Int[np.ndarray, " n"] | None) -> dict:
+    return {"name": source.name, "digest": source.digest, "n": source.n, "size": list(source.size), "rounding": source.rounding,
+            "originals": None, "in_order": labels is not None and _in_order(labels)}
+
+
+def _in_order(labels: Int[np.ndarray, " n"]) -> bool:
+    """Whether images are sorted by class, of which there is more than one."""
+    return bool((np.diff(labels) >= 0).all() and labels[0] < labels[-1])
 
 
 def _codebook(tokenizer: config.Tokenizer | None) -> tuple[tuple[int, ...], int]:

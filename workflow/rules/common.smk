@@ -91,7 +91,8 @@ FIGURE_INPUTS = {
 # What a measurement reads of the parameters.
 FEATURES = ["evaluation.features", "evaluation.weights", "evaluation.batch_size"]
 RECONSTRUCTION = [*FEATURES, "evaluation.lpips", "evaluation.lpips_weights"]
-GENERATION = ["seed", "sampling", *FEATURES, "evaluation.neighbours", "evaluation.distances"]
+CANDIDATE = ["seed", "sampling", *FEATURES, "guidance_search.samples_per_class"]
+GENERATION = ["seed", "sampling", *FEATURES, "evaluation.samples_per_class", "evaluation.neighbours", "evaluation.distances"]
 
 
 def data_settings(wildcards):

@@ -77,7 +77,7 @@ rule evaluate_generation:
         gpu=gpus,
         runtime=480,
     params:
-        settings=depends_on(*GENERATION, "evaluation.samples_per_class"),
+        settings=depends_on(*GENERATION),
         classifier=classifier_option,
     shell:
         "restok evaluate --params params/{wildcards.run}.yaml --tokenizer {input.tokenizer} --generator {input.generator} "

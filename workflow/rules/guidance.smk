@@ -18,12 +18,13 @@ rule score_guidance:
         gpu=gpus,
         runtime=240,
     params:
-        settings=depends_on(*GENERATION, "guidance_search.samples_per_class"),
+        settings=depends_on(*CANDIDATE),
         classifier=classifier_option,
     shell:
         "restok score-guidance --params params/{wildcards.run}.yaml --schedule {wildcards.schedule} --scale {wildcards.scale} "
         "--start {wildcards.start} --reference {input.reference} {params.classifier} --tokenizer {input.tokenizer} "
-        "--generator {input.generator} --out {output} 2> {log}"
+        "--generator {input.generator} --state runs/{wildcards.run}/guidance/{wildcards.label}/"
+        "{wildcards.schedule}_{wildcards.scale}_{wildcards.start}.safetensors --out {output} 2> {log}"
 
 
 rule search_guidance:
