@@ -5,6 +5,7 @@ import itertools
 import numpy as np
 import pytest
 import torch
+from safetensors import SafetensorError
 
 from restok.metrics import statistics as module
 from restok.metrics.features import Features
@@ -156,3 +157,14 @@ def test_half_a_pair_of_published_statistics_is_refused(tmp_path):
     np.savez(tmp_path / "adm.npz", mu=np.zeros(5), sigma=np.zeros((4, 4)))
     with pytest.raises(StatisticsError, match="'mu', 'sigma': mean of shape"):
         published_gaussians(tmp_path / "adm.npz")
+
+
+def test_a_full_disk_is_one_message_and_leaves_nothing(tmp_path, monkeypatch):
+    def full(tensors, path, metadata):
+        path.write_bytes(b"half")
+        raise SafetensorError("No space left on device")
+
+    monkeypatch.setattr(module, "save_file", full)
+    with pytest.raises(OSError, match=r"state\.safetensors: cannot be written .*No space left.*make room"):
+        empty().save(tmp_path / "state.safetensors")
+    assert list(tmp_path.iterdir()) == []

@@ -72,8 +72,9 @@ def print_result(result: dict) -> None:
                 for part in ("usage", "entropy", "perplexity", "dead"):
                     table.add_row(f"{name} {part}{about}", f"{described[part]:.5g}", "{:.5g} to {:.5g}".format(*bounds[part]))
     CONSOLE.print(table)
-    for name, reason in result["refused"].items():
-        CONSOLE.print(f"{name}: not measured: {reason}", markup=False, highlight=False, soft_wrap=True)
+    for reason in dict.fromkeys(result["refused"].values()):
+        names = ", ".join(name for name, why in result["refused"].items() if why == reason)
+        CONSOLE.print(f"{names}: not measured: {reason}", markup=False, highlight=False, soft_wrap=True)
     for warning in result["warnings"]:
         CONSOLE.print(f"warning: {warning}", markup=False, highlight=False, soft_wrap=True)
 

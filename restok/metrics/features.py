@@ -107,7 +107,7 @@ def _classifier(folder: Path, device: torch.device) -> FeatureNetwork:
 def _inception(weights: str | None, device: torch.device) -> FeatureNetwork:
     """The 2015-12-05 TensorFlow network of FID. A file without the classifier's head gives features alone."""
     from torch_fidelity.feature_extractor_inceptionv3 import URL_INCEPTION_V3
-    path = weights_file(weights, URL_INCEPTION_V3)
+    path = weights_file(weights, URL_INCEPTION_V3, "evaluation.weights")
     try:
         network = inception_network(read_tensors(path))
     except (ValueError, RuntimeError) as error:      # load_state_dict raises RuntimeError on other shapes

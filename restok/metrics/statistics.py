@@ -155,13 +155,16 @@ class Statistics:
         result.made, result.published = made, self.published
         return result
 
-    def save(self, path: str | Path, **more: str) -> None:
-        """Write the state as safetensors, whole or not at all; `more` goes with its facts."""
+    def save(self, path: str | Path) -> None:
+        """Write the state as safetensors, whole or not at all. Raises OSError where it cannot be written."""
         published = {f"published.{part}.{name}": getattr(gaussian, name).contiguous()
                      for part, gaussian in self.published.items() for name in ("mean", "covariance")}
         tensors = {name: tensor.contiguous() for name, tensor in self.tensors.items()}
         with atomic_file(path) as partial:
-            save_file(tensors | published, partial, {"facts": json.dumps(self.facts), "made": json.dumps(self.made), **more})
+            try:
+                save_file(tensors | published, partial, {"facts": json.dumps(self.facts), "made": json.dumps(self.made)})
+            except SafetensorError as error:
+                raise OSError(f"{path}: cannot be written ({error}); make room, or name another place") from error
 
     @classmethod
     def load(cls, path: str | Path, device: torch.device | str = "cpu") -> "Statistics":

@@ -7,8 +7,9 @@ import torch
 from torch import Tensor
 
 
-def weights_file(given: str | Path | None, url: str) -> Path:
+def weights_file(given: str | Path | None, url: str, setting: str | None = None) -> Path:
     """The file to read: `given`, or for None torch's own copy of `url`, which is downloaded first where it is missing.
+    `setting` is the parameter that names `given`, for the error's remedy.
 
     A download must have the sha256 that the name in `url` ends with ('-6726825d.pth': its first digits). Raises
     FileNotFoundError, which says what to download and where to put it, for a file that is not there and cannot come.
@@ -22,7 +23,7 @@ def weights_file(given: str | Path | None, url: str) -> Path:
             torch.hub.download_url_to_file(url, str(path), hash_prefix=prefix)
         except (OSError, RuntimeError) as error:
             raise FileNotFoundError(f"{name}: cannot be downloaded ({error}); download {url} elsewhere (its sha256 begins with "
-                                    f"{prefix}) and put it at {path}") from error
+                                    f"{prefix}) and put it at {path}{f', or let {setting} name it' if setting else ''}") from error
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such file; download {url} (its sha256 begins with {prefix}) there, or name no "
                                 "file to have it downloaded")

@@ -49,7 +49,7 @@ class Evaluator:
              paired: bool = False) -> "Evaluator":
         """With LPIPS where reconstructions are to be measured by it."""
         network = load_features(settings, classifier, _device())
-        lpips = load_lpips("alex", settings.lpips_weights) if paired and settings.lpips else None
+        lpips = load_lpips("alex", settings.lpips_weights, "evaluation.lpips_weights") if paired and settings.lpips else None
         return cls(settings, network, lpips and (lpips[0].to(network.device), lpips[1]), crop, workers)
 
     def statistics(self, subject: Subject, state: Path | None = None, shard: Shard | None = None) -> Statistics:
