@@ -22,8 +22,9 @@ def weights_file(given: str | Path | None, url: str, setting: str | None = None)
         try:
             torch.hub.download_url_to_file(url, str(path), hash_prefix=prefix)
         except (OSError, RuntimeError) as error:
+            other = f", or let {setting} name it" if setting else ""
             raise FileNotFoundError(f"{name}: cannot be downloaded ({error}); download {url} elsewhere (its sha256 begins with "
-                                    f"{prefix}) and put it at {path}{f', or let {setting} name it' if setting else ''}") from error
+                                    f"{prefix}) and put it at {path}{other}") from error
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such file; download {url} (its sha256 begins with {prefix}) there, or name no "
                                 "file to have it downloaded")
