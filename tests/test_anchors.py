@@ -13,7 +13,8 @@ from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorIncepti
 from restok.data.images import open_images
 from restok.metrics.frechet import Moments, frechet_distance
 from restok.params import load_protocol
-from restok.stages.measure import Evaluator, Request, evaluate
+from restok.stages.evaluator import Evaluator
+from restok.stages.measure import Request, evaluate
 from restok.stages.subjects import images_of
 
 FOLDER = Path(os.environ.get("RESTOK_WEIGHTS", "unset"))

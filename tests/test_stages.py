@@ -23,9 +23,10 @@ from restok.metrics.results import ComparisonError
 from restok.metrics.statistics import Statistics, StatisticsError
 from restok.nn.classifier import SmallClassifier
 from restok.stages.codes import encode
+from restok.stages.evaluator import CHUNK, Evaluator, MeasureError
 from restok.stages.images import Sampler, balanced_labels, reconstruct, sample
 from restok.stages.images import panel as make_panel
-from restok.stages.measure import CHUNK, Evaluator, MeasureError, Request, evaluate, score_guidance, write_statistics
+from restok.stages.measure import Request, evaluate, score_guidance, write_statistics
 from restok.stages.search import SearchError, read_guidance, search_guidance
 from restok.stages.subjects import SubjectError, images_of, reconstructed, reconstructions_of, sampled
 from restok.tokenizer.model import ResTok

@@ -20,7 +20,7 @@ from restok.metrics.jackknife import GROUPS
 from restok.metrics.precision_recall import precision_recall
 from restok.params import ConfigError, load_protocol
 from restok.progress import CONSOLE
-from restok.stages.measure import CHUNK, Evaluator
+from restok.stages.evaluator import CHUNK, Evaluator
 from restok.stages.subjects import Batch, Subject
 from restok.training.loop import device
 

@@ -76,7 +76,8 @@ def score_guidance(params: ParamsFile, reference: Reference, tokenizer: Tokenize
     """Measure one guidance setting on samples of its own."""
     with plain_errors():
         from restok.params import parse
-        from restok.stages.measure import Evaluator, processes, score_guidance
+        from restok.stages.evaluator import Evaluator, processes
+        from restok.stages.measure import score_guidance
         guidance = parse(Guidance, {"schedule": schedule, "scale": scale, "start": start}, "guidance")
         settings = read(params, overrides)
         with processes():

@@ -37,7 +37,7 @@ SeedResults = Annotated[list[Path], typer.Argument(help="Results of `restok eval
 def load_evaluator(params: Path | None, overrides: list[str] | None, features: str | None, weights: Path | None,
                    classifier: Path | None, crop: int | None, workers: int | None, paired: bool = False) -> tuple:
     """(Evaluator, Params or None). The command's options go before the parameter file, and that before the paper's protocol."""
-    from restok.stages.measure import Evaluator
+    from restok.stages.evaluator import Evaluator
     overrides = list(overrides or [])
     overrides += [f"evaluation.features={features}"] if features else []
     overrides += [f"evaluation.weights={weights}"] if weights else []
@@ -85,7 +85,8 @@ def statistics(images: Images, out: OutFile, params: AnyParams = None, classifie
                shard: ShardOption = None, state: State = None, overrides: Overrides = None) -> None:
     """Measure images once (.safetensors), for any number of evaluations against them."""
     with plain_errors():
-        from restok.stages.measure import processes, write_statistics
+        from restok.stages.evaluator import processes
+        from restok.stages.measure import write_statistics
         with processes():
             evaluator, _ = load_evaluator(params, overrides, features, weights, classifier, crop, workers)
             write_statistics(evaluator, images, parse_shard(shard), state, out)
@@ -99,7 +100,8 @@ def evaluate(samples: Samples = None, reference: AnyReference = None, originals:
              statistics: KeepStatistics = None, out: AnyOutFile = None, overrides: Overrides = None) -> None:
     """Measure images: samples against a reference set (ADM's protocol), or with --originals reconstructions (TiTok's)."""
     with plain_errors():
-        from restok.stages.measure import Request, evaluate, processes
+        from restok.stages.evaluator import processes
+        from restok.stages.measure import Request, evaluate
         from restok.stages.subjects import choose
         with processes():
             paired = originals is not None

@@ -1,0 +1,138 @@
+"""One set of images held against another, metric by metric: values with their intervals, and the reasons for missing ones."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from restok.metrics.codebook import codebook_metrics
+from restok.metrics.frechet import Frechet
+from restok.metrics.inception_score import MODES, SPLIT
+from restok.metrics.jackknife import Interval, jackknife, mean_interval, share_interval
+from restok.metrics.kid import kid
+from restok.metrics.precision_recall import precision_recall
+from restok.metrics.reconstruction import psnr_ceiling
+from restok.metrics.statistics import Statistics
+
+REFERENCES = 10_000      # images of the reference that precision and recall take, evenly spaced
+MISSING = {"ms_ssim": "the images are smaller than its five scales, 176 pixels",
+           "lpips": "evaluation.lpips is false, or the images are smaller than 31 pixels"}
+
+
+class Sheet:
+    """What is known of `samples` against `reference`. Each method adds one metric, or why it cannot be measured."""
+
+    def __init__(self, samples: Statistics, reference: Statistics):
+        self.samples, self.reference = samples, reference
+        self.metrics, self.intervals, self.refused, self.warnings = {}, {}, {}, []
+
+    def _add(self, name: str, value: float, interval: Interval | None) -> None:
+        self.metrics[name], self.intervals[name] = value, interval and list(interval)
+
+    def _refuse(self, reason: str, *names: str) -> None:
+        for name in names:
+            self.metrics[name], self.intervals[name], self.refused[name] = None, None, reason
+
+    def distance(self, name: str, part: str) -> None:
+        """Over the 'pooled' or the 'spatial' features."""
+        samples, reference = self.samples, self.reference
+        if not reference.has(part):
+            return self._refuse(f"the reference, {reference.name}, has no statistics of these features; take a published file "
+                                "with mu_s and sigma_s, or images", name)
+        to_reference = Frechet(reference.gaussian(part).to(samples.seen.device))
+        self._add(name, *jackknife(lambda group: to_reference(samples.gaussian(part, group)), least=0))
+
+    def kernel_distance(self, name: str) -> None:
+        samples, references = self.samples.kept, self.reference.kept.to(self.samples.kept.device)
+        if min(len(samples), len(references)) < 4:
+            return self._refuse(f"it takes 4 images on each side, not {len(samples)} of {self.samples.name} and "
+                                f"{len(references)} of {self.reference.name}: give both as images", name)
+        found = kid(samples, references)
+        self._add(name, found.value, found.interval(min(len(samples), len(references))))
+
+    def score(self, name: str, own: str) -> None:
+        """The protocol's own mode under the plain name, the others beside it."""
+        score, n = self.samples.score, self.samples.n
+        called = {mode: name if mode == own else f"{name} {mode}" for mode in MODES}
+        if score is None:
+            return self._refuse("the feature network's weights have no classifier; take the whole file", *called.values())
+        in_order = n > SPLIT and (self.samples.facts["images"]["in_order"] or score.sorted_by_class)
+        for mode, metric in called.items():
+            if mode == "ADM splits" and in_order:
+                self._refuse(f"the samples are sorted by class, so a score in {MODES[mode]} collapses; shuffle them", metric)
+            else:
+                self._add(metric, *jackknife(lambda group, mode=mode: score.value(mode, group), least=1))
+        if own == "ADM splits" and n > SPLIT and n % SPLIT:
+            self.warnings.append(f"the last split of {name} holds {n % SPLIT} images, the others {SPLIT}: take a multiple of "
+                                 f"{SPLIT} samples")
+
+    def precision_recall(self, neighbours: int, distances: Sequence[str]) -> None:
+        """Once for each kind of distances; 'exact' has the plain names."""
+        samples = self.samples.kept
+        references = self.reference.kept[evenly(len(self.reference.kept))].to(samples.device)
+        for mode in distances:
+            names = [name if mode == "exact" else f"{name} {mode}" for name in ("precision", "recall")]
+            if min(len(samples), len(references)) <= neighbours:
+                self._refuse(f"it takes more than {neighbours} images on each side, not {len(samples)} of {self.samples.name} "
+                             f"and {len(references)} of {self.reference.name} (a reference without 'arr_0' has none)", *names)
+                continue
+            found = precision_recall(samples, references, neighbours, mode)
+            for name, share, n in zip(names, found, (len(samples), len(references)), strict=True):
+                self._add(name, share, share_interval(share, n))
+
+    def class_accuracy(self) -> None:
+        """The share of images that the network assigns to their label."""
+        right, asked = int(self.samples.right.sum()), int(self.samples.asked.sum())
+        if reason := self._no_accuracy():
+            return self._refuse(reason, "class_accuracy")
+        self._add("class_accuracy", right / asked, share_interval(right / asked, asked))
+
+    def per_class_accuracy(self) -> None:
+        """One value a class, None for a class not asked for."""
+        if reason := self._no_accuracy():
+            return self._refuse(reason, "per_class_accuracy")
+        pairs = list(zip(self.samples.right.tolist(), self.samples.asked.tolist(), strict=True))
+        self.metrics["per_class_accuracy"] = [right / n if n else None for right, n in pairs]
+        self.intervals["per_class_accuracy"] = [list(share_interval(right / n, n)) if n else None for right, n in pairs]
+
+    def _no_accuracy(self) -> str | None:
+        if not self.samples.facts["knows_labels"]:
+            return "the feature network was trained on other classes than the images'"
+        return None if self.samples.asked.sum() else f"{self.samples.name} has no labels"
+
+    def likeness(self) -> None:
+        """PSNR, SSIM, MS-SSIM, LPIPS."""
+        measured = self.samples.likeness
+        for name in ("psnr", "ssim", "ms_ssim", "lpips"):
+            if name in measured:
+                n, total, squares = measured[name].tolist()
+                self._add(name, total / n, mean_interval(n, total, squares))
+            else:
+                self._refuse(MISSING[name], name)
+        if perfect := int(measured["perfect"][1]):
+            ceiling = psnr_ceiling(3 * int(np.prod(self.samples.facts["images"]["size"])))
+            self.warnings.append(f"{perfect} of {self.samples.n} reconstructions are perfect; their PSNR counts as "
+                                 f"{ceiling:.2f} dB")
+
+    def codebook(self) -> None:
+        """Eq. 5-6, over all tokens and by level."""
+        levels, counts = self.samples.facts["levels"], self.samples.codes                  # g l k
+        if not levels:
+            return self._refuse("the codes were not given", "codebook")
+
+        def described(group):
+            kept = [other for other in range(len(counts)) if other != group]
+            found = codebook_metrics(counts[kept].sum(0), levels)
+            return [found, *found["levels"]]
+
+        values = {group: described(group) for group in (None, *range(len(counts)))}
+        bounds = {"usage": (0, 1), "dead": (0, counts.shape[2]), "entropy": (0,), "perplexity": (1,)}
+        whole, *by_level = [{name: list(jackknife(lambda group, name=name, i=i: values[group][i][name], *bounds[name])[1])
+                             for name in bounds} for i in range(1 + len(levels))]
+        self.metrics["codebook"], self.intervals["codebook"] = values[None][0], whole | {"levels": by_level}
+
+
+def evenly(n: int) -> Tensor:
+    """The images of n that stand for a reference."""
+    return torch.linspace(0, n - 1, min(n, REFERENCES), dtype=torch.float64).round().long()

@@ -1,0 +1,164 @@
+"""A feature network at work: the statistics of a subject, whole, in shards, over processes, and from where a run was cut."""
+
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+import torch.distributed
+
+from restok import config
+from restok.data.images import open_images
+from restok.files import npz_names, sha256_file
+from restok.metrics.features import FeatureNetwork, Features, load_features
+from restok.metrics.reconstruction import similarity, similarity_names
+from restok.metrics.statistics import Statistics, StatisticsError, published_gaussians
+from restok.nn.lpips import load_lpips
+from restok.progress import track
+from restok.stages.subjects import Batch, Subject, images_of
+
+CHUNK = 512        # images taken in at once; states are saved, and shards cut, between chunks
+Shard = tuple[int, int]     # this part of so many, counted from 0
+log = logging.getLogger("restok")
+
+
+class MeasureError(ValueError):
+    """Images that cannot be measured; the message names the file and the remedy."""
+
+
+@dataclass(frozen=True)
+class Evaluator:
+    """A feature network and how it is used; `lpips` is a network with the sha256 of its weights, or None."""
+
+    settings: config.Evaluation
+    network: FeatureNetwork
+    lpips: tuple[torch.nn.Module, str] | None
+    crop: int | None
+    workers: int
+
+    @classmethod
+    def load(cls, settings: config.Evaluation, classifier: Path | None, crop: int | None, workers: int,
+             paired: bool = False) -> "Evaluator":
+        """With LPIPS where reconstructions are to be measured by it."""
+        network = load_features(settings, classifier, _device())
+        lpips = load_lpips("alex", settings.lpips_weights, "evaluation.lpips_weights") if paired and settings.lpips else None
+        return cls(settings, network, lpips and (lpips[0].to(network.device), lpips[1]), crop, workers)
+
+    def statistics(self, subject: Subject, state: Path | None = None, shard: Shard | None = None) -> Statistics:
+        """Measure a subject, each process of `processes` a share of it; or one shard alone. With `state`, from where an
+        interrupted call left it there."""
+        if shard is None and torch.distributed.is_initialized():
+            part = torch.distributed.get_rank(), torch.distributed.get_world_size()
+            own = state and state.with_stem(f"{state.stem}.{part[0]}of{part[1]}")
+            return self.statistics(subject, own, part).all_reduced()
+        found = self.begin(subject)
+        start, stop = _bounds(subject.n, shard or (0, 1))
+        if state is not None and state.exists():
+            start, found = _resume(state, found, start, stop)
+        log.info("%s: keeps the features of %d images, %.0f MB", subject.facts["name"], len(found.kept),
+                 found.kept.nbytes / 1e6)
+        unsaved, chunks = 0, subject.batches(CHUNK, start, stop) if start < stop else ()
+        for batch in track(chunks, f"measuring {subject.facts['name']}", -(-(stop - start) // CHUNK)):
+            self._take(found, subject, batch)
+            unsaved += len(batch.images)
+            if state is not None and unsaved >= self.settings.save_every:
+                found.save(state)
+                unsaved = 0
+        return found
+
+    def reference(self, path: Path, state: Path | None = None) -> Statistics:
+        """The statistics of a reference: a statistics file, an ADM npz, an npz of images, a prepared or any image folder."""
+        if path.suffix == ".safetensors":
+            return Statistics.load(path, self.network.device)
+        published, images = {}, True
+        if path.suffix == ".npz":
+            names = npz_names(path)
+            published, images = published_gaussians(path), "arr_0" in names
+            if not published and not images:
+                raise MeasureError(f"{path}: has neither arr_0 (images) nor mu and sigma (statistics), only {', '.join(names)}")
+        if images:
+            found = self.statistics(images_of(open_images(path, self.crop, self.workers)), state)
+        else:
+            found = self.begin(Subject({"name": path.name, "digest": sha256_file(path), "n": 0, "size": None,
+                                         "rounding": "unknown", "originals": None, "in_order": False}, None,
+                                        lambda *_: iter(())))
+        for part, width in (("pooled", self.network.dims), ("spatial", self.network.spatial)):
+            if part in published and len(published[part].mean) != width:
+                raise MeasureError(f"{path}: its statistics have {len(published[part].mean)} dimensions, {self.network.name}'s "
+                                   f"features {width}; take the network that they were made with")
+        found.published = published
+        return found
+
+    def begin(self, subject: Subject) -> Statistics:
+        """The empty state of a subject."""
+        likeness = {}
+        if subject.paired:
+            names = similarity_names(subject.facts["size"], self.lpips is not None)
+            likeness = {name: self.lpips[1] if name == "lpips" else None for name in [*names, "perfect"]}
+        classes = max(subject.classes, self.network.classes) if self.network.knows_labels else subject.classes
+        return Statistics.begin(self.network, subject.facts, self.settings.batch_size, spatial=not subject.paired,
+                                classes=classes if subject.classes else 0, likeness=likeness, levels=subject.levels,
+                                codebook_size=subject.codebook_size)
+
+    def _take(self, found: Statistics, subject: Subject, batch: Batch) -> None:
+        size, count = self.settings.batch_size, len(batch.images)
+        parts = [slice(first, min(first + size, count)) for first in range(0, count, size)]
+        features = [self.network(batch.images[part]) for part in parts]
+        features = Features(*(None if kind[0] is None else torch.cat(kind) for kind in zip(*features, strict=True)))
+        likeness = None
+        if subject.paired:
+            alike = [similarity(batch.images[part], batch.originals[part], self.lpips and self.lpips[0], self.network.device)
+                     for part in parts]
+            likeness = {name: torch.cat([part[name] for part in alike]) for name in alike[0]}
+            likeness["perfect"] = torch.from_numpy((batch.images == batch.originals).all((1, 2, 3)))
+        labels = None if subject.labels is None else subject.labels[batch.start:batch.start + count]
+        found.update(batch.start, features, labels, likeness, batch.codes)
+
+
+@contextmanager
+def processes() -> Iterator[None]:
+    """The processes that torchrun started join one group meanwhile, each on its own device: enter before anything is loaded.
+
+    After an exception the group is left as it is: taking it apart would wait for the others, which wait for this one.
+    """
+    if "TORCHELASTIC_RUN_ID" in os.environ:
+        if torch.cuda.is_available():
+            torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+        torch.distributed.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+    yield
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
+
+
+def is_first() -> bool:
+    return not torch.distributed.is_initialized() or torch.distributed.get_rank() == 0
+
+
+def _bounds(n: int, shard: Shard) -> tuple[int, int]:
+    """The images of a shard: whole chunks, so that every image is in the same batch as in a run of one shard."""
+    part, parts = shard
+    chunks = -(-n // CHUNK)
+    start, stop = (min(i * chunks // parts * CHUNK, n) for i in (part, part + 1))
+    return start, stop
+
+
+def _resume(path: Path, fresh: Statistics, start: int, stop: int) -> tuple[int, Statistics]:
+    """(next image, state) of an interrupted call; the fresh one where the file is damaged or of something else."""
+    try:
+        found = Statistics.load(path, fresh.seen.device)
+    except StatisticsError as error:
+        log.warning("%s; starting again", error)
+        return start, fresh
+    done = int(found.seen[start:stop].sum()) if found.facts == fresh.facts else -1
+    if done < int(found.seen.sum()):
+        log.warning("%s: of other images, settings or shards; starting again", path)
+        return start, fresh
+    log.info("%s: goes on from image %d of %d", path, start + done, stop)
+    return start + done, found
+
+
+def _device() -> torch.device:
+    return torch.device("cuda", torch.cuda.current_device()) if torch.cuda.is_available() else torch.device("cpu")
