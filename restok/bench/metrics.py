@@ -174,17 +174,20 @@ def _taken(function: Callable, sizes: Sizes) -> int:
         before = torch.cuda.memory_allocated()
         function(*features)
         return torch.cuda.max_memory_allocated() - before
-    before = _peak_memory()
+    before = _peak_memory(forget=True)
     function(*features)
     return max(_peak_memory() - before, 1)
 
 
-def _peak_memory() -> int:
-    """Of this process, in bytes. Linux's ru_maxrss starts at the parent's own peak, so it is read elsewhere there."""
-    status = Path("/proc/self/status")
-    if status.exists():
-        return 1024 * int(status.read_text().partition("VmHWM:")[2].split()[0])
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+def _peak_memory(forget: bool = False) -> int:
+    """Of this process, in bytes; from now on, after `forget`. Linux's ru_maxrss starts at the parent's own peak and cannot
+    be reset, so it is read elsewhere there."""
+    process = Path("/proc/self")
+    if not process.exists():
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    if forget:
+        (process / "clear_refs").write_text("5")       # proc(5): the peak becomes what is in use
+    return 1024 * int((process / "status").read_text().partition("VmHWM:")[2].split()[0])
 
 
 def _peak(function: Callable[[Sizes], int], sizes: Sizes) -> int:
