@@ -235,6 +235,9 @@ def test_the_state_of_another_shard_or_of_other_originals_is_not_resumed(chain, 
     evaluator.statistics(images_of(open_images(theirs)), state, (0, 2))
     found = evaluator.statistics(images_of(open_images(theirs)), state, (1, 2))
     assert "starting again" in caplog.text and not found.seen[0] and found.seen[-1]
+    evaluator.statistics(images_of(open_images(theirs)), None, (2, 3)).save(state)             # the last chunk of the two
+    found = evaluator.statistics(images_of(open_images(theirs)), state, (1, 2))
+    assert caplog.text.count("starting again") == 2 and found.seen[CHUNK:].all() and found.seen.max() == 1
     subjects = []
     for seed in (1, 2):
         np.savez(tmp_path / f"o{seed}.npz", arr_0=pictures(2 * CHUNK + 100, seed=seed))

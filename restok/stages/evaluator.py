@@ -152,8 +152,8 @@ def _resume(path: Path, fresh: Statistics, start: int, stop: int) -> tuple[int, 
     except StatisticsError as error:
         log.warning("%s; starting again", error)
         return start, fresh
-    done = int(found.seen[start:stop].sum()) if found.facts == fresh.facts else -1
-    if done < int(found.seen.sum()):
+    done = int(found.seen.sum())
+    if found.facts != fresh.facts or not found.seen[start:min(start + done, stop)].all() or start + done > stop:
         log.warning("%s: of other images, settings or shards; starting again", path)
         return start, fresh
     log.info("%s: goes on from image %d of %d", path, start + done, stop)

@@ -14,7 +14,7 @@ from jaxtyping import Int, UInt8
 from restok import config
 from restok.data.images import ROUNDED, ImageSource, open_images
 from restok.data.transforms import to_tensor, to_uint8
-from restok.files import NpzArray, npz_names, sha256_file
+from restok.files import NpzArray, npz_names, read_json, sha256_file
 from restok.params import facts as facts_of
 from restok.stages.images import Sampler, balanced_labels
 from restok.stages.search import read_guidance
@@ -76,7 +76,7 @@ def choose(params: config.Params | None, samples: list[Path], originals: Path | 
     if len(samples) > 1:
         raise SubjectError("several --samples: only statistics files (.safetensors) of one set's shards add")
     if tokenizer and not generator:
-        crop = load_tokenizer(tokenizer).config.image_size
+        crop = read_json(tokenizer / "config.json")["image_size"]
     source = open_images(originals, crop, workers) if originals else None
     if samples:
         prepared = (samples[0] / "manifest.json").is_file()      # other samples are measured as they are, or refused
