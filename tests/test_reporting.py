@@ -61,7 +61,9 @@ def write_evaluations(run: Path, label: str, kind: str = "digits", refused: dict
                                    "levels": levels}},
         {"ms_ssim": "the images are smaller than its five scales", "lpips": "evaluation.lpips is false"},
         n=60, warnings=["few images"])
-    reconstruction["intervals"]["codebook"] = {"usage": [0.4, 0.6], "entropy": [11.25, 11.75], "perplexity": [2435, 3444]}
+    reconstruction["intervals"]["codebook"] = {
+        "usage": [0.4, 0.6], "entropy": [11.25, 11.75], "perplexity": [2435, 3444],
+        "levels": [{"usage": [0.004, 0.006], "entropy": [4.5, 5.5]}, {"usage": [0.45, 0.55], "entropy": [10.5, 11.5]}]}
     write(run / "evaluation" / label / "reconstruction.json", reconstruction)
     others = {"spatial": 6.0, "kernel": 0.02, "score": 7.5}
     metrics = {names["distance"]: DISTANCES[label], **{names[role]: found for role, found in others.items() if role in names},
@@ -186,6 +188,8 @@ def test_fig7_and_codebook_data(run, params):
     assert levels["checkpoint"].tolist() == ["middle", "middle"]
     assert levels["most_usage"].tolist() == [60 / 8192, 60 * 127 / 8192]   # 60 images cannot use more
     assert levels["most_entropy"][0] == math.log2(60)
+    assert levels[["usage_low", "usage_high"]].to_numpy().tolist() == [[0.004, 0.006], [0.45, 0.55]]
+    assert levels[["entropy_low", "entropy_high"]].to_numpy().tolist() == [[4.5, 5.5], [10.5, 11.5]]
 
 
 def test_a_missing_file_is_named_with_its_remedy(run, params):

@@ -121,10 +121,13 @@ def fig7(data: pd.DataFrame, out: str | Path) -> None:
 def codebook_data(run_dir: str | Path, params: Params) -> pd.DataFrame:
     """Use and entropy (Eq. 5-6, in bits) of the codebook by level, at the best checkpoint, over the reconstructed images.
 
-    `most_usage` and `most_entropy` are what their number allows: n images use at most n codes of a level of one token.
+    `most_usage` and `most_entropy` are what their number allows: n images use at most n codes of a level of one token; low
+    and high bound the 95 % interval.
     """
     chosen = best(run_dir, params)
     size, n = params.tokenizer.codebook_size, chosen.reconstruction["n"]
+    levels = require_metric(chosen.reconstruction, "codebook")["levels"]
+    intervals = chosen.reconstruction["intervals"]["codebook"]["levels"]
     return pd.DataFrame([{
         "checkpoint": chosen.label,
         "level": level["level"],
@@ -132,12 +135,16 @@ def codebook_data(run_dir: str | Path, params: Params) -> pd.DataFrame:
         "used": level["used"],
         "dead": level["dead"],
         "usage": level["usage"],
+        "usage_low": interval["usage"][0],
+        "usage_high": interval["usage"][1],
         "most_usage": min(1.0, n * level["tokens"] / size),
         "entropy": level["entropy"],
+        "entropy_low": interval["entropy"][0],
+        "entropy_high": interval["entropy"][1],
         "most_entropy": math.log2(min(size, n * level["tokens"])),
         "n": n,
         "source": chosen.reconstruction.path.as_posix(),
-    } for level in require_metric(chosen.reconstruction, "codebook")["levels"]])
+    } for level, interval in zip(levels, intervals, strict=True)])
 
 
 def codebook(data: pd.DataFrame, out: str | Path) -> None:
