@@ -6,7 +6,7 @@
 from pathlib import PurePath
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
 
 from restok.hierarchy import group_sizes, latent_grids, merge_kernels, merge_layers, scale_grids
 
@@ -145,14 +145,22 @@ class Training(Config):
 
 
 class TokenizerTraining(Training):
-    checkpoints: dict[Label, Positive]     # label: step, increasing; the schedule ends at the last one
+    checkpoints: dict[Label, Positive]     # label: step, increasing
+    schedule_steps: Positive | None        # where the learning rate ends; null: with the last checkpoint
 
     @model_validator(mode="after")
     def check(self) -> Self:
         steps = list(self.checkpoints.values())
         if not steps or steps != sorted(set(steps)):
             raise ValueError("checkpoints: one label or more, with increasing steps")
+        if self.schedule_steps is not None and self.schedule_steps < steps[-1]:
+            raise ValueError(f"schedule_steps: {self.schedule_steps} ends before the last checkpoint, at {steps[-1]}")
         return self
+
+    @property
+    def total(self) -> int:
+        """Steps of the learning rate's schedule."""
+        return self.schedule_steps or list(self.checkpoints.values())[-1]
 
 
 class GeneratorTraining(Training):
@@ -237,6 +245,7 @@ class Guidance(Config):
     schedule: Literal["constant", "linear", "step", "cosine"]
     scale: Weight                          # the largest; 1 is no guidance
     start: Fraction = 0.0                  # of the trajectory; 'step' only
+    over: Literal["steps", "tokens"] = "steps"   # what its ratio counts: the paper leaves it open, the release counts steps
 
     @model_validator(mode="after")
     def check(self) -> Self:
@@ -249,6 +258,8 @@ class Sampling(Config):
     temperature: Annotated[float, Field(gt=0)]
     top_k: Annotated[int, Field(ge=0)]     # 0: off
     top_p: Fraction                        # 0 and 1: off
+    guidance: Guidance | None              # null: the search's choice
+    class_cache: Literal["kept", "overwritten"]   # overwritten: the release's fault with ntp 1, emulated to measure it
     batch_size: Positive
 
 
@@ -276,6 +287,7 @@ class Evaluation(Config):
     samples_per_class: Positive
     neighbours: Positive                   # k of precision and recall
     distances: Annotated[tuple[Literal["exact", "adm-fp16"], ...], Field(min_length=1)]   # of precision and recall
+    rounding: Literal["round", "truncate"]   # of decoded images to 8 bits; truncate: the release's samples
     batch_size: Positive
     save_every: Positive                   # images between resumable states: about the most that a killed run can lose
 
@@ -295,6 +307,14 @@ class Classifier(Config):
     learning_rate: Weight
 
 
+class Experiments(Config):
+    """What the rows of params/experiments.tsv share."""
+
+    main_seeds: Positive                   # seeds of a row of base 'main': `seed` and the ones after it
+    ablation_seeds: Positive
+    ablation: dict[str, JsonValue]         # what rows of base 'ablation' change first: SECTION.KEY: VALUE
+
+
 class Params(Config):
     seed: Annotated[int, Field(ge=0)]
     data: Data
@@ -308,9 +328,12 @@ class Params(Config):
     sampling: Sampling
     guidance_search: GuidanceSearch
     evaluation: Evaluation
+    experiments: Experiments
 
     @model_validator(mode="after")
     def check(self) -> Self:
+        if self.sampling.class_cache == "overwritten" and self.generator.ntp != 1:
+            raise ValueError(f"sampling.class_cache: the fault belongs to generator.ntp 1, not {self.generator.ntp!r}")
         for ours, theirs in (("codebook_size", "codebook_size"), ("tokens", "latents")):
             a, b = getattr(self.generator, ours), getattr(self.tokenizer, theirs)
             if a != b:

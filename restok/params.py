@@ -47,30 +47,36 @@ def load_params(path: str | Path, overrides: Iterable[str] = ()) -> Params:
 
     Raises ConfigError, one line a fault, each with the key's path and, for an unknown key, the nearest valid one.
     """
+    tree = read_tree(path)
+    for override in overrides:
+        apply_override(tree, override)
+    return parse(Params, tree, str(path))
+
+
+def read_tree(path: str | Path) -> dict:
+    """A parameter file as written, unchecked. Raises ConfigError."""
     try:
-        text = Path(path).read_text()
-        tree = yaml.load(text, Loader)
+        tree = yaml.load(Path(path).read_text(), Loader)
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read ({error.strerror})") from None
     except yaml.YAMLError as error:
         raise ConfigError(f"{path}: not valid YAML: {error}") from None
     if not isinstance(tree, dict):
         raise ConfigError(f"{path}: expected keys and values, found {type(tree).__name__}")
-    for override in overrides:
-        _override(tree, override)
-    return parse(Params, tree, str(path))
+    return tree
 
 
 # The paper's protocols, as params/imagenet256.yaml writes them: for images that belong to no parameter file.
 PROTOCOL = {"features": "inception", "weights": None, "lpips": True, "lpips_weights": None, "reference": None,
-            "samples_per_class": 50, "neighbours": 3, "distances": ["exact", "adm-fp16"], "batch_size": 64, "save_every": 5000}
+            "samples_per_class": 50, "neighbours": 3, "distances": ["exact", "adm-fp16"], "rounding": "round", "batch_size": 64,
+            "save_every": 5000}
 
 
 def load_protocol(overrides: Iterable[str] = ()) -> Evaluation:
     """The settings of an evaluation without a parameter file; overrides as in 'evaluation.neighbours=5'. Raises ConfigError."""
     tree = {"evaluation": dict(PROTOCOL)}
     for override in overrides:
-        _override(tree, override)
+        apply_override(tree, override)
     if len(tree) > 1:
         raise ConfigError(f"{', '.join(list(tree)[1:])}: without a parameter file only evaluation.KEY can be set")
     return parse(Evaluation, tree["evaluation"], "evaluation")
@@ -87,7 +93,8 @@ def parse(model: type[Config], tree: Any, source: str) -> Any:
         raise ConfigError("\n".join(lines)) from None
 
 
-def _override(tree: dict, override: str) -> None:
+def apply_override(tree: dict, override: str) -> None:
+    """Set 'SECTION.KEY=VALUE', a value in YAML, in a tree of settings. Raises ConfigError."""
     path, equals, value = override.partition("=")
     *parents, leaf = path.split(".")
     node = tree

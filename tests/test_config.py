@@ -107,3 +107,16 @@ def test_the_protocol_without_a_parameter_file_is_the_papers():
 def test_reports_need_exact_distances(distances):
     with pytest.raises(ConfigError, match=r"evaluation\.distances: 'exact', which the reports show"):
         small_params(f"evaluation.distances={distances}")
+
+
+def test_a_schedule_ends_with_the_last_checkpoint_or_later():
+    path = ROOT / "params/demo.yaml"
+    assert load_params(path).tokenizer_training.total == 1300
+    assert load_params(path, ["tokenizer_training.schedule_steps=2000"]).tokenizer_training.total == 2000
+    with pytest.raises(ConfigError, match="schedule_steps: 1000 ends before the last checkpoint, at 1300"):
+        load_params(path, ["tokenizer_training.schedule_steps=1000"])
+
+
+def test_the_class_cache_fault_belongs_to_one_next_token_prediction():
+    with pytest.raises(ConfigError, match=r"class_cache: the fault belongs to generator\.ntp 1, not 4"):
+        load_params(ROOT / "params/demo.yaml", ["sampling.class_cache=overwritten"])

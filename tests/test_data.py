@@ -191,6 +191,7 @@ def test_eight_bits_survive_the_way_to_tensors_and_back():
 def test_to_uint8_clamps_and_rounds():
     values = torch.tensor([-1.0, 0.0, 0.4 / 255, 0.6 / 255, 126.7 / 255, 254.6 / 255, 1.0, 7.0]).reshape(1, 1, 1, 8)
     assert to_uint8(values.expand(1, 3, 1, 8))[0, 0, :, 0].tolist() == [0, 0, 0, 1, 127, 255, 255, 255]
+    assert to_uint8(values.expand(1, 3, 1, 8), "truncate")[0, 0, :, 0].tolist() == [0, 0, 0, 0, 126, 254, 255, 255]
     with pytest.raises(ValueError, match="NaN"):
         to_uint8(torch.full((1, 3, 2, 2), float("nan")))
 

@@ -6,6 +6,7 @@ import pytest
 import timm
 import torch
 import torch.nn.functional as F
+from conftest import small_params
 from safetensors.torch import save_file
 
 from restok.config import Alignment as AlignmentConfig
@@ -16,6 +17,7 @@ from restok.objective.alignment import Alignment
 from restok.objective.discriminator import FeatureDiscriminator
 from restok.objective.perceptual import build_perceptual
 from restok.objective.teacher import build_teacher
+from restok.training.tokenizer import TokenizerJob
 
 POLICY = ("color", "translation", "cutout")
 OPTIMIZER = Optimizer(learning_rate=1e-4, final_learning_rate=1e-5, warmup_steps=0, betas=(0.9, 0.95), weight_decay=0.0)
@@ -126,6 +128,22 @@ def test_a_term_of_weight_zero_has_no_parameters_and_is_not_computed():
 
 
 # Teachers.
+
+
+def test_what_has_weight_zero_loads_no_network(classifier):
+    """Each of the three networks is one that nobody has."""
+    nobody = ["objective.alignment.network=nobody", "objective.discriminator.network=nobody",
+              "objective.perceptual_network.network=lpips-vgg"]
+    for vf in (["objective.vf=0.0"], ["objective.alignment.encoder=0", "objective.alignment.decoder=0"]):
+        params = small_params(*nobody, "objective.perceptual=0", "objective.gan=0", *vf)
+        job = TokenizerJob(params, classifier, torch.device("cpu"))
+        losses = job.step((draw(2, 3, 16, 16), None), step=10_000)
+        assert set(losses) == {"mse", "codebook", "commitment"}
+        job.load_state_dict(job.state_dict())
+    with pytest.raises(ValueError, match="nobody"):
+        TokenizerJob(small_params(nobody[0]), classifier, torch.device("cpu"))
+    with pytest.raises(ValueError, match="nobody"):
+        TokenizerJob(small_params(nobody[1]), classifier, torch.device("cpu"))
 
 
 @pytest.mark.parametrize("grid", [4, 16])

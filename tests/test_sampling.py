@@ -8,6 +8,7 @@ from restok.config import Guidance
 from restok.generator.guidance import guidance_scales
 from restok.generator.model import HAR
 from restok.generator.sampling import draw, filter_logits, generate, uniforms
+from restok.hierarchy import group_sizes
 
 LABELS = torch.tensor([0, 1, 2, 3, 4, 5])
 SCHEDULES = [Guidance(schedule="constant", scale=3.0), Guidance(schedule="linear", scale=3.0),
@@ -41,24 +42,32 @@ def probabilities(*p):
     (Guidance(schedule="cosine", scale=3.0), [2 - cos(pi * t / 8) for t in range(9)])], ids=str)
 def test_scales_of_9_steps(guidance, scales):
     """The ratio of step t is t / 8; a start ratio of 0.25 guides steps 2 to 8."""
-    assert guidance_scales(guidance, 9) == pytest.approx(scales)
+    assert guidance_scales(guidance, [1] * 9) == pytest.approx(scales)
 
 
 @pytest.mark.parametrize("steps", [2, 8, 9, 128])
 def test_rising_schedules_end_at_1_and_the_largest(steps):
     for schedule in ("linear", "cosine"):
-        scales = guidance_scales(Guidance(schedule=schedule, scale=4.5), steps)
+        scales = guidance_scales(Guidance(schedule=schedule, scale=4.5), [1] * steps)
         assert (len(scales), scales[0], scales[-1]) == (steps, 1.0, pytest.approx(4.5))
         assert list(scales) == sorted(scales)
 
 
 def test_one_step_is_the_first():
-    assert [guidance_scales(guidance, 1) for guidance in SCHEDULES] == [(3.0,), (1.0,), (1.0,), (1.0,)]
+    assert [guidance_scales(guidance, [1]) for guidance in SCHEDULES] == [(3.0,), (1.0,), (1.0,), (1.0,)]
 
 
 def test_table_10_guides_vanilla_after_its_first_4_tokens():
-    scales = guidance_scales(Guidance(schedule="step", scale=4.5, start=4 / 127), 128)
+    scales = guidance_scales(Guidance(schedule="step", scale=4.5, start=4 / 127), [1] * 128)
     assert scales == (1.0,) * 4 + (4.5,) * 124
+
+
+def test_a_ratio_over_tokens_counts_those_drawn_before_the_step():
+    """Of 128 tokens in 9 steps the last one has 64 before it. Vanilla's ratios are the same."""
+    by_tokens = Guidance(schedule="linear", scale=2.0, over="tokens")
+    drawn = [0, 1, 2, 3, 4, 8, 16, 32, 64]
+    assert guidance_scales(by_tokens, group_sizes(128, 4)) == pytest.approx([1 + n / 64 for n in drawn])
+    assert guidance_scales(by_tokens, [1] * 16) == guidance_scales(Guidance(schedule="linear", scale=2.0), [1] * 16)
 
 
 # The distribution.

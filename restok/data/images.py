@@ -23,7 +23,7 @@ from restok.files import NpzArray, npz_names, read_json, sha256_file
 from restok.progress import track
 
 SUFFIXES, FORMATS = (".png", ".jpg", ".jpeg", ".webp", ".bmp"), ("PNG", "JPEG", "WEBP", "BMP")
-STORED, ROUNDED = "8 bit, as stored", "8 bit, rounded"
+STORED, ROUNDED, TRUNCATED = "8 bit, as stored", "8 bit, rounded", "8 bit, truncated"
 AHEAD = 2                                # batches read before they are asked for
 WINDOW = 1024                            # files handed to the threads at once
 A, B = TypeVar("A"), TypeVar("B")

@@ -55,11 +55,13 @@ def to_tensor(images: Sequence[Pixels] | UInt8[np.ndarray, "b h w c"]) -> Float[
     return pixels.permute(0, 3, 1, 2).to(torch.float32, memory_format=torch.contiguous_format).div_(255)
 
 
-def to_uint8(images: Float[Tensor, "b c h w"]) -> UInt8[np.ndarray, "b h w c"]:
-    """Clamp to [0, 1] and round to 8 bits: the only place where pixels are rounded. Raises ValueError on NaN."""
+def to_uint8(images: Float[Tensor, "b c h w"], rounding: str = "round") -> UInt8[np.ndarray, "b h w c"]:
+    """Clamp to [0, 1] and bring to 8 bits, the only place where that is done: rounded, or as the release's samples 'truncate'd,
+    half a grey level darker. Raises ValueError on NaN."""
     if images.isnan().any():
         raise ValueError("images hold NaN, which no 8-bit value stands for: the model that made them has diverged")
-    pixels = images.detach().float().clamp(0, 1).mul(255).round().to(torch.uint8)
+    pixels = images.detach().float().clamp(0, 1).mul(255)
+    pixels = (pixels.round() if rounding == "round" else pixels).to(torch.uint8)
     return pixels.permute(0, 2, 3, 1).contiguous().cpu().numpy()
 
 

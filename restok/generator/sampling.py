@@ -48,7 +48,7 @@ def generate(generator: HAR, labels: Int[Tensor, " b"], guidance: Guidance | Non
     config = generator.config
     if len(labels) and not (0 <= int(labels.min()) and int(labels.max()) < config.classes):
         raise ValueError(f"labels from {int(labels.min())} to {int(labels.max())}: expected classes 0 to {config.classes - 1}")
-    scales = [1.0] * len(config.groups) if guidance is None else guidance_scales(guidance, len(config.groups))
+    scales = [1.0] * len(config.groups) if guidance is None else guidance_scales(guidance, config.groups)
     guided = any(scale != 1 for scale in scales)
     device = generator.head.weight.device
     labels = labels.to(device)

@@ -16,31 +16,36 @@ from restok.objective.teacher import build_teacher
 
 
 class TokenizerObjective(nn.Module):
-    """Eq. 4 plus the quantiser's codebook and commitment losses. Its trainable part is `alignment`."""
+    """Eq. 4 plus the quantiser's codebook and commitment losses. Its trainable part is `alignment`.
+
+    A term of weight 0 is not computed, and its network not loaded: `perceptual` and `teacher` are then None."""
 
     def __init__(self, objective: config.Objective, tokenizer: config.Tokenizer, classifier: Path | None = None):
         super().__init__()
         self.config, self.commitment = objective, tokenizer.commitment
-        self.perceptual = build_perceptual(objective.perceptual_network, classifier)
-        self.teacher = build_teacher(objective.alignment, tokenizer.grid, classifier)
-        widths = tokenizer.width, self.teacher.class_width, self.teacher.patch_width
-        self.alignment = Alignment(objective.alignment, *widths)
+        self.perceptual = build_perceptual(objective.perceptual_network, classifier) if objective.perceptual else None
+        settings = objective.alignment if objective.vf else objective.alignment.model_copy(update={"encoder": 0, "decoder": 0})
+        aligned = settings.encoder or settings.decoder
+        self.teacher = build_teacher(settings, tokenizer.grid, classifier) if aligned else None
+        widths = (self.teacher.class_width, self.teacher.patch_width) if aligned else (0, 0)
+        self.alignment = Alignment(settings, tokenizer.width, *widths)
 
     def terms(self, images: Float[Tensor, "b 3 h w"], reconstruction: Float[Tensor, "b 3 h w"],
               out: dict) -> dict[str, Float[Tensor, ""]]:
         """Unweighted terms in float32; `out` is what the tokenizer's forward filled."""
-        quantized, teacher = out["quantized"], self.teacher(images)             # frozen: the autocast's precision will do
+        quantized = out["quantized"]
+        features = self.teacher(images) if self.teacher else ()                 # frozen: the autocast's precision will do
         with torch.autocast(images.device.type, enabled=False):
             reconstruction = reconstruction.float()
-            aligned = self.alignment(out["scales"][0].float(), out["vf_tokens"].float() if "vf_tokens" in out else None,
-                                     *(features.float() for features in teacher))
-            return {
-                "mse": F.mse_loss(reconstruction, images),
-                "perceptual": self.perceptual(reconstruction, images).mean(),
-                "codebook": quantized.codebook_loss,
-                "commitment": quantized.commitment_loss,
-                **{f"vf_{side}": loss for side, loss in aligned.items()},
-            }
+            terms = {"mse": F.mse_loss(reconstruction, images)}
+            if self.perceptual:
+                terms["perceptual"] = self.perceptual(reconstruction, images).mean()
+            terms |= {"codebook": quantized.codebook_loss, "commitment": quantized.commitment_loss}
+            if self.teacher:
+                aligned = self.alignment(out["scales"][0].float(), out["vf_tokens"].float() if "vf_tokens" in out else None,
+                                         *(x.float() for x in features))
+                terms |= {f"vf_{side}": loss for side, loss in aligned.items()}
+            return terms
 
     def total(self, terms: dict[str, Float[Tensor, ""]]) -> Float[Tensor, ""]:
         """Eq. 3 and 4."""

@@ -27,22 +27,22 @@ class TokenizerJob:
 
     def __init__(self, params: config.Params, classifier: Path | None, on: torch.device):
         training, discriminator = params.tokenizer_training, params.objective.discriminator
-        total = list(training.checkpoints.values())[-1]
         torch.manual_seed(params.seed)
         self.params, self.on = params, on
         self.tokenizer = ResTok(params.tokenizer).to(on)
         self.objective = TokenizerObjective(params.objective, params.tokenizer, classifier).to(on)
-        self.adversary = Adversary(discriminator, classifier).to(on)
+        self.adversary = Adversary(discriminator, classifier).to(on) if params.objective.gan else None
         self.average = AveragedModel(self.tokenizer, multi_avg_fn=get_ema_multi_avg_fn(training.ema))
         self.revival = Revival(self.tokenizer.quantizer, params.tokenizer.revive_after)
-        update = training.clip, training.precision, total
+        update = training.clip, training.precision, training.total
         self.update = Updater([self.tokenizer, self.objective.alignment], training.optimizer, *update)
-        self.discriminate = Updater([self.adversary], discriminator.optimizer, *update, start=discriminator.start)
+        if self.adversary:
+            self.discriminate = Updater([self.adversary], discriminator.optimizer, *update, start=discriminator.start)
 
     def step(self, batch: tuple[Float[Tensor, "b 3 h w"], Tensor], step: int) -> dict[str, Tensor]:
         """Eq. 4 for tokenizer and alignment, then the discriminator's hinge loss, then the averages."""
         images, rng = batch[0].to(self.on, non_blocking=True), step_generator(self.params.seed, step)
-        adversarial = step >= self.params.objective.discriminator.start and self.params.objective.gan > 0
+        adversarial = self.adversary and step >= self.params.objective.discriminator.start
         precise = autocast(self.params.tokenizer_training.precision, self.on)
         keep = draw_keep(self.params.tokenizer, len(images), rng)
         if step == 0 and self.params.tokenizer.codebook_init == "data":
@@ -72,16 +72,19 @@ class TokenizerJob:
             self.tokenizer.quantizer.place(entries, self.tokenizer.latents(images), rng)
 
     def _parts(self) -> dict:
-        return {"tokenizer": self.tokenizer, "alignment": self.objective.alignment, "average": self.average,
-                "update": self.update, "discriminate": self.discriminate, "revival": self.revival}
+        parts = {"tokenizer": self.tokenizer, "alignment": self.objective.alignment, "average": self.average,
+                 "update": self.update, "revival": self.revival}
+        return parts | {"discriminate": self.discriminate} if self.adversary else parts
 
     def state_dict(self) -> dict:
-        return {name: part.state_dict() for name, part in self._parts().items()} | {"adversary": self.adversary.trained_state()}
+        state = {name: part.state_dict() for name, part in self._parts().items()}
+        return state | {"adversary": self.adversary.trained_state()} if self.adversary else state
 
     def load_state_dict(self, state: dict) -> None:
         for name, part in self._parts().items():
             part.load_state_dict(state[name])
-        self.adversary.load_trained_state(state["adversary"])
+        if self.adversary:
+            self.adversary.load_trained_state(state["adversary"])
 
 
 def train_tokenizer(params: config.Params, checkpoint: str, data: Path, classifier: Path | None, previous: Path | None,
