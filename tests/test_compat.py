@@ -82,7 +82,7 @@ def test_the_released_generators_greedy_codes(generator, released, name, guidanc
     assert np.array_equal(codes.numpy(), fixture[f"greedy_{name}"])
 
 
-@pytest.mark.parametrize("prefix", ["", "_orig_mod."])
+@pytest.mark.parametrize("prefix", ["", "_orig_mod.", "module._orig_mod."])
 def test_a_full_size_training_checkpoint_of_the_tokenizer_loads(prefix):
     shapes = NAMES["tokenizer_large"] | NAMES["tokenizer_large_training_extra"] | {"foundation_model.norm.weight": [1024]}
     tokenizer = compat.load_released_tokenizer(meta({prefix + name: s for name, s in shapes.items()}), LARGE_TOKENIZER)
@@ -115,13 +115,106 @@ def test_missing_unexpected_and_misshapen_tensors_are_all_listed():
     shapes |= {"layers.24.ffn_norm.weight": [1024], "norm.weight": [512]}
     with pytest.raises(compat.ReleasedWeightsError) as error:
         compat.load_released_generator(meta(shapes), LARGE_GENERATOR)
-    assert {"missing: blocks.3.norm2.weight", "shape: norm_out.weight is (512,), expected (1024,)"} < {
-        line.strip() for line in str(error.value).splitlines()}
-    assert "unexpected: layers.24.ffn_norm.weight" in str(error.value)
-    assert len(str(error.value).splitlines()) == 4                                # the heading, and these three
+    assert {line.strip() for line in str(error.value).splitlines()[1:]} == {
+        "missing: layers.3.ffn_norm.weight", "unexpected: layers.24.ffn_norm.weight",
+        "shape: norm.weight is (512,), expected (1024,)"}
 
 
 @pytest.mark.parametrize("change", [{"vit_dec_model_size": "small"}, {"reduction_ratio": 0.25}, {"multi_quant": False}])
 def test_a_design_that_was_never_published_is_refused(change):
     with pytest.raises(compat.ReleasedWeightsError, match="only the published design loads"):
         compat.tokenizer_config(LARGE_TOKENIZER | change)
+
+
+# And back.
+
+@pytest.mark.parametrize("name", ["tokenizer", "generator"])
+def test_there_and_back_is_the_identity(name, request):
+    """Names, shapes and values of every tensor."""
+    theirs, back = formula(name), compat.released_tensors(request.getfixturevalue(name))
+    assert back.keys() == theirs.keys()
+    for key, tensor in theirs.items():
+        assert back[key].shape == tensor.shape and torch.equal(back[key], tensor), key
+
+
+def test_half_precision_arrives_as_float32():
+    halves = {key: tensor.half() for key, tensor in formula("generator").items()}
+    model = compat.load_released_generator(halves, SPECS["generator"]["config"])
+    assert {tensor.dtype for tensor in model.state_dict().values()} == {torch.float32}
+    assert torch.equal(model.head.weight, halves["output.weight"].float())
+
+
+@pytest.mark.parametrize(("names", "load", "config"), [
+    ("tokenizer_large", compat.load_released_tokenizer, LARGE_TOKENIZER),
+    ("har_large", compat.load_released_generator, LARGE_GENERATOR),
+    ("vanilla_large", compat.load_released_generator, {k: v for k, v in LARGE_GENERATOR.items() if k != "spe_token_num"})])
+def test_full_size_models_go_back_under_the_released_names_and_shapes(names, load, config):
+    back = compat.released_tensors(load(meta(NAMES[names]), config))
+    assert {name: list(tensor.shape) for name, tensor in back.items()} == NAMES[names]
+
+
+def test_configurations_come_back_as_they_were():
+    tokenizer, generator = (SPECS[name]["config"] for name in SPECS)
+    assert compat.tokenizer_settings(compat.tokenizer_config(tokenizer)) == tokenizer
+    assert compat.generator_settings(compat.generator_config(generator)) == generator
+    flat = LARGE_TOKENIZER | {"merge_tokens": False, "hierarchy_stages": 1, "latent_hierarchy": False,
+                              "residual_latent_tokens": False, "residual_image_tokens": False}
+    assert compat.tokenizer_settings(compat.tokenizer_config(flat)) == flat
+    assert "ar_token_num" not in compat.generator_settings(compat.generator_config(generator | {"spe_token_num": 0}))
+
+
+@pytest.mark.parametrize(("change", "reason"), [
+    ({"latent_layout": "tokens"}, "latent_layout 'tokens': it always re-reads"),
+    ({"merge": "average", "merge_grid": "2d"}, "merge 'average': it keeps every second token\n  merge_grid '2d': it narrows"),
+    ({"merge_factor": 4, "merge_grid": "2d"}, "merge_factor 4: its pooling factors 1 and 4 cannot run"),
+    ({"latent_init": "learnable"}, "latent_init 'learnable': its learnable latents cannot run"),
+    ({"image_size": 128}, "image_size 128: there it is 256"), ({"decoder_layers": 12}, "its sizes are small .512 wide")])
+def test_a_tokenizer_that_their_code_cannot_express_is_refused_with_the_reason(change, reason):
+    ours = compat.tokenizer_config(LARGE_TOKENIZER)
+    with pytest.raises(compat.ReleasedWeightsError, match=reason):
+        compat.tokenizer_settings(ours.model_copy(update=change))
+
+
+def test_without_merging_how_it_would_merge_does_not_matter():
+    ours = compat.tokenizer_config(LARGE_TOKENIZER | {"merge_tokens": False})
+    assert compat.tokenizer_settings(ours.model_copy(update={"merge": "average", "merge_grid": "2d"}))["merge_tokens"] is False
+
+
+def test_a_generator_that_their_code_cannot_express_is_refused_with_the_reason():
+    ours = compat.generator_config(LARGE_GENERATOR)
+    with pytest.raises(compat.ReleasedWeightsError, match="hidden 4096: there it is 2816"):
+        compat.generator_settings(ours.model_copy(update={"hidden": 4096}))
+
+
+# Without a configuration.
+
+@pytest.mark.parametrize(("names", "complete", "config", "assumed"), [
+    ("tokenizer_large", compat.complete_tokenizer_settings, LARGE_TOKENIZER | {"drop_prob": 0.2},
+     {"rope_base_len", "reduction_ratio", "residual_image_tokens", "num_min_tokens"}),
+    ("har_large", compat.complete_generator_settings, LARGE_GENERATOR, {"n_head", "ar_token_num"}),
+    ("vanilla_large", compat.complete_generator_settings, LARGE_GENERATOR, {"n_head", "block_size"})])
+def test_names_and_shapes_tell_the_rest_is_published_and_named(names, complete, config, assumed):
+    settings, guessed = complete(meta(NAMES[names]), {})
+    dropouts = {"token_dropout_p", "resid_dropout_p", "ffn_dropout_p", "class_dropout_prob"}
+    for key, value in settings.items():
+        assert value == (0.1 if key in dropouts else config[key]), key
+    assert assumed <= guessed.keys() and {key: settings[key] for key in guessed} == guessed
+    assert not guessed.keys() & {"codebook_size", "vocab_size", "num_classes", "hierarchy_stages", "num_latent_tokens", "dim"}
+    load = compat.tokenizer_config if names == "tokenizer_large" else compat.generator_config
+    assert load(settings).width == 1024
+
+
+def test_what_was_found_goes_before_what_is_assumed():
+    settings, assumed = compat.complete_generator_settings(meta(NAMES["har_large"]), {"ar_token_num": 1, "n_layer": 24})
+    assert settings["ar_token_num"] == 1 and "ar_token_num" not in assumed and "n_head" in assumed
+
+
+def test_settings_that_are_missing_or_senseless_are_named():
+    with pytest.raises(compat.ReleasedWeightsError, match="no 'codebook_size'"):
+        compat.tokenizer_config({key: value for key, value in LARGE_TOKENIZER.items() if key != "codebook_size"})
+    with pytest.raises(compat.ReleasedWeightsError, match="vit_enc_model_size: 'huge', expected one of small, base, large"):
+        compat.tokenizer_config(LARGE_TOKENIZER | {"vit_enc_model_size": "huge"})
+    with pytest.raises(ValueError, match="the authors' configuration: ntp"):
+        compat.generator_config(LARGE_GENERATOR | {"ar_token_num": 3})
+    with pytest.raises(compat.ReleasedWeightsError, match=r"missing: quantize\.embedding\.weight"):
+        compat.complete_tokenizer_settings(meta(NAMES["har_large"]), {})

@@ -11,6 +11,7 @@ LAYERS = [
     {"hierarchy", "files", "progress"},
     {"config"},
     {"params"},
+    {"experiments"},
     {"nn"},
     {"tokenizer", "generator", "data", "metrics"},
     {"objective", "weights"},

@@ -24,9 +24,10 @@ from restok.metrics.statistics import Statistics, StatisticsError
 from restok.nn.classifier import SmallClassifier
 from restok.stages.codes import encode
 from restok.stages.evaluator import CHUNK, Evaluator, MeasureError
-from restok.stages.images import Sampler, balanced_labels, reconstruct, sample
+from restok.stages.images import Sampler, balanced_labels, sample
 from restok.stages.images import panel as make_panel
 from restok.stages.measure import Request, evaluate, score_guidance, write_statistics
+from restok.stages.reconstruct import reconstruct
 from restok.stages.search import SearchError, read_guidance, search_guidance
 from restok.stages.subjects import SubjectError, images_of, reconstructed, reconstructions_of, sampled
 from restok.tokenizer.model import ResTok
@@ -71,7 +72,7 @@ def test_encode_stores_the_codes_of_every_crop_in_order(chain, tmp_path):
 
 
 def test_reconstructions_keep_their_codes_and_are_measured_alike_from_a_file_and_from_memory(chain, tmp_path):
-    reconstruct(PARAMS, chain / "data", chain / "tokenizer", tmp_path / "r.npz")
+    reconstruct([chain / "data"], chain / "tokenizer", tmp_path / "r.npz")
     found = np.load(tmp_path / "r.npz")
     assert found["arr_0"].shape == (360, 16, 16, 3) and found["arr_0"].dtype == np.uint8 and found["codes"].shape == (360, 16)
     evaluator, originals = evaluator_of(chain, paired=True), open_images(chain / "data", 16)
@@ -97,12 +98,12 @@ def test_the_panel_has_every_prefix(chain, tmp_path):
 
 
 def test_samples_do_not_depend_on_the_batch_and_are_measured_without_a_file(chain, tmp_path):
-    guidance = Guidance(schedule="linear", scale=2.0)
-    sample(PARAMS, chain / "tokenizer", chain / "generator", guidance, None, None, tmp_path / "s.npz")
+    guidance, models = Guidance(schedule="linear", scale=2.0), (chain / "tokenizer", chain / "generator")
+    sampling, rest = PARAMS.sampling.model_copy(update={"guidance": guidance}), (PARAMS.seed, [], None, 3, "round")
+    sample(*models, sampling, *rest, tmp_path / "s.npz")
     found = np.load(tmp_path / "s.npz")
     assert found["arr_0"].shape == (30, 16, 16, 3) and np.bincount(found["labels"]).tolist() == [3] * 10
-    other = small_params("evaluation.samples_per_class=3", "sampling.batch_size=30")
-    sample(other, chain / "tokenizer", chain / "generator", guidance, None, None, tmp_path / "whole.npz")
+    sample(*models, sampling.model_copy(update={"batch_size": 30}), *rest, tmp_path / "whole.npz")
     apart = np.abs(np.load(tmp_path / "whole.npz")["arr_0"].astype(int) - found["arr_0"])
     assert apart.max() <= 1 and (apart > 0).mean() < 0.01      # the same codes; a product of another shape rounds otherwise
     streamed = sampled(Sampler(chain / "tokenizer", chain / "generator"), PARAMS, guidance, 3, PARAMS.seed)
@@ -115,8 +116,7 @@ def test_samples_do_not_depend_on_the_batch_and_are_measured_without_a_file(chai
 
 
 def test_some_classes_can_be_sampled_alone(chain, tmp_path):
-    guidance = Guidance(schedule="constant", scale=1.0)
-    sample(PARAMS, chain / "tokenizer", chain / "generator", guidance, 2, 3, tmp_path / "s.npz")
+    sample(chain / "tokenizer", chain / "generator", PARAMS.sampling, 0, [], 3, 2, "round", tmp_path / "s.npz")
     assert np.load(tmp_path / "s.npz")["labels"].tolist() == [0, 4, 9, 0, 4, 9]
 
 
@@ -358,7 +358,7 @@ def test_errors_of_the_command_are_one_message(command, tmp_path):
 
 def test_every_verb_says_what_it_does(command):
     verbs = [c.name or c.callback.__name__.replace("_", "-") for c in app.registered_commands]
-    assert len(verbs) == 17
+    assert len(verbs) == 20
     for verb in verbs:
         result = command(verb, "--help")
         assert result.exit_code == 0 and verb in result.stdout and "--" in result.stdout

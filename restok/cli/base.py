@@ -12,6 +12,7 @@ import typer
 from rich.logging import RichHandler
 
 from restok.config import Params
+from restok.experiments import load_trial
 from restok.params import load_params
 from restok.progress import CONSOLE
 
@@ -26,6 +27,8 @@ def option(kind: type, text: str, *names: str, **more: str) -> Any:
 ParamsFile = option(Path, "Parameter file, such as params/demo.yaml.", "--params", "-p")
 Overrides = option(list[str] | None, "Change one setting, such as tokenizer.width=512; repeatable.", "--set", "-s",
                    metavar="KEY=VALUE")
+Experiment = option(str | None, "A row of experiments.tsv, beside the parameter file, and a seed: restok.10087.",
+                    "--experiment", "-e")
 Classifier = option(Path | None, "Folder that `restok train-classifier` wrote; only 'digits' networks need it.", "--classifier")
 State = option(Path | None, "Where an unfinished measurement keeps its sums (.safetensors); run again to resume.", "--state")
 OutFile = option(Path, "File to write.", "--out", "-o")
@@ -57,5 +60,5 @@ def plain_errors() -> Iterator[None]:
         raise typer.Exit(1) from None
 
 
-def read(params: Path, overrides: list[str] | None) -> Params:
-    return load_params(params, overrides or [])
+def read(params: Path, overrides: list[str] | None, experiment: str | None = None) -> Params:
+    return load_trial(params, experiment, overrides or []) if experiment else load_params(params, overrides or [])

@@ -5,12 +5,12 @@ from typing import Annotated
 
 import typer
 
-from restok.cli.base import Classifier, OutFile, Overrides, ParamsFile, State, app, option, plain_errors, read
+from restok.cli.base import Classifier, Experiment, OutFile, Overrides, ParamsFile, State, app, option, plain_errors, read
 from restok.config import Guidance
 
 Data = option(Path, "Folder that `restok prepare` wrote.", "--data")
-TokenizerFolder = option(Path, "Folder that `restok train-tokenizer` wrote.", "--tokenizer")
-GeneratorFolder = option(Path, "Folder that `restok train-generator` wrote.", "--generator")
+TokenizerFolder = option(Path, "Folder that `restok train-tokenizer` or `restok convert` wrote.", "--tokenizer")
+GeneratorFolder = option(Path, "Folder that `restok train-generator` or `restok convert` wrote.", "--generator")
 Codes = option(Path, "Folder that `restok encode` wrote.", "--codes")
 RunFolder = option(Path, "Where an unfinished run keeps its states; run again to resume.", "--run")
 OutFolder = option(Path, "Folder to write; replaced whole, or not at all.", "--out", "-o")
@@ -19,9 +19,6 @@ Previous = option(Path | None, "Folder of the checkpoint before it; none for the
 Schedule = option(str, "constant, linear, step or cosine.", "--schedule")
 Scale = option(float, "Largest scale; 1 is none.", "--scale")
 Start = option(float, "Start ratio; 'step' only.", "--start")
-GuidanceFile = option(Path, "File that `restok search-guidance` wrote.", "--guidance")
-PerClass = option(int | None, "Samples of each class; as many as are evaluated, if not given.", "--per-class")
-Classes = option(int | None, "How many classes to sample, spread evenly; every one, if not given.", "--classes")
 Reference = option(Path, "A statistics file, an ADM npz, or images as in --originals.", "--reference")
 Candidates = Annotated[list[Path], typer.Argument(help="Files that `restok score-guidance` wrote.")]
 
@@ -45,41 +42,43 @@ def train_classifier(params: ParamsFile, data: Data, out: OutFolder, overrides: 
 
 @app.command()
 def train_tokenizer(params: ParamsFile, data: Data, run: RunFolder, out: OutFolder, checkpoint: Checkpoint,
-                    previous: Previous = None, classifier: Classifier = None, overrides: Overrides = None) -> None:
+                    previous: Previous = None, classifier: Classifier = None, experiment: Experiment = None,
+                    overrides: Overrides = None) -> None:
     """Train the tokenizer to a checkpoint, from the one before it (Table 7)."""
     with plain_errors():
         from restok.training.tokenizer import train_tokenizer
-        train_tokenizer(read(params, overrides), checkpoint, data, classifier, previous, run, out)
+        train_tokenizer(read(params, overrides, experiment), checkpoint, data, classifier, previous, run, out)
 
 
 @app.command()
-def encode(params: ParamsFile, data: Data, tokenizer: TokenizerFolder, out: OutFolder, overrides: Overrides = None) -> None:
+def encode(params: ParamsFile, data: Data, tokenizer: TokenizerFolder, out: OutFolder, experiment: Experiment = None,
+           overrides: Overrides = None) -> None:
     """Encode every crop of the training split into one packed array."""
     with plain_errors():
         from restok.stages.codes import encode
-        encode(read(params, overrides), data, tokenizer, out)
+        encode(read(params, overrides, experiment), data, tokenizer, out)
 
 
 @app.command()
 def train_generator(params: ParamsFile, codes: Codes, tokenizer: TokenizerFolder, run: RunFolder, out: OutFolder,
-                    overrides: Overrides = None) -> None:
+                    experiment: Experiment = None, overrides: Overrides = None) -> None:
     """Train the generator on codes (Table 8)."""
     with plain_errors():
         from restok.training.generator import train_generator
-        train_generator(read(params, overrides), codes, tokenizer, run, out)
+        train_generator(read(params, overrides, experiment), codes, tokenizer, run, out)
 
 
 @app.command()
 def score_guidance(params: ParamsFile, reference: Reference, tokenizer: TokenizerFolder, generator: GeneratorFolder,
                    out: OutFile, schedule: Schedule, scale: Scale, start: Start = 0.0, classifier: Classifier = None,
-                   state: State = None, overrides: Overrides = None) -> None:
+                   state: State = None, experiment: Experiment = None, overrides: Overrides = None) -> None:
     """Measure one guidance setting on samples of its own."""
     with plain_errors():
         from restok.params import parse
         from restok.stages.evaluator import Evaluator, processes
         from restok.stages.measure import score_guidance
         guidance = parse(Guidance, {"schedule": schedule, "scale": scale, "start": start}, "guidance")
-        settings = read(params, overrides)
+        settings = read(params, overrides, experiment)
         with processes():
             evaluator = Evaluator.load(settings.evaluation, classifier, settings.tokenizer.image_size, settings.data.workers)
             score_guidance(evaluator, settings, guidance, tokenizer, generator, reference, state, out)
@@ -94,26 +93,16 @@ def search_guidance(candidates: Candidates, out: OutFile) -> None:
 
 
 @app.command()
-def sample(params: ParamsFile, tokenizer: TokenizerFolder, generator: GeneratorFolder, guidance: GuidanceFile, out: OutFile,
-           per_class: PerClass = None, classes: Classes = None, overrides: Overrides = None) -> None:
-    """Draw images of every class into an npz (arr_0, labels)."""
-    with plain_errors():
-        from restok.stages.images import sample
-        from restok.stages.search import read_guidance
-        sample(read(params, overrides), tokenizer, generator, read_guidance(guidance), per_class, classes, out)
-
-
-@app.command()
-def reconstruct(params: ParamsFile, data: Data, tokenizer: TokenizerFolder, out: OutFile, overrides: Overrides = None) -> None:
-    """Reconstruct the validation split into an npz (arr_0, labels, codes)."""
-    with plain_errors():
-        from restok.stages.images import reconstruct
-        reconstruct(read(params, overrides), data, tokenizer, out)
-
-
-@app.command()
 def panel(data: Data, tokenizer: TokenizerFolder, out: OutFile) -> None:
     """What Fig. 5 shows: a few images from every prefix of their codes, and the encoder's attention (npz)."""
     with plain_errors():
         from restok.stages.images import panel
         panel(data, tokenizer, out)
+
+
+@app.command()
+def layout(params: ParamsFile, out: OutFile, overrides: Overrides = None) -> None:
+    """What Figs. 8 and 9 show: groups, attention masks and position ids of the models (npz)."""
+    with plain_errors():
+        from restok.stages.layout import layout
+        layout(read(params, overrides), out)

@@ -6,8 +6,8 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from restok.cli.base import AnyParams, Classifier, OutFile, Overrides, State, app, option, plain_errors
-from restok.params import ConfigError, load_params, load_protocol
+from restok.cli.base import AnyParams, Classifier, Experiment, OutFile, Overrides, State, app, option, plain_errors, read
+from restok.params import ConfigError, load_protocol
 from restok.progress import CONSOLE
 
 AnyOutFile = option(Path | None, "JSON file to write.", "--out", "-o")
@@ -16,7 +16,7 @@ Samples = option(list[Path] | None, "What to measure: an npz (arr_0), an image f
 AnyTokenizer = option(Path | None, "Measure images straight from this tokenizer: reconstructions, or with --generator samples.",
                       "--tokenizer")
 AnyGenerator = option(Path | None, "Generator to sample from, with --tokenizer and --guidance.", "--generator")
-AnyGuidance = option(Path | None, "File that `restok search-guidance` wrote.", "--guidance")
+AnyGuidance = option(Path | None, "File that `restok search-guidance` wrote; else sampling.guidance.", "--guidance")
 Originals = option(Path | None, "Measure reconstructions of these, image by image: an npz, an image folder, or a folder that "
                    "`restok prepare` wrote.", "--originals")
 AnyReference = option(Path | None, "A statistics file, an ADM npz, or images as in --originals; else the originals, or what "
@@ -35,13 +35,14 @@ SeedResults = Annotated[list[Path], typer.Argument(help="Results of `restok eval
 
 
 def load_evaluator(params: Path | None, overrides: list[str] | None, features: str | None, weights: Path | None,
-                   classifier: Path | None, crop: int | None, workers: int | None, paired: bool = False) -> tuple:
+                   classifier: Path | None, crop: int | None, workers: int | None, paired: bool = False,
+                   experiment: str | None = None) -> tuple:
     """(Evaluator, Params or None). The command's options go before the parameter file, and that before the paper's protocol."""
     from restok.stages.evaluator import Evaluator
     overrides = list(overrides or [])
     overrides += [f"evaluation.features={features}"] if features else []
     overrides += [f"evaluation.weights={weights}"] if weights else []
-    settings = load_params(params, overrides) if params else None
+    settings = read(params, overrides, experiment) if params else None
     if settings:
         crop, workers = crop or settings.tokenizer.image_size, settings.data.workers if workers is None else workers
     protocol = settings.evaluation if settings else load_protocol(overrides)
@@ -97,7 +98,8 @@ def evaluate(samples: Samples = None, reference: AnyReference = None, originals:
              tokenizer: AnyTokenizer = None, generator: AnyGenerator = None, guidance: AnyGuidance = None,
              classifier: Classifier = None, features: FeatureSet = None, weights: Weights = None, crop: Crop = None,
              workers: Workers = None, count: Count = None, seed: Seed = None, state: State = None,
-             statistics: KeepStatistics = None, out: AnyOutFile = None, overrides: Overrides = None) -> None:
+             statistics: KeepStatistics = None, out: AnyOutFile = None, experiment: Experiment = None,
+             overrides: Overrides = None) -> None:
     """Measure images: samples against a reference set (ADM's protocol), or with --originals reconstructions (TiTok's)."""
     with plain_errors():
         from restok.stages.evaluator import processes
@@ -105,9 +107,10 @@ def evaluate(samples: Samples = None, reference: AnyReference = None, originals:
         from restok.stages.subjects import choose
         with processes():
             paired = originals is not None
-            evaluator, settings = load_evaluator(params, overrides, features, weights, classifier, crop, workers, paired)
+            evaluator, settings = load_evaluator(params, overrides, features, weights, classifier, crop, workers, paired,
+                                                 experiment)
             subject, seed = choose(settings, samples or [], originals, tokenizer, generator, guidance, seed, evaluator.crop,
-                                   evaluator.workers, evaluator.settings.batch_size)
+                                   evaluator.workers, evaluator.settings)
             against = reference or originals or evaluator.settings.reference
             if against is None:
                 raise ConfigError("nothing to measure against; name it with --reference, or in evaluation.reference")

@@ -1,41 +1,56 @@
 """Images out of models: reconstructions with the panel of Fig. 5, and samples."""
 
+from collections.abc import Sequence
+from math import ceil, sqrt
 from pathlib import Path
 
 import numpy as np
 import torch
 from jaxtyping import Float, Int, UInt8
+from PIL import Image
 from torch import Tensor
 
 from restok import config
-from restok.data.loader import evaluation_batches
+from restok.compat import generate_with_lost_class
 from restok.data.sources import open_split
 from restok.data.transforms import center_crop, to_tensor, to_uint8
-from restok.files import read_json, sha256_file, write_npz, write_npz_rows
+from restok.files import atomic_file, read_json, sha256_file, write_npz, write_npz_rows
 from restok.generator.sampling import generate
 from restok.hierarchy import prefixes
+from restok.params import ConfigError
 from restok.progress import track
 from restok.tokenizer.model import ResTok
 from restok.training.loop import device
 from restok.weights import WeightsError, load_generator, load_tokenizer
 
+# What the verbs sample by without a parameter file: Table 6's row of the main model, without its guidance.
+SAMPLING = {"temperature": 1.0, "top_k": 0, "top_p": 0.95, "guidance": None, "class_cache": "kept", "batch_size": 16}
+PICTURES = (".png", ".jpg", ".jpeg")
+SHOWN, CLASSES_SHOWN, COUNT = 256, 10, 16      # images in one picture at most; its classes and samples of each, unasked
 
-def reconstruct(params: config.Params, data: Path, tokenizer: Path, out: Path) -> None:
-    """Reconstruct the validation split into an npz of arr_0 (n h w 3 uint8, rounded), labels and codes (n tokens)."""
-    images, on = open_split(data, "validation"), device()
-    model = load_tokenizer(tokenizer).to(on)
-    size, batch, codes = model.config.image_size, params.evaluation.batch_size, []
 
-    @torch.inference_mode()
-    def pictures():
-        total = -(-len(images) // batch)
-        for originals, _ in track(evaluation_batches(images, size, batch, params.data.workers), "reconstruct", total):
-            found = model.encode(originals.to(on))
-            codes.append(found.cpu().numpy())
-            yield to_uint8(model.decode(found))
+@torch.inference_mode()
+def reconstruction(model: ResTok, images: UInt8[np.ndarray, "b h w c"], batch_size: int, keep: int | None = None,
+                   rounding: str = "round") -> tuple[UInt8[np.ndarray, "b h w c"], Int[torch.Tensor, "b n"]]:
+    """What a tokenizer makes of images, `batch_size` at a time, from its first `keep` codes (None: all), and all codes."""
+    on, parts = model.quantizer.codebook.device, np.split(images, range(batch_size, len(images), batch_size))
+    codes = [model.encode(to_tensor(part).to(on)) for part in parts]
+    return np.concatenate([to_uint8(model.decode(part, keep), rounding) for part in codes]), torch.cat(codes)
 
-    write_npz_rows(out, "arr_0", (len(images), size, size, 3), np.uint8, pictures(), labels=lambda: images.labels,
-                   codes=lambda: np.concatenate(codes))
+
+def require_shown(path: Path, count: int) -> None:
+    """Raises ConfigError for more images than a picture shows."""
+    if count > SHOWN:
+        raise ConfigError(f"{path}: {count} images, but a picture shows {SHOWN} at most; ask for fewer, or write .npz")
+
+
+def write_grid(path: Path, images: UInt8[np.ndarray, "n h w c"], columns: int) -> None:
+    """Images row by row in one picture, PNG or JPEG."""
+    from torchvision.utils import make_grid
+    tensor = torch.from_numpy(np.ascontiguousarray(images)).permute(0, 3, 1, 2)
+    grid = make_grid(tensor, nrow=columns, pad_value=255)
+    with atomic_file(path) as partial:
+        Image.fromarray(grid.permute(1, 2, 0).numpy()).save(partial, quality=95)
 
 
 @torch.inference_mode()
@@ -66,28 +81,37 @@ def _panel(model: ResTok, images: Float[Tensor, "m 3 h w"]) -> dict[str, np.ndar
     return {"originals": to_uint8(images.cpu()), "prefixes": pictures, "kept": np.array(kept), "attention": shares}
 
 
+def pair(tokenizer: Path, generator: Path) -> dict[str, str]:
+    """The sha256 of a generator and of the tokenizer that its codes came from. Raises WeightsError for another tokenizer, or
+    where there are no models."""
+    for folder in (tokenizer, generator):
+        if not (folder / "model.safetensors").is_file():
+            raise WeightsError(f"{folder}: no model here (model.safetensors, config.json); train one, or `restok convert` one")
+    trained_on, given = read_json(generator / "metrics.json")["tokenizer"], sha256_file(tokenizer / "model.safetensors")
+    if trained_on != given:
+        raise WeightsError(f"{generator}: trained on codes of tokenizer {trained_on[:12]}, but {tokenizer} is "
+                           f"{given[:12]}; train it on this tokenizer's codes (`restok encode`, `restok train-generator`)")
+    return {"tokenizer": given, "generator": sha256_file(generator / "model.safetensors")}
+
+
 class Sampler:
     """A generator with the tokenizer that its codes came from. Raises WeightsError for another tokenizer."""
 
     def __init__(self, tokenizer: Path, generator: Path):
-        trained_on, given = read_json(generator / "metrics.json")["tokenizer"], sha256_file(tokenizer / "model.safetensors")
-        if trained_on != given:
-            raise WeightsError(f"{generator}: trained on codes of tokenizer {trained_on[:12]}, but {tokenizer} is "
-                               f"{given[:12]}; train it on this tokenizer's codes (`restok encode`, `restok train-generator`)")
-        self.on, self.name = device(), generator.as_posix()
-        self.digests = {"tokenizer": given, "generator": sha256_file(generator / "model.safetensors")}
+        self.on, self.name, self.digests = device(), generator.as_posix(), pair(tokenizer, generator)
         self.tokenizer, self.generator = load_tokenizer(tokenizer).to(self.on), load_generator(generator).to(self.on)
 
     @torch.inference_mode()
-    def __call__(self, sampling: config.Sampling, guidance: config.Guidance, labels: Int[np.ndarray, " n"], seed: int,
-                 offset: int = 0) -> UInt8[np.ndarray, "n h w c"]:
+    def __call__(self, sampling: config.Sampling, guidance: config.Guidance | None, labels: Int[np.ndarray, " n"], seed: int,
+                 offset: int = 0, rounding: str = "round") -> UInt8[np.ndarray, "n h w c"]:
         """One image a label; image i of a call depends on its label and on (seed, offset + i) alone."""
+        draw = generate if sampling.class_cache == "kept" else generate_with_lost_class
         pictures = []
         for start in range(0, len(labels), sampling.batch_size):
             classes = torch.from_numpy(labels[start:start + sampling.batch_size])
-            codes = generate(self.generator, classes, guidance, sampling.temperature, sampling.top_k, sampling.top_p,
-                             seed=seed, offset=offset + start)
-            pictures.append(to_uint8(self.tokenizer.decode(codes)))
+            codes = draw(self.generator, classes, guidance, sampling.temperature, sampling.top_k, sampling.top_p,
+                         seed=seed, offset=offset + start)
+            pictures.append(to_uint8(self.tokenizer.decode(codes), rounding))
         return np.concatenate(pictures)
 
 
@@ -96,15 +120,30 @@ def balanced_labels(classes: int, per_class: int) -> np.ndarray:
     return np.tile(np.arange(classes), per_class)
 
 
-def sample(params: config.Params, tokenizer: Path, generator: Path, guidance: config.Guidance, per_class: int | None,
-           classes: int | None, out: Path) -> None:
-    """Samples as an npz of arr_0 (n h w 3 uint8) and labels: `per_class` (None: as many as are evaluated) of each of `classes`
-    classes, spread evenly (None: of every class)."""
-    sampler, size = Sampler(tokenizer, generator), params.sampling.batch_size
+def sample(tokenizer: Path, generator: Path, sampling: config.Sampling, seed: int, chosen: Sequence[int], some: int | None,
+           per_class: int | None, rounding: str, out: Path) -> None:
+    """Samples, `per_class` (None: 16) of each class: of the `chosen` ones, or of `some` spread evenly (None: every one, in a
+    picture 10). An .npz holds arr_0 (n h w 3 uint8) and labels; a .png or .jpg shows them, a class a row, one class squarely.
+
+    Raises ConfigError for a class that the generator does not have and for another kind of file, WeightsError.
+    """
+    picture, per_class = out.suffix.lower() in PICTURES, per_class or COUNT
+    if not picture and out.suffix != ".npz":
+        raise ConfigError(f"{out}: expected a name that ends in .npz, {', '.join(PICTURES)}")
+    sampler = Sampler(tokenizer, generator)
     side, known = sampler.tokenizer.config.image_size, sampler.generator.config.classes
-    chosen = np.linspace(0, known - 1, min(classes or known, known)).round().astype(np.int64)
-    labels = np.tile(chosen, per_class or params.evaluation.samples_per_class)
+    if faults := [c for c in chosen if not 0 <= c < known]:
+        raise ConfigError(f"class {faults[0]}: {generator} has the classes 0 to {known - 1}")
+    some = min(some or (CLASSES_SHOWN if picture else known), known)
+    classes = np.array(chosen) if chosen else np.linspace(0, known - 1, some).round().astype(np.int64)
+    labels, size = np.tile(classes, per_class), sampling.batch_size
+    if picture:
+        require_shown(out, len(labels))
     starts = range(0, len(labels), size)
-    pictures = (sampler(params.sampling, guidance, labels[start:start + size], params.seed, offset=start)
+    pictures = (sampler(sampling, sampling.guidance, labels[start:start + size], seed, start, rounding)
                 for start in track(starts, "sample", total=len(starts)))
-    write_npz_rows(out, "arr_0", (len(labels), side, side, 3), np.uint8, pictures, labels=lambda: labels)
+    if not picture:
+        write_npz_rows(out, "arr_0", (len(labels), side, side, 3), np.uint8, pictures, labels=lambda: labels)
+        return
+    by_class = np.concatenate(list(pictures)).reshape(per_class, len(classes), side, side, 3).swapaxes(0, 1)
+    write_grid(out, by_class.reshape(-1, side, side, 3), per_class if len(classes) > 1 else ceil(sqrt(per_class)))

@@ -12,11 +12,10 @@ import torch
 from jaxtyping import Int, UInt8
 
 from restok import config
-from restok.data.images import ROUNDED, ImageSource, open_images
-from restok.data.transforms import to_tensor, to_uint8
+from restok.data.images import ROUNDED, TRUNCATED, ImageSource, open_images
 from restok.files import NpzArray, npz_names, read_json, sha256_file
 from restok.params import facts as facts_of
-from restok.stages.images import Sampler, balanced_labels
+from restok.stages.images import Sampler, balanced_labels, reconstruction
 from restok.stages.search import read_guidance
 from restok.training.loop import device
 from restok.weights import load_tokenizer
@@ -60,7 +59,7 @@ class SubjectError(ValueError):
 
 def choose(params: config.Params | None, samples: list[Path], originals: Path | None, tokenizer: Path | None,
            generator: Path | None, guidance: Path | None, seed: int | None, crop: int | None, workers: int,
-           batch_size: int) -> tuple[Subject | list[Path], int | None]:
+           protocol: config.Evaluation) -> tuple[Subject | list[Path], int | None]:
     """What a call of `restok evaluate` means to measure, a subject or statistics files of one, and the seed it is drawn from.
 
     Raises SubjectError where the options name nothing, or two things at once.
@@ -88,12 +87,15 @@ def choose(params: config.Params | None, samples: list[Path], originals: Path | 
         if source is None or guidance is not None:
             raise SubjectError("--tokenizer alone measures reconstructions: name their --originals; samples take --generator "
                                "and --guidance too")
-        return reconstructed(tokenizer, source, batch_size), None
-    if guidance is None or params is None or source is not None:
-        raise SubjectError("samples from a generator take --params and --guidance, and have no --originals")
+        return reconstructed(tokenizer, source, protocol.batch_size, protocol.rounding), None
+    if params is None or source is not None:
+        raise SubjectError("samples from a generator take --params, and have no --originals")
+    setting = read_guidance(guidance) if guidance else params.sampling.guidance
+    if setting is None:
+        raise SubjectError("samples from a generator take --guidance, or parameters whose sampling.guidance is not null")
     seed = params.seed if seed is None else seed
     sampler = Sampler(tokenizer, generator)
-    return sampled(sampler, params, read_guidance(guidance), params.evaluation.samples_per_class, seed), seed
+    return sampled(sampler, params, setting, params.evaluation.samples_per_class, seed), seed
 
 
 def images_of(source: ImageSource) -> Subject:
@@ -123,24 +125,25 @@ def reconstructions_of(source: ImageSource, originals: ImageSource, path: Path, 
     return Subject(facts, labels, batches, True, *_codebook(tokenizer if codes else None))
 
 
-def reconstructed(tokenizer: Path, originals: ImageSource, batch_size: int) -> Subject:
-    """What a tokenizer makes of every original, `batch_size` at a time, rounded to 8 bits."""
-    model, on = load_tokenizer(tokenizer).to(device()), device()
+EIGHT_BIT = {"round": ROUNDED, "truncate": TRUNCATED}      # what results say of evaluation.rounding
+
+
+def reconstructed(tokenizer: Path, originals: ImageSource, batch_size: int, rounding: str = "round") -> Subject:
+    """What a tokenizer makes of every original, `batch_size` at a time, brought to 8 bits."""
+    model = load_tokenizer(tokenizer).to(device())
     if set(originals.size) != {model.config.image_size}:
         raise SubjectError(f"{originals.name}: images of {'x'.join(map(str, originals.size))}, but {tokenizer} takes "
                            f"{model.config.image_size}; name a folder, of which centre crops are taken, or images of that size")
 
-    @torch.inference_mode()
     def batches(size, start, stop):
         for first, images in originals.batches(size, start, stop):
-            parts = np.split(images, range(batch_size, len(images), batch_size))
-            codes = [model.encode(to_tensor(part).to(on)) for part in parts]
-            yield Batch(first, np.concatenate([to_uint8(model.decode(part)) for part in codes]), images, torch.cat(codes))
+            pictures, codes = reconstruction(model, images, batch_size, rounding=rounding)
+            yield Batch(first, pictures, images, codes)
 
-    made_by = {"tokenizer": sha256_file(tokenizer / "model.safetensors"), "originals": originals.digest}
+    made_by = {"tokenizer": sha256_file(tokenizer / "model.safetensors"), "originals": originals.digest, "rounding": rounding}
     facts = _facts(originals, originals.labels) | {
-        "name": f"reconstructions by {tokenizer.as_posix()}", "digest": _digest(made_by), "rounding": ROUNDED,
-        "originals": {"name": originals.name, "digest": originals.digest}}
+        "name": f"reconstructions by {tokenizer.as_posix()}", "digest": _digest(made_by),
+        "rounding": EIGHT_BIT[rounding], "originals": {"name": originals.name, "digest": originals.digest}}
     return Subject(facts, originals.labels, batches, True, *_codebook(model.config))
 
 
@@ -151,12 +154,14 @@ def sampled(sampler: Sampler, params: config.Params, guidance: config.Guidance, 
 
     def batches(size, start, stop):
         for first in range(start, stop, size):
-            yield Batch(first, sampler(params.sampling, guidance, labels[first:min(first + size, stop)], seed, offset=first))
+            wanted = labels[first:min(first + size, stop)]
+            yield Batch(first, sampler(params.sampling, guidance, wanted, seed, first, params.evaluation.rounding))
 
     made_by = {"models": sampler.digests, "guidance": guidance.model_dump(), "sampling": facts_of(params, "sampling"),
-               "per_class": per_class, "seed": seed}
+               "per_class": per_class, "seed": seed, "rounding": params.evaluation.rounding}
     facts = {"name": f"samples by {sampler.name}", "digest": _digest(made_by), "n": len(labels),
-             "size": [side, side], "rounding": ROUNDED, "originals": None, "in_order": _in_order(labels)}
+             "size": [side, side], "rounding": EIGHT_BIT[params.evaluation.rounding], "originals": None,
+             "in_order": _in_order(labels)}
     return Subject(facts, labels, batches)
 
 

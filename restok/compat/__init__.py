@@ -1,0 +1,23 @@
+"""The authors' released weights: their files, tensor names and configuration, and what their code does that ours does not.
+
+Facts from the release of 2026-04-01 (Kwai-Kolors/ResTok). `load_released_*` take a state dict and the authors' own
+configuration mapping (as their checkpoints carry it); a missing or unexpected name or a wrong shape is an error that lists it.
+"""
+
+from restok.compat.files import read_settings, read_weights
+from restok.compat.lost_class import generate_with_lost_class
+from restok.compat.settings import (
+    ReleasedWeightsError,
+    complete_generator_settings,
+    complete_tokenizer_settings,
+    generator_config,
+    generator_settings,
+    tokenizer_config,
+    tokenizer_settings,
+)
+from restok.compat.weights import load_released_alignment, load_released_generator, load_released_tokenizer, released_tensors
+
+__all__ = ["ReleasedWeightsError", "complete_generator_settings", "complete_tokenizer_settings", "generate_with_lost_class",
+           "generator_config", "generator_settings", "load_released_alignment", "load_released_generator",
+           "load_released_tokenizer", "read_settings", "read_weights", "released_tensors", "tokenizer_config",
+           "tokenizer_settings"]

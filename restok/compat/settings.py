@@ -1,0 +1,177 @@
+"""The authors' configuration mapping as ours and back, and what the tensors alone say of it."""
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor
+
+from restok.config import CNN, Config, Generator, Tokenizer
+from restok.params import parse
+
+VIT_SIZES = {"small": (512, 6, 8), "base": (768, 12, 12), "large": (1024, 24, 16)}   # width, layers, heads
+MASKGIT = CNN(channels=128, multipliers=(1, 1, 2, 2, 4), blocks=2, latent_channels=256, groups=32)
+
+# The published values of what no shape tells.
+TOKENIZER_PUBLISHED = {
+    "vit_enc_patch_size": 16, "rope_base_len": 10000, "reduction_ratio": 0.5, "residual_image_tokens": True,
+    "residual_latent_tokens": True, "learnable_latent_tokens": False, "multi_quant": True, "vae_encoder": True,
+    "commitment_cost": 0.25, "num_min_tokens": 4, "drop_prob": 0.2}
+GENERATOR_PUBLISHED = {"token_dropout_p": 0.1, "resid_dropout_p": 0.1, "ffn_dropout_p": 0.1, "class_dropout_prob": 0.1}
+HEAD_WIDTH = 64                          # of every released model
+
+# Why the release's code has other values of these.
+REASONS = {
+    "latent_layout": "it always re-reads the latents in its legacy layout", "merge": "it keeps every second token",
+    "merge_grid": "it narrows the width alone", "merge_factor": "its pooling factors 1 and 4 cannot run",
+    "latent_init": "its learnable latents cannot run", "cnn": "its CNN is not configurable"}
+OURS_ALONE = {"codebook_init", "revive_after"}       # of training, no part of the model
+OF_MERGING = {"merge", "merge_factor", "merge_grid", "merge_residual"}
+
+
+class ReleasedWeightsError(ValueError):
+    """What does not go between the release and here: names missing, unexpected or of another shape, settings that only one
+    side has, files that hold no weights."""
+
+
+class _Settings(dict):
+    """The authors' mapping, as they wrote it."""
+
+    def __missing__(self, key: str):
+        raise ReleasedWeightsError(f"the authors' configuration has no {key!r}; add it")
+
+    def size(self, key: str) -> tuple[int, int, int]:
+        if self[key] not in VIT_SIZES:
+            raise ReleasedWeightsError(f"{key}: {self[key]!r}, expected one of {', '.join(VIT_SIZES)}")
+        return VIT_SIZES[self[key]]
+
+
+def tokenizer_config(config: Mapping[str, Any]) -> Tokenizer:
+    """The authors' tokenizer configuration as ours, with the release's own choices: nearest merging of the width, latents
+    re-read in the legacy layout. Raises ReleasedWeightsError for a setting that the release's code could not run either, or
+    that is not there, ConfigError for one that has no sense."""
+    config = _Settings(config)
+    width, layers, heads = config.size("vit_enc_model_size")
+    decoder_width, decoder_layers, _ = config.size("vit_dec_model_size")
+    if decoder_width != width or not (config["multi_quant"] and config["vae_encoder"]) or config["reduction_ratio"] != 0.5:
+        raise ReleasedWeightsError("only the published design loads: one ViT width, a CNN encoder, a projection a level, "
+                                   "reduction_ratio 0.5")
+    pooled = "residual" if config["residual_latent_tokens"] else "pooled"
+    return parse(Tokenizer, dict(
+        image_size=16 * config["vit_enc_patch_size"], cnn=MASKGIT.model_dump(), width=width, encoder_layers=layers,
+        decoder_layers=decoder_layers, heads=heads, rope_base=config["rope_base_len"], latents=config["num_latent_tokens"],
+        latent_init="learnable" if config["learnable_latent_tokens"] else pooled, latent_hierarchy=config["latent_hierarchy"],
+        scales=config["hierarchy_stages"] if config["merge_tokens"] else 1, merge_factor=2, merge="nearest", merge_grid="width",
+        merge_residual=config["residual_image_tokens"], latent_layout="legacy", codebook_size=config["codebook_size"],
+        codebook_dim=config["token_size"], commitment=config["commitment_cost"], codebook_init="random", revive_after=0,
+        keep_minimum=config["num_min_tokens"], drop_probability=config["drop_prob"]), "the authors' configuration")
+
+
+def tokenizer_settings(config: Tokenizer) -> dict[str, Any]:
+    """Our tokenizer configuration as the authors' mapping. Raises ReleasedWeightsError for what their code cannot express."""
+    sizes = {dims: name for name, dims in VIT_SIZES.items()}
+    dims = config.width, config.encoder_layers, config.heads
+    if dims not in sizes or config.decoder_layers != config.encoder_layers:
+        known = ", ".join("{} ({} wide, {} layers, {} heads)".format(name, *dims) for name, dims in VIT_SIZES.items())
+        raise ReleasedWeightsError("the release cannot express this tokenizer: {} wide, {} and {} layers, {} heads; its sizes "
+                                   "are {}".format(*dims[:2], config.decoder_layers, config.heads, known))
+    size = sizes[dims]
+    settings = {
+        "codebook_size": config.codebook_size, "token_size": config.codebook_dim, "use_l2_norm": True,
+        "commitment_cost": config.commitment, "entropy_loss_ratio": 0.0, "vit_enc_model_size": size, "vit_dec_model_size": size,
+        "vit_enc_patch_size": 16, "vit_dec_patch_size": 16, "rope_base_len": config.rope_base,
+        "num_latent_tokens": config.latents, "num_min_tokens": config.keep_minimum, "test_num_latent_tokens": config.latents,
+        "merge_tokens": config.scales > 1, "hierarchy_stages": config.scales, "reduction_ratio": 0.5,
+        "residual_image_tokens": config.merge_residual, "residual_latent_tokens": config.latent_init == "residual",
+        "learnable_latent_tokens": False, "learnable_dec_image_tokens": True, "multi_quant": True, "vae_encoder": True,
+        "drop_latent_tokens": config.drop_probability > 0, "drop_prob": config.drop_probability,
+        "latent_hierarchy": config.latent_hierarchy, "encoder_feature_supervision": False,
+        "decoder_feature_supervision": False, "learnable_dec_feat_tokens": True}
+    _refuse_differences(config, tokenizer_config(settings), OURS_ALONE | (OF_MERGING if config.scales == 1 else set()))
+    return settings
+
+
+def generator_config(config: Mapping[str, Any]) -> Generator:
+    """The authors' generator configuration as ours; without mask embeddings it is the vanilla model. Raises as above."""
+    config = _Settings(config)
+    hidden = -(-(8 * config["dim"] // 3) // 256) * 256
+    return parse(Generator, dict(
+        codebook_size=config["vocab_size"], tokens=config["block_size"], classes=config["num_classes"], width=config["dim"],
+        layers=config["n_layer"], heads=config["n_head"], hidden=hidden, rope_base=10000,
+        ntp=config["ar_token_num"] if config.get("spe_token_num") else "all", token_dropout=config["token_dropout_p"],
+        residual_dropout=config["resid_dropout_p"], ffn_dropout=config["ffn_dropout_p"],
+        class_dropout=config["class_dropout_prob"]), "the authors' configuration")
+
+
+def generator_settings(config: Generator) -> dict[str, Any]:
+    """Our generator configuration as the authors' mapping. Raises ReleasedWeightsError for what their code cannot express."""
+    settings = {
+        "n_layer": config.layers, "n_head": config.heads, "dim": config.width, "vocab_size": config.codebook_size,
+        "block_size": config.tokens, "num_classes": config.classes, "cls_token_num": 1, "model_type": "c2i",
+        "resid_dropout_p": config.residual_dropout, "ffn_dropout_p": config.ffn_dropout,
+        "token_dropout_p": config.token_dropout, "class_dropout_prob": config.class_dropout}
+    if config.ntp != "all":
+        settings |= {"ar_token_num": config.ntp, "spe_token_num": config.tokens - 1}
+    _refuse_differences(config, generator_config(settings), set())
+    return settings
+
+
+def _refuse_differences(ours: Config, theirs: Config, ignored: set[str]) -> None:
+    """What came back from the authors' mapping must be what went in."""
+    ours, theirs = ours.model_dump(), theirs.model_dump()
+    faults = [f"{name} {ours[name]!r}: {REASONS.get(name, f'there it is {theirs[name]!r}')}" for name in ours
+              if name not in ignored and ours[name] != theirs[name]]
+    if faults:
+        raise ReleasedWeightsError("the release cannot express this model:\n  " + "\n  ".join(faults))
+
+
+def complete_tokenizer_settings(state_dict: Mapping[str, Tensor],
+                                found: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The authors' mapping for a tokenizer's tensors (names without prefixes): what was `found`, else what names and shapes
+    say, else the published values. Those are also returned alone, as assumed. Raises ReleasedWeightsError."""
+    codebook, width = _shape(state_dict, "quantize.embedding.weight"), _shape(state_dict, "encoder.ln_pre.weight")[0]
+    sizes = {dims[0]: name for name, dims in VIT_SIZES.items()}
+    if width not in sizes:
+        raise ReleasedWeightsError(f"encoder.ln_pre.weight: {width} wide; released tokenizers are {', '.join(map(str, sizes))}")
+    scales = _count(state_dict, r"encoder\.level_embedding\.(\d+)")
+    levels = _count(state_dict, r"encoder\.latent_token_level_embedding\.(\d+)")
+    inferred = {"codebook_size": codebook[0], "token_size": codebook[1], "vit_enc_model_size": sizes[width],
+                "vit_dec_model_size": sizes[width], "merge_tokens": scales > 1, "hierarchy_stages": scales,
+                "latent_hierarchy": levels > 1}
+    published = dict(TOKENIZER_PUBLISHED)
+    if levels > 1:
+        inferred["num_latent_tokens"] = 2 ** (levels - 1)
+    else:                                                                        # one level tells no length
+        published["num_latent_tokens"] = 128
+    return _complete(found, inferred, published)
+
+
+def complete_generator_settings(state_dict: Mapping[str, Tensor],
+                                found: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """As `complete_tokenizer_settings`, of a generator's tensors."""
+    vocabulary, width = _shape(state_dict, "tok_embeddings.weight")
+    masks = "spe_tok_embeddings.special_embeddings.weight"
+    inferred = {"n_layer": _count(state_dict, r"layers\.(\d+)\."), "dim": width, "vocab_size": vocabulary,
+                "num_classes": _shape(state_dict, "cls_embedding.embedding_table.weight")[0] - 1}
+    published = {"n_head": width // HEAD_WIDTH} | GENERATOR_PUBLISHED
+    if masks in state_dict:
+        count = _shape(state_dict, masks)[0]
+        inferred |= {"spe_token_num": count, "block_size": count + 1}
+        published = {"ar_token_num": 4} | published
+    else:
+        published = {"block_size": 128} | published
+    return _complete(found, inferred, published)
+
+
+def _complete(found: Mapping[str, Any], inferred: dict, published: dict) -> tuple[dict[str, Any], dict[str, Any]]:
+    return published | inferred | dict(found), {key: value for key, value in published.items() if key not in found}
+
+
+def _shape(state_dict: Mapping[str, Tensor], name: str) -> tuple[int, ...]:
+    if name not in state_dict:
+        raise ReleasedWeightsError(f"missing: {name}, so these are not the weights that were expected here")
+    return tuple(state_dict[name].shape)
+
+
+def _count(state_dict: Mapping[str, Tensor], pattern: str) -> int:
+    return len({found[1] for name in state_dict if (found := re.match(pattern, name))})

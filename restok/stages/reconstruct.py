@@ -1,0 +1,142 @@
+"""restok reconstruct: anybody's images through a tokenizer and back, into a picture, a folder or an npz."""
+
+from collections.abc import Callable, Iterator, Sequence
+from itertools import groupby
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Int, UInt8
+from PIL import Image
+
+from restok.data.images import FORMATS, SUFFIXES, open_images
+from restok.data.sources import DataError
+from restok.data.transforms import Pixels, center_crop, to_tensor
+from restok.files import atomic_folder, write_npz_rows
+from restok.metrics.reconstruction import psnr
+from restok.params import ConfigError
+from restok.progress import track
+from restok.stages.images import PICTURES, reconstruction, require_shown, write_grid
+from restok.training.loop import device
+from restok.weights import load_tokenizer
+
+COLUMNS = 8                              # of a picture
+
+
+class Source(NamedTuple):
+    names: list[str]                     # of the images, without suffix: of the files that a folder is written with
+    labels: Int[np.ndarray, " n"] | None
+    batches: Callable[[int], Iterator[UInt8[np.ndarray, "b h w c"]]]   # of so many images
+
+
+class Pieces(NamedTuple):
+    originals: UInt8[np.ndarray, "b h w c"]
+    pictures: UInt8[np.ndarray, "b h w c"]
+    codes: np.ndarray                    # b n
+
+
+def reconstruct(images: Sequence[Path], tokenizer: Path, out: Path, keep: int | None = None, batch_size: int = 16,
+                workers: int = 0) -> list[tuple[str, float]]:
+    """Reconstruct images, files or what `open_images` reads, as centre crops of the tokenizer's size, from their first `keep`
+    codes (None: all).
+
+    Writes a picture with the originals above (.png, .jpg), an npz of arr_0 (n h w 3 uint8), codes (n tokens) and, from one
+    source with labels, labels; or else a folder with one PNG an image. Returns name and PSNR of each image, in dB. Raises
+    DataError, which names the file, for what is no image, ConfigError, WeightsError.
+    """
+    suffix = out.suffix.lower()
+    if suffix not in (".npz", *PICTURES) and suffix in Image.registered_extensions():
+        raise ConfigError(f"{out}: expected {', '.join(PICTURES)}, .npz, or a folder")
+    model = load_tokenizer(tokenizer).to(device())
+    config, sources = model.config, []
+    if keep is not None and not 1 <= keep <= config.latents:
+        raise ConfigError(f"keep {keep}: {tokenizer} makes {config.latents} codes; keep 1 to {config.latents}")
+    for plain, paths in groupby(images, lambda path: path.is_file() and path.suffix != ".npz"):
+        paths = list(paths)
+        sources += [_files(paths, config.image_size)] if plain else [_open(path, config.image_size, workers) for path in paths]
+    names, values = [name for source in sources for name in source.names], []
+
+    def pieces() -> Iterator[Pieces]:
+        batches = (batch for source in sources for batch in source.batches(batch_size))
+        total = sum(-(-len(source.names) // batch_size) for source in sources)
+        for originals in track(batches, "reconstruct", total):
+            pictures, codes = reconstruction(model, originals, batch_size, keep)
+            values.extend(psnr(to_tensor(pictures), to_tensor(originals)).tolist())
+            yield Pieces(originals, pictures, codes.cpu().numpy())
+
+    if suffix in PICTURES:
+        require_shown(out, 2 * len(names))
+        _write_picture(out, list(pieces()))
+    elif suffix == ".npz":
+        _write_npz(out, pieces, len(names), config.image_size, sources[0].labels if len(sources) == 1 else None)
+    else:
+        _write_folder(out, pieces(), names, images)
+    return list(zip(names, values, strict=True))
+
+
+def _files(paths: list[Path], size: int) -> Source:
+    """Single image files, in the order given."""
+    def batches(count: int) -> Iterator[UInt8[np.ndarray, "b h w c"]]:
+        for start in range(0, len(paths), count):
+            yield np.stack([_picture(path, size) for path in paths[start:start + count]])
+
+    return Source([path.stem for path in paths], None, batches)
+
+
+def _picture(path: Path, size: int) -> Pixels:
+    try:
+        with Image.open(path, formats=FORMATS) as image:
+            return center_crop(image.convert("RGB"), size)
+    except Exception as error:           # pillow's plugins raise a dozen kinds on broken files
+        reason = f"{type(error).__name__}: {error}"
+        raise DataError(f"{path}: not a readable image ({reason}); replace it, or leave it out") from None
+
+
+def _open(path: Path, size: int, workers: int) -> Source:
+    images = open_images(path, size, workers)
+    names = [f"{path.stem}-{index:06}" for index in range(images.n)]
+    if path.is_dir() and not (path / "manifest.json").is_file():                 # then in the order of the files' names
+        files = (file.relative_to(path) for file in (*path.glob("*"), *path.glob("*/*")) if file.suffix.lower() in SUFFIXES)
+        files = [file for file in files if not any(part.startswith(".") for part in file.parts)]
+        names = [file.with_suffix("").as_posix() for file in sorted(files, key=lambda file: file.parts)]
+    return Source(names, images.labels, lambda count: (batch for _, batch in images.batches(count)))
+
+
+def _write_picture(out: Path, pieces: list[Pieces]) -> None:
+    originals, pictures = (np.concatenate([piece[part] for piece in pieces]) for part in (0, 1))
+    columns, rows = min(COLUMNS, len(originals)), []
+    for start in range(0, len(originals), columns):
+        for images in (originals, pictures):
+            row = images[start:start + columns]
+            rows.append(np.pad(row, ((0, columns - len(row)), (0, 0), (0, 0), (0, 0)), constant_values=255))
+    write_grid(out, np.concatenate(rows), columns)
+
+
+def _write_npz(out: Path, pieces: Callable[[], Iterator[Pieces]], count: int, size: int, labels: np.ndarray | None) -> None:
+    codes = []
+
+    def pictures() -> Iterator[UInt8[np.ndarray, "b h w c"]]:
+        for piece in pieces():
+            codes.append(piece.codes)
+            yield piece.pictures
+
+    known = {} if labels is None else {"labels": lambda: labels}
+    write_npz_rows(out, "arr_0", (count, size, size, 3), np.uint8, pictures(), codes=lambda: np.concatenate(codes), **known)
+
+
+def _write_folder(out: Path, pieces: Iterator[Pieces], names: list[str], images: Sequence[Path]) -> None:
+    """One PNG an image. A folder that holds anything else than such pictures, or the images themselves, is not replaced."""
+    if len(set(names)) < len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ConfigError(f"{out}: two images are named {twice}; rename one, or write .npz")
+    others = [path for path in out.rglob("*") if path.is_file() and path.suffix != ".png"] if out.is_dir() else []
+    if others or any(path.resolve().is_relative_to(out.resolve()) for path in images):
+        raise ConfigError(f"{out}: would be replaced whole, and holds other files, such as {(others or images)[0]}; name "
+                          "another folder")
+    with atomic_folder(out) as folder:
+        remaining = iter(names)
+        for piece in pieces:
+            for pixels in piece.pictures:
+                path = folder / f"{next(remaining)}.png"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                Image.fromarray(pixels).save(path)

@@ -1,0 +1,99 @@
+"""restok convert: the authors' released files as our folders, and our folders as their files."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from safetensors.torch import save_file
+
+from restok import compat
+from restok.compat.files import weights_file
+from restok.files import atomic_folder, sha256_file, write_json
+from restok.generator.model import HAR
+from restok.params import ConfigError
+from restok.stages.images import pair
+from restok.tokenizer.model import ResTok
+from restok.weights import load_generator, load_tokenizer, save_model
+
+
+class Kind(NamedTuple):
+    """What differs between a tokenizer and a generator."""
+
+    complete: Callable
+    load: Callable
+    settings: Callable
+
+
+KINDS = {"tokenizer": Kind(compat.complete_tokenizer_settings, compat.load_released_tokenizer, compat.tokenizer_settings),
+         "generator": Kind(compat.complete_generator_settings, compat.load_released_generator, compat.generator_settings)}
+
+
+class Released(NamedTuple):
+    model: ResTok | HAR
+    facts: dict[str, Any]                # of metrics.json: what a released file says of itself, and what it does not
+
+
+def from_release(tokenizer: Path, generator: Path | None, out: Path, tokenizer_settings: Path | None = None,
+                 generator_settings: Path | None = None) -> list[Released]:
+    """Write `out`/tokenizer and `out`/generator, as the training verbs would, from the authors' files or folders (None: no
+    generator). `..._settings`: their configuration, where it is not beside the weights; without one it is inferred.
+
+    Raises ReleasedWeightsError for what does not fit, ConfigError where `out` holds an input or the two do not go together.
+    """
+    _require_apart(out, [tokenizer, generator])
+    found = [_read("tokenizer", tokenizer, tokenizer_settings)]
+    if generator:
+        found.append(_read("generator", generator, generator_settings))
+        ours, theirs = found[0].model.config, found[1].model.config
+        if (ours.codebook_size, ours.latents) != (theirs.codebook_size, theirs.tokens):
+            raise ConfigError(f"{generator}: draws {theirs.tokens} codes of {theirs.codebook_size}, but {tokenizer} has "
+                              f"{ours.latents} of {ours.codebook_size}; they were not trained together")
+    with atomic_folder(out) as folder:
+        for kind, (model, facts) in zip(KINDS, found, strict=False):
+            (folder / kind).mkdir()
+            save_model(folder / kind, model)
+            if kind == "generator":
+                facts |= {"tokenizer": sha256_file(folder / "tokenizer/model.safetensors")}
+            write_json(folder / kind / "metrics.json", facts)
+    return found
+
+
+def _read(kind: str, path: Path, given: Path | None) -> Released:
+    file = weights_file(path)
+    tensors, taken = compat.read_weights(file)
+    settings, source = compat.read_settings(kind, file, given)
+    try:
+        settings, assumed = KINDS[kind].complete(tensors, settings)
+        model = KINDS[kind].load(tensors, settings)
+    except compat.ReleasedWeightsError as error:
+        raise compat.ReleasedWeightsError(f"{file}: {error}") from None
+    facts = {"step": None, "parameters": sum(p.numel() for p in model.parameters()),
+             "source": {"file": file.name, "sha256": sha256_file(file), "key": taken, "settings": source and source.name,
+                        "assumed": assumed}, "torch": torch.__version__}
+    facts |= {"sampling_steps": len(model.config.groups)} if kind == "generator" else {"checkpoint": None}
+    return Released(model, facts)
+
+
+def to_release(tokenizer: Path, generator: Path | None, out: Path) -> None:
+    """Write `out`/tokenizer.safetensors and `out`/generator.safetensors under the authors' names and in their shapes, each
+    with their configuration beside it (.json), from our folders (None: no generator).
+
+    Raises ReleasedWeightsError for a model that their code cannot express, WeightsError, ConfigError.
+    """
+    _require_apart(out, [tokenizer, generator])
+    if generator:
+        pair(tokenizer, generator)
+    models = {"tokenizer": load_tokenizer(tokenizer)} | ({"generator": load_generator(generator)} if generator else {})
+    settings = {kind: KINDS[kind].settings(model.config) for kind, model in models.items()}
+    with atomic_folder(out) as folder:
+        for kind, model in models.items():
+            save_file(compat.released_tensors(model), folder / f"{kind}.safetensors")
+            write_json(folder / f"{kind}.json", settings[kind])
+
+
+def _require_apart(out: Path, inputs: list[Path | None]) -> None:
+    """`out` is replaced whole."""
+    for path in filter(None, inputs):
+        if path.resolve().is_relative_to(out.resolve()):
+            raise ConfigError(f"{out}: would be replaced whole, and holds {path}; name another folder to write")

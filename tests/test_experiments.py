@@ -1,0 +1,152 @@
+"""params/experiments.tsv: one row a run, checked when it is read, its shared stages made once."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import ROOT
+
+from restok.experiments import COLUMNS, load_sheet, load_trial
+from restok.generator.model import HAR
+from restok.generator.sampling import generate
+from restok.nn.classifier import SmallClassifier
+from restok.params import ConfigError, load_params
+from restok.training.tokenizer import TokenizerJob
+
+FILES = ("demo", "short", "imagenet256")
+DEMO = load_sheet(ROOT / "params/demo.yaml")
+FIRST = [trial for trial in DEMO.trials if trial.seed == DEMO.trials[0].seed]     # every row once
+
+
+def read(tmp_path: Path, *rows: str, run: str = "demo"):
+    """A sheet of one's own, beside the repository's parameters."""
+    sheet = tmp_path / "experiments.tsv"
+    sheet.write_text("\n".join(["\t".join(COLUMNS), *rows]) + "\n")
+    return load_sheet(ROOT / f"params/{run}.yaml", sheet=sheet)
+
+
+@pytest.mark.parametrize("run", FILES)
+def test_the_papers_ablations_are_rows_of_every_parameter_file(run):
+    sheet = load_sheet(ROOT / f"params/{run}.yaml")
+    named = {n: list(dict.fromkeys(entry.name for entry in sheet.feeding(f"table{n}"))) for n in (2, 3, 4, 5, 10)}
+    assert named == {2: [f"#{i}" for i in range(1, 9)], 3: ["1", "2", "4"], 4: ["none", "encoder", "decoder", "both"],
+                     5: ["vanilla", "HAR, 1 NTP", "HAR, 4 NTP"], 10: ["HAR", "vanilla"]}
+    assert [entry.label for entry in sheet.feeding("fig7")] == list(sheet.trials[0].params.tokenizer_training.checkpoints)
+
+
+def test_table_2_changes_what_the_paper_says():
+    sheet = load_sheet(ROOT / "params/imagenet256.yaml")
+    found = [(t.latent_init, len(t.levels), t.scales, t.merge_residual) for t in
+             (entry.trial.params.tokenizer for entry in sheet.feeding("table2"))]
+    assert found == [("learnable", 1, 1, False), ("pooled", 8, 1, False), ("pooled", 8, 2, False), ("pooled", 8, 3, False),
+                     ("pooled", 8, 4, False), ("pooled", 8, 4, True), ("residual", 8, 4, False), ("residual", 8, 4, True)]
+
+
+def test_ablations_train_vanilla_autoregression_for_their_own_steps_without_guidance():
+    for trial in load_sheet(ROOT / "params/imagenet256.yaml").trials:
+        if trial.params.tokenizer_training.checkpoints == {"150k": 150_000}:
+            assert trial.params.generator_training.steps == 250_000
+            assert trial.params.tokenizer_training.total == 150_000                # annealed to its end
+        if {feed.item for feed in trial.feeds} & {"table2", "table3", "table4"}:
+            assert trial.labels == ["150k"] and trial.params.generator.ntp == "all"
+            assert trial.params.sampling.guidance.scale == 1
+
+
+def test_the_run_of_four_tables_is_trained_once():
+    restok = DEMO.by_name["demo/experiments/restok.10087"]
+    assert {feed.item for feed in restok.feeds} >= {"table2", "table3", "table4", "table5"}
+    for name, stage in (("har_ntp_4", "tokenizer"), ("har_ntp_4", "reconstruction"), ("truncated", "generator"),
+                        ("class_lost", "codes")):
+        assert DEMO.home(stage, DEMO.by_name[f"demo/experiments/{name}.10087"]) is restok
+    truncated = DEMO.by_name["demo/experiments/truncated.10087"]
+    assert DEMO.home("reconstruction", truncated) is truncated
+    trained = {DEMO.home("tokenizer", trial).name for trial in DEMO.trials}
+    assert len(trained) == 1 + 2 * 16                                              # the main run, 16 settings of two seeds
+    assert DEMO.home("tokenizer", DEMO.by_name["demo/experiments/vanilla_searched.10086"]).name == "demo"
+
+
+@pytest.mark.parametrize(("row", "message"), [
+    ("a\tablation\ttokenizer.codebook_siz=128\ttable2 #9", "line 2, row 'a', column overrides: .*did you mean 'codebook_size'"),
+    ("a\tablation\ttokenizer.codebook_size=128\ttable2 #9", "generator.codebook_size: 256 is not tokenizer.codebook_size"),
+    ("a\tablation\ttokeniser.width=8\ttable2 #9", "column overrides: override 'tokeniser.width=8': expected SECTION.KEY"),
+    ("a\tablation\ttokenizer.scales=5; tokenizer.latents=48; generator.tokens=48\ttable2 #9", "48 is not a power of two"),
+    ("a\tablation\ttokenizer.scales=5\ttable2 #9", "5 scales need at least as many encoder layers, not 4"),
+    ("a\tablation\ttokenizer.image_size=32\ttable2 #9", "tokenizer.image_size is shared by every row"),
+    ("a\tablation\tevaluation.features=inception\ttable2 #9", "evaluation.features is shared by every row"),
+    ("a\tother\t\ttable2 #9", "column base: 'other'; choose main or ablation"),
+    ("a\tablation\t\t", "column feeds: blank"),
+    ("a\tmain\t\ttable10 HAR@900k", "no checkpoint '900k'; choose one of 250k"),
+    ("a b\tablation\t\ttable2 #9", "column id: 'a b'"),
+    ("a\tablation\t\ttable2 #9\t\t\tfolder", "column tokenizer: blank, but a generator is named"),
+    ("a\tablation\t\ttable2 #9\t\t\t\tmore", "line 2: 8 cells for 7 columns"),
+])
+def test_a_row_that_cannot_run_names_its_place_and_the_remedy(tmp_path, row, message):
+    with pytest.raises(ConfigError, match=message):
+        read(tmp_path, row)
+
+
+def test_an_id_is_taken_once(tmp_path):
+    with pytest.raises(ConfigError, match="line 3, row 'a', column id"):
+        read(tmp_path, "a\tablation\t\ttable2 #9", "a\tablation\t\ttable2 #10")
+
+
+def test_s_5_with_32_more_tokens_is_refused_at_the_papers_size(tmp_path):
+    with pytest.raises(ConfigError, match="160 is not a power of two"):
+        read(tmp_path, "more\tablation\ttokenizer.scales=5; tokenizer.latents=160; generator.tokens=160\ttable2 #9",
+             run="imagenet256")
+
+
+def test_an_ablation_of_ones_own_is_one_row(tmp_path):
+    sheet = read(tmp_path, "half_codebook\tablation\ttokenizer.codebook_size=128; generator.codebook_size=128\ttable2 #9")
+    assert [(entry.name, entry.trial.name, entry.label) for entry in sheet.feeding("table2")] == [
+        ("#9", f"demo/experiments/half_codebook.{seed}", "150k") for seed in (10086, 10087)]
+
+
+def test_a_row_may_belong_to_one_parameter_file(tmp_path):
+    row = "a\tablation\ttokenizer.codebook_size=128\ttable2 #9\timagenet256"
+    assert read(tmp_path, row).trials == []
+    with pytest.raises(ConfigError):
+        read(tmp_path, row, run="imagenet256")
+
+
+def test_finished_weights_are_a_row(tmp_path):
+    (trial,) = read(tmp_path, "released\tmain\t\ttable1 released\t\tweights/tokenizer\tweights/generator").trials
+    assert (trial.labels, trial.tokenizer, trial.generator) == (["released"], "weights/tokenizer", "weights/generator")
+    assert trial.name == "demo/experiments/released.10086"                         # not the main run, whose settings it has
+
+
+def test_a_verb_finds_the_settings_of_a_row():
+    assert load_trial(ROOT / "params/demo.yaml", "scales_2.10087").tokenizer.scales == 2
+    with pytest.raises(ConfigError, match=r"'scales_2\.7': not a row"):
+        load_trial(ROOT / "params/demo.yaml", "scales_2.7")
+
+
+def test_a_sheet_of_other_columns_is_refused(tmp_path):
+    (tmp_path / "experiments.tsv").write_text("id,base\n")
+    with pytest.raises(ConfigError, match="expected id, base, overrides"):
+        load_sheet(ROOT / "params/demo.yaml", sheet=tmp_path / "experiments.tsv")
+
+
+@pytest.fixture(scope="module")
+def classifier(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("classifier")
+    SmallClassifier(10, load_params(ROOT / "params/demo.yaml").classifier.channels).save(folder)
+    return folder
+
+
+@pytest.mark.parametrize("trial", FIRST, ids=lambda trial: trial.id)
+def test_every_row_runs(trial, classifier):
+    """A step of both updates, and images to codes and back; a batch is drawn from the classes."""
+    params = trial.params
+    job = TokenizerJob(params, classifier, torch.device("cpu"))
+    images = torch.rand(4, 3, 16, 16)
+    losses = job.step((images, None), params.objective.discriminator.start)
+    assert all(loss.isfinite() for loss in losses.values())
+    aligned = {"vf_encoder": params.objective.alignment.encoder, "vf_decoder": params.objective.alignment.decoder}
+    assert {name for name in losses if name.startswith("vf")} == {name for name, weight in aligned.items() if weight}
+    codes = job.tokenizer.eval().encode(images)
+    assert job.tokenizer.decode(codes).shape == images.shape
+    generator = HAR(params.generator)
+    assert generator.loss(codes, torch.arange(4)).isfinite()
+    drawn = generate(generator, torch.arange(4), guidance=params.sampling.guidance, top_p=params.sampling.top_p)
+    assert drawn.shape == codes.shape
