@@ -19,4 +19,4 @@ include: "workflow/rules/reports.smk"
 rule all:
     default_target: True
     input:
-        f"reports/{config.get('run', 'demo')}/index.html",
+        multiext(f"reports/{config.get('run', 'demo')}/", "index.html", "tables.md"),

@@ -16,15 +16,17 @@ import pytest
 import yaml
 from PIL import Image
 
+from restok.experiments import load_sheet
 from restok.params import load_params
-from restok.reporting.page import ITEMS
-from restok.reporting.tables import read_csv
+from restok.reporting.items import ITEMS
+from restok.reporting.tables import Published, read_csv
 
 ROOT = Path(__file__).parent.parent
 PARAMS = ROOT / os.environ["RESTOK_PARAMS"]
 REPORTS = ROOT / "reports" / PARAMS.stem
 PAGE = REPORTS / "index.html"
 PICTURES = [f"{name}.png" for name, (kinds, *_) in ITEMS.items() if "png" in kinds]
+SHEET = load_sheet(PARAMS)
 
 
 @pytest.fixture
@@ -41,8 +43,7 @@ def numbers(name: str, columns: list[str]) -> pd.DataFrame:
 
 def test_table1_adds_this_run_to_the_published_systems():
     table = read_csv(REPORTS / "table1.csv")
-    published = read_csv(ROOT / "params/published.csv")
-    assert list(table["method"][:-1]) == list(published["method"])
+    assert list(table["method"][:-1]) == list(Published(ROOT / "params/published.csv").rows("table1"))
     last = table.iloc[-1]
     assert PARAMS.stem in last["method"]
     for column in ("reconstruction_distance", "generation_distance", "score", "precision", "recall"):
@@ -62,6 +63,35 @@ def test_table9_is_a_distribution(params):
     table = read_csv(REPORTS / "table9.csv")
     assert sum(map(Fraction, table["probability"])) == 1
     assert int(table["tokens"].iloc[-1]) == params.tokenizer.latents
+
+
+@pytest.mark.parametrize("name", ["table2", "table3", "table4", "table5"])
+def test_an_ablation_has_every_row_of_the_sheet_and_every_seed(name):
+    table, entries = read_csv(REPORTS / f"{name}.csv"), list(SHEET.feeding(name))
+    assert list(table["setting"]) == list(dict.fromkeys(entry.name for entry in entries))
+    assert (numbers(f"{name}.csv", ["rfid", "gfid", "entropy", "reconstruction_n", "generation_n"]) > 0).all(axis=None)
+    assert {len(seeds.split()) for seeds in table["seeds"]} == {load_params(PARAMS).experiments.ablation_seeds}
+    assert len(set(table["gfid"])) == len(table)                   # no run stands for another
+    assert table["agrees"].str.contains("yes|no|undecided").any()
+
+
+def test_table10_compares_both_ways_to_generate_on_one_tokenizer():
+    table = read_csv(REPORTS / "table10.csv").set_index("setting")
+    assert list(table.index) == ["HAR", "vanilla"] and set(table["gfid_paper"]) == {"2.34", "2.18"}
+    assert int(table.loc["HAR", "steps"]) < int(table.loc["vanilla", "steps"])
+
+
+def test_every_choice_of_the_release_is_measured():
+    table = read_csv(REPORTS / "release_switches.csv")
+    assert len(table) == len(read_csv(ROOT / "params/release_switches.csv")) == 6
+    assert (table[["paper", "release", "default"]] != "").all(axis=None)
+    changed = table[[column for column in table if column.endswith("_effect")]]
+    assert (changed != "").any(axis=1).all()
+
+
+def test_the_markdown_page_has_every_table():
+    text = (REPORTS / "tables.md").read_text()
+    assert [title for name, (_, title, _) in ITEMS.items() if name.startswith(("table", "release")) and title not in text] == []
 
 
 def test_fig7_has_every_checkpoint(params):

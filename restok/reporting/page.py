@@ -9,46 +9,46 @@ from jinja2 import Environment, StrictUndefined
 from PIL import Image
 
 from restok.config import Params
+from restok.experiments import Sheet
 from restok.files import atomic_file
-from restok.reporting.run import Evaluation, Record, best, chosen_candidate, evaluations, fault, read, require, require_metric
-from restok.reporting.tables import count, number, read_csv, spread
+from restok.reporting.items import ITEMS
+from restok.reporting.measured import rows
+from restok.reporting.run import (
+    Evaluation,
+    Record,
+    chosen_candidate,
+    evaluations,
+    fault,
+    guidance,
+    lowest,
+    read,
+    require,
+    require_metric,
+)
+from restok.reporting.tables import Published, count, number, read_csv, spread
+from restok.reporting.tables.orders import agreement
+from restok.reporting.tables.reader import VIEWS, numeric, view
 
-ITEMS = {   # by name, in the order of the page: its files in the reports' folder, its title, its caption
-    "table1": (("csv",), "Table 1. Systems compared",
-               "The paper's Table 1, its rows as printed (Inception features, ImageNet 256x256; blank: not published), and "
-               "this run's best checkpoint as the last row, with 95 % intervals. Rows whose features differ do not compare."),
-    "fig7": (("png", "csv"), "Fig. 7. Reconstruction and generation over the tokenizer's training",
-             "The paper's Fig. 7: both distances against tokenizer iterations, here with their 95 % intervals. There, "
-             "reconstruction improves throughout and generation is best at 750k (rFID 1.28, gFID 2.34)."),
-    "table6": (("csv",), "Table 6. Guidance",
-               "The paper's Table 6: the guidance chosen for each tokenizer checkpoint by the lowest distance among the "
-               "candidates, with its 95 % interval. The start ratio belongs to the step schedule; 0 turns top-k or top-p off."),
-    "fig5": (("png",), "Fig. 5. Prefixes and attention",
-             "The paper's Fig. 5: reconstructions from the first tokens, and the share of attention that each latent level "
-             "gives to each image scale, S1 the coarsest. There, the first 16 tokens attend to S1 and S2, later ones to S3 "
-             "and S4."),
-    "fig6": (("png",), "Fig. 6. Samples",
-             "The paper's Fig. 6: class-conditional samples, here the first ones of each class, not chosen."),
-    "codebook": (("png", "csv"), "Codebook by level",
-                 "Use and entropy (Eq. 5-6) of the codebook by latent level, at the best checkpoint. The paper reports that "
-                 "all of its ablations use 100 % of the codebook, over all levels together."),
-    "table9": (("csv",), "Table 9. Nested dropout",
-               "The paper's Table 9: how often nested dropout keeps how many tokens, exactly, from the parameters."),
-}
 CALLED = {"class_accuracy": "class accuracy", "per_class_accuracy": "class accuracy by class", "psnr": "PSNR (dB)",
           "ssim": "SSIM", "ms_ssim": "MS-SSIM", "lpips": "LPIPS"}     # the other metrics bear the field's names
 
 
-def report(run_dir: str | Path, reports_dir: str | Path, params: Params, name: str, out: str | Path) -> None:
-    """Write the page of run `name` to `out`: self-contained HTML, pictures within.
+def report(run_dir: str | Path, reports_dir: str | Path, params: Params, sheet: Sheet, published: Published,
+           orders_csv: str | Path, out: str | Path) -> None:
+    """Write the page of a run to `out`: self-contained HTML, pictures within.
 
-    Reads the run's JSON files and, from `reports_dir`, the CSV and PNG files of `ITEMS`. Raises ReportError, which names the
-    file and how it is made, when one is missing.
+    Reads the run's JSON files and, from `reports_dir`, the files of `ITEMS`. Raises ReportError, which names the file and how
+    it is made, when one is missing.
     """
-    run_dir = Path(run_dir)
-    measured, chosen = evaluations(run_dir, params), best(run_dir, params)
+    run_dir, name = Path(run_dir), sheet.run
+    measured = evaluations(run_dir, params)
+    chosen = lowest(measured)
     template = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True).from_string(
         files("restok.reporting").joinpath("page.html.j2").read_text("utf-8"))
+    items = [_item(Path(reports_dir), item, *content) for item, content in ITEMS.items()]
+    curve = next(item for item in items if item["name"] == "fig7")
+    orders = agreement("fig7", rows(run_dir, sheet, "fig7"), orders_csv, published.rows("fig7"))
+    curve["notes"] += [f"The paper's order, of {checkpoint}: {found}." for checkpoint, found in orders.items()]
     page = template.render(
         name=name,
         chosen=chosen,
@@ -56,8 +56,8 @@ def report(run_dir: str | Path, reports_dir: str | Path, params: Params, name: s
         headline=_headline(chosen, len(measured)),
         levels=require_metric(chosen.reconstruction, "codebook")["levels"],
         refused=_refused(measured),
-        warnings=_warnings(run_dir, measured),
-        items=[_item(Path(reports_dir), item, *content) for item, content in ITEMS.items()],
+        warnings=_warnings(run_dir, params, measured),
+        items=items,
         parameters=params.model_dump_json(indent=2),
     )
     with atomic_file(out) as partial:
@@ -66,31 +66,32 @@ def report(run_dir: str | Path, reports_dir: str | Path, params: Params, name: s
 
 def _settings(run_dir: Path, params: Params, chosen: Evaluation) -> list[tuple[str, str, str]]:
     """What was run: (what, value, file)."""
-    tokenizer = read(run_dir / "tokenizer" / chosen.label / "metrics.json")
-    generator = read(run_dir / "generator" / chosen.label / "metrics.json")
-    guidance = read(run_dir / "guidance" / f"{chosen.label}.json")
+    tokenizer, generator = chosen.tokenizer, chosen.generator
+    found, search = guidance(run_dir / "guidance" / f"{chosen.label}.json", params)
     manifest = read(run_dir / "data" / "manifest.json")
-    t, found = params.tokenizer, guidance["chosen"]
-    start = f" from {found['start']:g} of the steps on" if found["schedule"] == "step" else ""
+    t, sampling = params.tokenizer, search or params.sampling.model_dump()
+    start = f" from {found.start:g} of the {found.over} on" if found.schedule == "step" else ""
     settings = (f"{params.data.source} at {t.image_size} x {t.image_size} pixels; {t.latents} tokens in {len(t.levels)} "
                 f"levels, {t.scales} image scales, codebook {t.codebook_size} x {t.codebook_dim}; seed {params.seed}")
-    rows = [
+    lines = [
         ("classes", len(manifest["splits"]["train"]["classes"]), manifest.path),
         ("tokenizer", f"{count(tokenizer['parameters'])} parameters, {tokenizer['step']} steps", tokenizer.path),
         ("generator", f"{count(generator['parameters'])} parameters, {generator['sampling_steps']} sampling steps",
          generator.path),
-        ("guidance", f"{found['schedule']}, at most {found['scale']:g}{start}; top-k {guidance['top_k']}, "
-         f"top-p {guidance['top_p']:g}", guidance.path),
+        ("guidance", f"{found.schedule}, at most {found.scale:g}{start}; top-k {sampling['top_k']}, "
+         f"top-p {sampling['top_p']:g}", search.path if search else "all parameters, below"),
         ("features", f"{chosen.features}, weights sha256 {chosen.generation['features']['sha256']}", chosen.generation.path),
     ]
     if params.classifier:
         trained = read(run_dir / "classifier" / "metrics.json")
-        rows.append(("feature network", f"validation accuracy {_percent(trained['validation_accuracy'])} of {trained['n']}",
+        lines.append(("feature network", f"validation accuracy {_percent(trained['validation_accuracy'])} of {trained['n']}",
                      trained.path))
     for record in (chosen.reconstruction, chosen.generation):
-        rows.append((f"{record['protocol']} against", f"{record['reference']['name']}, digest {record['reference']['digest']}; "
-                     f"n = {record['n']}", record.path))
-    return [("settings", settings, "all parameters, below"), *((what, value, path.as_posix()) for what, value, path in rows)]
+        reference = record["reference"]
+        lines.append((f"{record['protocol']} against", f"{reference['name']}, digest {reference['digest']}; n = {record['n']}",
+                      record.path))
+    return [("settings", settings, "all parameters, below"),
+            *((what, text, Path(path).as_posix()) for what, text, path in lines)]
 
 
 def _headline(chosen: Evaluation, checkpoints: int) -> list[tuple[str, str, str]]:
@@ -135,38 +136,34 @@ def _refused(measured: list[Evaluation]) -> dict[str, list[str]]:
     return found
 
 
-def _warnings(run_dir: Path, measured: list[Evaluation]) -> dict[str, list[str]]:
+def _warnings(run_dir: Path, params: Params, measured: list[Evaluation]) -> dict[str, list[str]]:
     """Every warning of the evaluations and of the guidance chosen for them, once, with the files that carry it."""
     found = {}
     for e in measured:
-        guidance = chosen_candidate(read(run_dir / "guidance" / f"{e.label}.json"))
-        for record in (e.reconstruction, e.generation, guidance):
+        _, search = guidance(run_dir / "guidance" / f"{e.label}.json", params)
+        for record in (e.reconstruction, e.generation, *([chosen_candidate(search)] if search else [])):
             for warning in record["warnings"]:
                 found.setdefault(warning, []).append(record.path.as_posix())
     return found
 
 
 def _item(folder: Path, name: str, kinds: tuple[str, ...], title: str, caption: str) -> dict:
-    """One table or figure as the template takes it: title, caption, files, `image` (base64) and `table` (a frame), or None."""
-    paths = {kind: folder / f"{name}.{kind}" for kind in kinds}
-    item = {"name": name, "title": title, "caption": caption, "image": None, "table": None, "sources": "",
-            "files": [path.as_posix() for path in paths.values()]}
+    """One table or figure as the template takes it: title, caption, notes, files, `image` (base64) and `table` (a frame with
+    its `own` rows and `numeric` columns), or None."""
+    paths = {kind: require(folder / f"{name}.{kind}") for kind in kinds}
+    item = {"name": name, "title": title, "caption": caption, "image": None, "table": None, "own": (), "notes": [],
+            "numeric": (), "sources": "", "files": [path.as_posix() for path in paths.values()]}
     if "png" in paths:
-        item["image"] = base64.b64encode(require(paths["png"]).read_bytes()).decode()
+        item["image"] = base64.b64encode(paths["png"].read_bytes()).decode()
         with Image.open(paths["png"]) as picture:
             if "Source" not in picture.info:
                 raise fault(paths["png"], "does not name the files it was drawn from")
             item["sources"] = picture.info["Source"]
-    if "csv" in paths:
-        item["table"] = read_csv(paths["csv"]).map(_short)
+    if name in VIEWS:
+        found = view(name, read_csv(paths["csv"]))
+        item |= {"table": found.frame, "notes": list(found.notes), "own": found.own, "numeric": numeric(found.frame)}
     return item
 
 
 def _percent(share: float) -> str:
     return f"{100 * share:.1f} %"
-
-
-def _short(cell: str) -> str:
-    """A cell of a CSV for the eye: long decimals are rounded, the file keeps them whole."""
-    whole, point, decimals = cell.partition(".")
-    return number(float(cell)) if point and len(decimals) > 4 and (whole.lstrip("-") + decimals).isdigit() else cell

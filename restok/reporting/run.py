@@ -1,17 +1,19 @@
 """A run directory as the reports read it: results/NAME/{tokenizer,generator,guidance,evaluation,panel,samples,data}."""
 
 import json
+import math
 import zipfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from restok.config import Params
+from restok.config import Guidance, Params
 from restok.files import FileError, NpzArray
 from restok.metrics.results import require_comparable
+from restok.params import parse
 
 COMMANDS = {"data": "prepare", "classifier": "train-classifier", "tokenizer": "train-tokenizer",
             "generator": "train-generator", "guidance": "search-guidance", "evaluation": "evaluate",
@@ -35,17 +37,25 @@ class Record(dict):
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What was measured with one checkpoint of the tokenizer."""
+    """What was measured with one checkpoint of the tokenizer. Of finished weights `step` is unknown, None, and a tokenizer may
+    come without a generator."""
 
     label: str
-    step: int
+    step: int | None
     reconstruction: Record
-    generation: Record
+    generation: Record | None
+    tokenizer: Record            # what the training of each wrote
+    generator: Record | None
+
+    @property
+    def records(self) -> list[Record]:
+        """The results that there are."""
+        return [record for record in (self.reconstruction, self.generation) if record is not None]
 
     @property
     def distance(self) -> str:
-        """The name of the generation's distance, such as FID."""
-        return self.generation["names"]["distance"]
+        """The name of the generation's distance, such as FID; blank where nothing was generated."""
+        return self.generation["names"]["distance"] if self.generation else ""
 
     @property
     def reconstruction_distance(self) -> str:
@@ -54,14 +64,14 @@ class Evaluation:
 
     @property
     def score(self) -> str:
-        """The name of the generation's score, such as IS."""
-        return self.generation["names"]["score"]
+        """The name of the generation's score, such as IS; blank where nothing was generated."""
+        return self.generation["names"]["score"] if self.generation else ""
 
     @property
     def features(self) -> str:
         """The network behind the numbers: 'digits classifier (rFD-digits, FD-digits, IS-digits)'."""
-        names = self.reconstruction_distance, self.distance, self.score
-        return f"{self.generation['features']['name']} ({', '.join(names)})"
+        names = filter(None, (self.reconstruction_distance, self.distance, self.score))
+        return f"{self.reconstruction['features']['name']} ({', '.join(names)})"
 
 
 FOLDERS = ("data", "classifier", "tokenizer", "generator")     # made whole; the other files are targets of their own
@@ -140,35 +150,62 @@ def require_metric(record: Record, metric: str) -> Any:
     return record["metrics"][metric]
 
 
-def evaluation(run_dir: Path, params: Params, label: str) -> Evaluation:
-    """The evaluation of one checkpoint. Raises ReportError where its files disagree with each other or with the parameters,
-    or hold no distance."""
-    folder = Path(run_dir) / "evaluation" / label
-    reconstruction, generation = read(folder / "reconstruction.json"), read(folder / "generation.json")
-    for record in (reconstruction, generation):
+def evaluation(label: str, step: int | None, tokenizer: Path, generator: Path | None, reconstruction: Path,
+               generation: Path) -> Evaluation:
+    """One checkpoint, from the folders of its models and the two results; without a generator, from the reconstruction alone.
+    Raises ReportError where the files disagree with each other or with the checkpoint's step (None: unknown), or hold no
+    distance."""
+    found = Evaluation(label, step, read(reconstruction), read(generation) if generator else None,
+                       read(tokenizer / "metrics.json"), read(generator / "metrics.json") if generator else None)
+    for record in found.records:
         require_metric(record, record["names"]["distance"])
-    if reconstruction["features"]["sha256"] != generation["features"]["sha256"]:
-        raise ReportError(f"{reconstruction.path} and {generation.path}: not measured by the same features; remove both; "
-                          f"{remedy(generation.path)}, and the other likewise")
-    step = params.tokenizer_training.checkpoints[label]
-    trained = read(Path(run_dir) / "tokenizer" / label / "metrics.json")
-    if trained["step"] != step:
-        raise fault(trained.path, f"step {trained['step']}, but the parameters put {label} at {step}")
-    return Evaluation(label, step, reconstruction, generation)
-
-
-def evaluations(run_dir: str | Path, params: Params) -> list[Evaluation]:
-    """Every checkpoint, in training order. Raises ComparisonError where one was measured by other features or against another
-    reference than the first, because distances then compare nothing."""
-    found = [evaluation(Path(run_dir), params, label) for label in params.tokenizer_training.checkpoints]
-    require_comparable([(e.reconstruction.path, e.reconstruction) for e in found])
-    require_comparable([(e.generation.path, e.generation) for e in found])
+    if len({record["features"]["sha256"] for record in found.records}) > 1:
+        raise ReportError(f"{reconstruction} and {generation}: not measured by the same features; remove both; "
+                          f"{remedy(generation)}, and the other likewise")
+    if step is not None and found.tokenizer["step"] != step:
+        raise fault(found.tokenizer.path, f"step {found.tokenizer['step']}, but the parameters put {label} at {step}")
     return found
 
 
+def evaluations(run_dir: str | Path, params: Params) -> list[Evaluation]:
+    """Every checkpoint of a run, in training order. Raises ComparisonError where one was measured by other features or against
+    another reference than the first, because distances then compare nothing."""
+    run_dir = Path(run_dir)
+    found = [evaluation(label, step, run_dir / "tokenizer" / label, run_dir / "generator" / label,
+                        *(run_dir / "evaluation" / label / f"{protocol}.json" for protocol in ("reconstruction", "generation")))
+             for label, step in params.tokenizer_training.checkpoints.items()]
+    comparable(found)
+    return found
+
+
+def comparable(measured: Sequence[Evaluation]) -> None:
+    """Raises ComparisonError unless all were measured alike."""
+    for records in by_protocol(measured):
+        require_comparable([(record.path, record) for record in records])
+
+
+def by_protocol(measured: Sequence[Evaluation]) -> list[list[Record]]:
+    """All reconstructions, and all generations where there are some."""
+    found = [e.reconstruction for e in measured], [e.generation for e in measured if e.generation is not None]
+    return [records for records in found if records]
+
+
+def lowest(measured: Sequence[Evaluation]) -> Evaluation:
+    """The one with the lowest generation distance, as the paper chooses its own checkpoint."""
+    return min(measured, key=lambda e: e.generation["metrics"][e.distance] if e.generation else math.inf)
+
+
 def best(run_dir: str | Path, params: Params) -> Evaluation:
-    """The checkpoint with the lowest generation distance, as the paper chooses its own."""
-    return min(evaluations(run_dir, params), key=lambda e: e.generation["metrics"][e.distance])
+    """The best checkpoint of a run."""
+    return lowest(evaluations(run_dir, params))
+
+
+def guidance(path: Path, params: Params) -> tuple[Guidance, Record | None]:
+    """What guided the samples: the parameters' own setting, or the choice of the search in `path`, with that record."""
+    if params.sampling.guidance is not None:
+        return params.sampling.guidance, None
+    found = read(path)
+    return parse(Guidance, found["chosen"], str(path)), found
 
 
 def chosen_candidate(guidance: Record) -> Record:

@@ -1,13 +1,13 @@
 rule encode:
     input:
-        data="results/{run}/data",
-        tokenizer="results/{run}/tokenizer/{label}",
+        data=of_run("data"),
+        tokenizer=tokenizer,
     output:
-        directory("results/{run}/codes/{label}"),
+        directory("results/{trial}/codes/{label}"),
     log:
-        "results/{run}/logs/encode.{label}.log",
+        "results/{trial}/logs/encode.{label}.log",
     benchmark:
-        "results/{run}/benchmarks/encode.{label}.tsv"
+        "results/{trial}/benchmarks/encode.{label}.tsv"
     conda:
         "../../environment.yml"
     threads: with_workers
@@ -16,6 +16,7 @@ rule encode:
         gpu=gpus,
         runtime=720,
     params:
-        settings=depends_on("codes.scales", "codes.five_crops", "codes.flip"),
+        settings=depends_on(*experiments.CODES),
+        options=options,
     shell:
-        "restok encode --params params/{wildcards.run}.yaml --data {input.data} --tokenizer {input.tokenizer} --out {output} 2> {log}"
+        "restok encode {params.options} --data {input.data} --tokenizer {input.tokenizer} --out {output} 2> {log}"

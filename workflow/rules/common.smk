@@ -1,15 +1,24 @@
-"""What the workflow shares: the parameter files, and what of them a result depends on."""
+"""What the workflow shares: the parameter files, the rows of the sample sheet, and what of them a result depends on.
 
+`{run}` is a parameter file, params/RUN.yaml; `{trial}` is RUN, its settings as they are, or RUN/experiments/ID.SEED, a row of
+params/experiments.tsv with one seed.
+"""
+
+import json
 from functools import cache
 from pathlib import Path
 
+from restok import experiments
+from restok.experiments import load_sheet
 from restok.params import facts, load_params
+from snakemake.exceptions import WorkflowError
 
 RUNS = sorted(path.stem for path in Path("params").glob("*.yaml"))
 
 
 wildcard_constraints:
     run="|".join(RUNS),
+    trial=rf"({'|'.join(RUNS)})(/experiments/\w+\.\d+)?",
     label=r"\w+",
     schedule="constant|linear|step|cosine",
     scale=r"[0-9.]+",
@@ -21,18 +30,76 @@ def params_of(run):
     return load_params(f"params/{run}.yaml")
 
 
+@cache
+def sheet_of(run):
+    return load_sheet(f"params/{run}.yaml")
+
+
+def run_of(wildcards):
+    return wildcards.trial.split("/")[0] if hasattr(wildcards, "trial") else wildcards.run
+
+
+def trial_of(wildcards):
+    trials = sheet_of(run_of(wildcards)).by_name
+    if wildcards.trial not in trials:
+        raise WorkflowError(
+            f"{wildcards.trial}: not a row of params/experiments.tsv with one of its seeds; there are {', '.join(trials)}"
+        )
+    return trials[wildcards.trial]
+
+
+def settings_of(wildcards):
+    return trial_of(wildcards).params if hasattr(wildcards, "trial") else params_of(wildcards.run)
+
+
 def depends_on(*names):
     """The settings that an output depends on, as JSON: Snakemake makes it anew when they change, and only then."""
-    return lambda wildcards: facts(params_of(wildcards.run), *names)
+    return lambda wildcards: facts(settings_of(wildcards), *names)
 
 
-def checkpoints(run):
-    return list(params_of(run).tokenizer_training.checkpoints)
+def options(wildcards):
+    """How a verb is told the settings."""
+    run, _, experiment = wildcards.trial.partition("/experiments/")
+    return f"--params params/{run}.yaml" + (f" --experiment {experiment}" if experiment else "")
+
+
+def of_run(path):
+    """A file or folder that all rows of a parameter file share."""
+    return lambda wildcards: f"results/{run_of(wildcards)}/{path}"
+
+
+def of_stage(stage, pattern):
+    """A stage's result, in the folder of the trial that makes it."""
+
+    def path(wildcards):
+        trial = trial_of(wildcards)
+        finished = {"tokenizer": trial.tokenizer, "generator": trial.generator}.get(stage)
+        home = sheet_of(trial.run).home(stage, trial)
+        return finished or f"results/{home.name}/{pattern.format(label=wildcards.label)}"
+
+    return path
+
+
+tokenizer = of_stage("tokenizer", "tokenizer/{label}")
+codes = of_stage("codes", "codes/{label}")
+generator = of_stage("generator", "generator/{label}")
+
+
+def guidance(wildcards):
+    """The search's choice, where the settings do not name a guidance."""
+    if trial_of(wildcards).params.sampling.guidance:
+        return []
+    return [of_stage("guidance", "guidance/{label}.json")(wildcards)]
+
+
+def guidance_option(wildcards, input):
+    return f"--guidance {input.guidance}" if input.guidance else ""
 
 
 def classifier(wildcards):
     """The demo's feature network, where the parameters train one."""
-    return [f"results/{wildcards.run}/classifier"] if params_of(wildcards.run).classifier else []
+    run = run_of(wildcards)
+    return [f"results/{run}/classifier"] if params_of(run).classifier else []
 
 
 def classifier_option(wildcards, input):
@@ -40,26 +107,23 @@ def classifier_option(wildcards, input):
 
 
 def previous_checkpoint(wildcards):
-    labels = checkpoints(wildcards.run)
+    labels = list(settings_of(wildcards).tokenizer_training.checkpoints)
+    if wildcards.label not in labels:
+        raise WorkflowError(f"{wildcards.trial}: no checkpoint {wildcards.label!r}; there are {', '.join(labels)}")
     place = labels.index(wildcards.label)
-    return [f"results/{wildcards.run}/tokenizer/{labels[place - 1]}"] if place else []
+    return [f"results/{wildcards.trial}/tokenizer/{labels[place - 1]}"] if place else []
 
 
 def candidates(wildcards):
-    search = params_of(wildcards.run).guidance_search
-    folder = f"results/{wildcards.run}/guidance/{wildcards.label}"
+    search = settings_of(wildcards).guidance_search
+    folder = f"results/{wildcards.trial}/guidance/{wildcards.label}"
     return [f"{folder}/{g.schedule}_{g.scale}_{g.start}.json" for g in search.candidates()]
-
-
-def validation(wildcards):
-    """The statistics of the validation split."""
-    return f"results/{wildcards.run}/reference/validation.safetensors"
 
 
 def reference(wildcards):
     """The statistics that samples are held against."""
-    published = params_of(wildcards.run).evaluation.reference
-    return f"results/{wildcards.run}/reference/published.safetensors" if published else validation(wildcards)
+    run = run_of(wildcards)
+    return f"results/{run}/reference/{'published' if params_of(run).evaluation.reference else 'validation'}.safetensors"
 
 
 def referred(wildcards):
@@ -67,32 +131,6 @@ def referred(wildcards):
     if wildcards.name == "validation":
         return f"results/{wildcards.run}/data"
     return params_of(wildcards.run).evaluation.reference
-
-
-def evaluations(wildcards):
-    return expand(
-        "results/{run}/evaluation/{label}/{protocol}.json",
-        run=wildcards.run,
-        label=checkpoints(wildcards.run),
-        protocol=["reconstruction", "generation"],
-    )
-
-
-def of_every_checkpoint(pattern):
-    return lambda wildcards: expand(pattern, run=wildcards.run, label=checkpoints(wildcards.run))
-
-
-FIGURE_INPUTS = {
-    "5": "results/{run}/panel/{label}.npz",
-    "6": "results/{run}/samples/{label}.npz",
-}
-
-
-# What a measurement reads of the parameters.
-FEATURES = ["evaluation.features", "evaluation.weights", "evaluation.batch_size"]
-RECONSTRUCTION = [*FEATURES, "evaluation.lpips", "evaluation.lpips_weights"]
-CANDIDATE = ["seed", "sampling", *FEATURES, "guidance_search.samples_per_class"]
-GENERATION = ["seed", "sampling", *FEATURES, "evaluation.samples_per_class", "evaluation.neighbours", "evaluation.distances"]
 
 
 def data_settings(wildcards):
@@ -104,7 +142,7 @@ def data_settings(wildcards):
 
 def small(wildcards):
     """The embedded images run on any CPU; everything else is sized for a GPU."""
-    return params_of(wildcards.run).data.source == "digits"
+    return params_of(run_of(wildcards)).data.source == "digits"
 
 
 def memory(wildcards):
@@ -117,4 +155,73 @@ def gpus(wildcards):
 
 def with_workers(wildcards):
     """One thread for the model and one for each loader process."""
-    return 1 + params_of(wildcards.run).data.workers
+    return 1 + params_of(run_of(wildcards)).data.workers
+
+
+# What a report reads.
+
+
+def entries(item):
+    """What feeds a table or figure, as JSON: it is made anew when the sheet says otherwise."""
+    return lambda wildcards: json.dumps([[e.name, e.trial.name, e.label] for e in sheet_of(wildcards.run).feeding(item)])
+
+
+def evaluations(item):
+    """The measurements that feed a table or figure: reconstruction, and generation where there is a generator."""
+
+    def paths(wildcards):
+        sheet, found = sheet_of(wildcards.run), []
+        for _, trial, label in sheet.feeding(item):
+            for protocol in ("reconstruction", "generation"):
+                if protocol == "reconstruction" or trial.generator or not trial.tokenizer:
+                    found.append(f"results/{sheet.home(protocol, trial).name}/evaluation/{label}/{protocol}.json")
+        return list(dict.fromkeys(found))
+
+    return paths
+
+
+def searches(item):
+    """The guidance of what feeds a table or figure, where it was searched."""
+
+    def paths(wildcards):
+        sheet = sheet_of(wildcards.run)
+        return [
+            f"results/{sheet.home('guidance', trial).name}/guidance/{label}.json"
+            for _, trial, label in sheet.feeding(item)
+            if not trial.params.sampling.guidance and not trial.tokenizer
+        ]
+
+    return paths
+
+
+def of_every_checkpoint(pattern):
+    """Of the main run alone."""
+    return lambda wildcards: expand(pattern, run=wildcards.run, label=params_of(wildcards.run).tokenizer_training.checkpoints)
+
+
+TABLE_INPUTS = {
+    "1": [evaluations("table1"), of_every_checkpoint("results/{run}/generator/{label}")],
+    **{str(n): [evaluations(f"table{n}")] for n in (2, 3, 4, 5)},
+    "6": [searches("table6")],
+    "10": [evaluations("table10"), searches("table10")],
+    "release_switches": [evaluations("release_switches")],
+}
+FIGURE_INPUTS = {
+    "5": [evaluations("fig5"), of_every_checkpoint("results/{run}/panel/{label}.npz")],
+    "6": [evaluations("fig6"), of_every_checkpoint("results/{run}/samples/{label}.npz"), of_run("data")],
+    "7": [evaluations("fig7")],
+    "8": [of_run("layout.npz")],
+    "9": [of_run("layout.npz")],
+    "codebook": [evaluations("codebook")],
+    "guidance": [searches("guidance")],
+}
+
+
+def inputs(table):
+    """The files that a table or figure is made from."""
+
+    def paths(wildcards):
+        found = [function(wildcards) for function in table.get(wildcards.name, [])]
+        return [path for paths in found for path in ([paths] if isinstance(paths, str) else paths)]
+
+    return paths

@@ -19,7 +19,7 @@ rule reference:
         gpu=gpus,
         runtime=240,
     params:
-        settings=depends_on(*FEATURES, "tokenizer.image_size"),
+        settings=depends_on(*experiments.FEATURES, "tokenizer.image_size"),
         classifier=classifier_option,
     shell:
         "restok statistics {input.images} --params params/{wildcards.run}.yaml {params.classifier} "
@@ -29,16 +29,16 @@ rule reference:
 rule evaluate_reconstruction:
     # Reconstructions go from memory to the metrics; `restok reconstruct` writes them, where somebody wants them.
     input:
-        data="results/{run}/data",
-        tokenizer="results/{run}/tokenizer/{label}",
-        reference=validation,
+        data=of_run("data"),
+        tokenizer=tokenizer,
+        reference=of_run("reference/validation.safetensors"),
         classifier=classifier,
     output:
-        "results/{run}/evaluation/{label}/reconstruction.json",
+        "results/{trial}/evaluation/{label}/reconstruction.json",
     log:
-        "results/{run}/logs/evaluate_reconstruction.{label}.log",
+        "results/{trial}/logs/evaluate_reconstruction.{label}.log",
     benchmark:
-        "results/{run}/benchmarks/evaluate_reconstruction.{label}.tsv"
+        "results/{trial}/benchmarks/evaluate_reconstruction.{label}.tsv"
     conda:
         "../../environment.yml"
     threads: with_workers
@@ -47,28 +47,29 @@ rule evaluate_reconstruction:
         gpu=gpus,
         runtime=240,
     params:
-        settings=depends_on(*RECONSTRUCTION),
+        settings=depends_on(*experiments.RECONSTRUCTION),
+        options=options,
         classifier=classifier_option,
     shell:
-        "restok evaluate --params params/{wildcards.run}.yaml --tokenizer {input.tokenizer} --originals {input.data} "
+        "restok evaluate {params.options} --tokenizer {input.tokenizer} --originals {input.data} "
         "--reference {input.reference} {params.classifier} "
-        "--state runs/{wildcards.run}/evaluation/{wildcards.label}/reconstruction.safetensors --out {output} 2> {log}"
+        "--state runs/{wildcards.trial}/evaluation/{wildcards.label}/reconstruction.safetensors --out {output} 2> {log}"
 
 
 rule evaluate_generation:
     # Samples go from memory to the metrics, and never touch a disk.
     input:
-        tokenizer="results/{run}/tokenizer/{label}",
-        generator="results/{run}/generator/{label}",
-        guidance="results/{run}/guidance/{label}.json",
+        tokenizer=tokenizer,
+        generator=generator,
+        guidance=guidance,
         reference=reference,
         classifier=classifier,
     output:
-        "results/{run}/evaluation/{label}/generation.json",
+        "results/{trial}/evaluation/{label}/generation.json",
     log:
-        "results/{run}/logs/evaluate_generation.{label}.log",
+        "results/{trial}/logs/evaluate_generation.{label}.log",
     benchmark:
-        "results/{run}/benchmarks/evaluate_generation.{label}.tsv"
+        "results/{trial}/benchmarks/evaluate_generation.{label}.tsv"
     conda:
         "../../environment.yml"
     threads: with_workers
@@ -77,24 +78,26 @@ rule evaluate_generation:
         gpu=gpus,
         runtime=480,
     params:
-        settings=depends_on(*GENERATION),
+        settings=depends_on(*experiments.GENERATION),
+        options=options,
+        guidance=guidance_option,
         classifier=classifier_option,
     shell:
-        "restok evaluate --params params/{wildcards.run}.yaml --tokenizer {input.tokenizer} --generator {input.generator} "
-        "--guidance {input.guidance} --reference {input.reference} {params.classifier} "
-        "--state runs/{wildcards.run}/evaluation/{wildcards.label}/generation.safetensors --out {output} 2> {log}"
+        "restok evaluate {params.options} --tokenizer {input.tokenizer} --generator {input.generator} "
+        "{params.guidance} --reference {input.reference} {params.classifier} "
+        "--state runs/{wildcards.trial}/evaluation/{wildcards.label}/generation.safetensors --out {output} 2> {log}"
 
 
 rule panel:
     input:
-        data="results/{run}/data",
-        tokenizer="results/{run}/tokenizer/{label}",
+        data=of_run("data"),
+        tokenizer=tokenizer,
     output:
-        "results/{run}/panel/{label}.npz",
+        "results/{trial}/panel/{label}.npz",
     log:
-        "results/{run}/logs/panel.{label}.log",
+        "results/{trial}/logs/panel.{label}.log",
     benchmark:
-        "results/{run}/benchmarks/panel.{label}.tsv"
+        "results/{trial}/benchmarks/panel.{label}.tsv"
     conda:
         "../../environment.yml"
     threads: with_workers
@@ -109,15 +112,15 @@ rule panel:
 rule sample:
     # What Fig. 6 shows.
     input:
-        tokenizer="results/{run}/tokenizer/{label}",
-        generator="results/{run}/generator/{label}",
-        guidance="results/{run}/guidance/{label}.json",
+        tokenizer=tokenizer,
+        generator=generator,
+        guidance=guidance,
     output:
-        "results/{run}/samples/{label}.npz",
+        "results/{trial}/samples/{label}.npz",
     log:
-        "results/{run}/logs/sample.{label}.log",
+        "results/{trial}/logs/sample.{label}.log",
     benchmark:
-        "results/{run}/benchmarks/sample.{label}.tsv"
+        "results/{trial}/benchmarks/sample.{label}.tsv"
     conda:
         "../../environment.yml"
     threads: with_workers
@@ -126,7 +129,9 @@ rule sample:
         gpu=gpus,
         runtime=30,
     params:
-        settings=depends_on("seed", "sampling"),
+        settings=depends_on(*experiments.DRAWING, "sampling.guidance", "evaluation.rounding"),
+        options=options,
+        guidance=guidance_option,
     shell:
-        "restok sample --params params/{wildcards.run}.yaml --tokenizer {input.tokenizer} --generator {input.generator} "
-        "--guidance {input.guidance} --per-class 8 --classes 20 --out {output} 2> {log}"
+        "restok sample {params.options} --tokenizer {input.tokenizer} --generator {input.generator} "
+        "{params.guidance} --per-class 8 --classes 20 --out {output} 2> {log}"

@@ -1,13 +1,13 @@
 rule train_generator:
     input:
-        codes="results/{run}/codes/{label}",
-        tokenizer="results/{run}/tokenizer/{label}",
+        codes=codes,
+        tokenizer=tokenizer,
     output:
-        directory("results/{run}/generator/{label}"),
+        directory("results/{trial}/generator/{label}"),
     log:
-        "results/{run}/logs/train_generator.{label}.log",
+        "results/{trial}/logs/train_generator.{label}.log",
     benchmark:
-        "results/{run}/benchmarks/train_generator.{label}.tsv"
+        "results/{trial}/benchmarks/train_generator.{label}.tsv"
     conda:
         "../../environment.yml"
     threads: 1
@@ -16,7 +16,8 @@ rule train_generator:
         gpu=gpus,
         runtime=2880,
     params:
-        settings=depends_on("seed", "generator", "generator_training"),
+        settings=depends_on(*experiments.GENERATOR),
+        options=options,
     shell:
-        "restok train-generator --params params/{wildcards.run}.yaml --codes {input.codes} --tokenizer {input.tokenizer} "
-        "--run runs/{wildcards.run}/generator/{wildcards.label} --out {output} 2> {log}"
+        "restok train-generator {params.options} --codes {input.codes} --tokenizer {input.tokenizer} "
+        "--run runs/{wildcards.trial}/generator/{wildcards.label} --out {output} 2> {log}"

@@ -2,14 +2,14 @@ rule score_guidance:
     input:
         reference=reference,
         classifier=classifier,
-        tokenizer="results/{run}/tokenizer/{label}",
-        generator="results/{run}/generator/{label}",
+        tokenizer=tokenizer,
+        generator=generator,
     output:
-        "results/{run}/guidance/{label}/{schedule}_{scale}_{start}.json",
+        "results/{trial}/guidance/{label}/{schedule}_{scale}_{start}.json",
     log:
-        "results/{run}/logs/score_guidance.{label}.{schedule}_{scale}_{start}.log",
+        "results/{trial}/logs/score_guidance.{label}.{schedule}_{scale}_{start}.log",
     benchmark:
-        "results/{run}/benchmarks/score_guidance.{label}.{schedule}_{scale}_{start}.tsv"
+        "results/{trial}/benchmarks/score_guidance.{label}.{schedule}_{scale}_{start}.tsv"
     conda:
         "../../environment.yml"
     threads: with_workers
@@ -18,12 +18,13 @@ rule score_guidance:
         gpu=gpus,
         runtime=240,
     params:
-        settings=depends_on(*CANDIDATE),
+        settings=depends_on(*experiments.CANDIDATE),
+        options=options,
         classifier=classifier_option,
     shell:
-        "restok score-guidance --params params/{wildcards.run}.yaml --schedule {wildcards.schedule} --scale {wildcards.scale} "
+        "restok score-guidance {params.options} --schedule {wildcards.schedule} --scale {wildcards.scale} "
         "--start {wildcards.start} --reference {input.reference} {params.classifier} --tokenizer {input.tokenizer} "
-        "--generator {input.generator} --state runs/{wildcards.run}/guidance/{wildcards.label}/"
+        "--generator {input.generator} --state runs/{wildcards.trial}/guidance/{wildcards.label}/"
         "{wildcards.schedule}_{wildcards.scale}_{wildcards.start}.safetensors --out {output} 2> {log}"
 
 
@@ -31,11 +32,11 @@ rule search_guidance:
     input:
         candidates,
     output:
-        "results/{run}/guidance/{label}.json",
+        "results/{trial}/guidance/{label}.json",
     log:
-        "results/{run}/logs/search_guidance.{label}.log",
+        "results/{trial}/logs/search_guidance.{label}.log",
     benchmark:
-        "results/{run}/benchmarks/search_guidance.{label}.tsv"
+        "results/{trial}/benchmarks/search_guidance.{label}.tsv"
     conda:
         "../../environment.yml"
     threads: 1

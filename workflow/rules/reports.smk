@@ -1,14 +1,37 @@
-rule table1:
+rule layout:
+    # The masks and position ids of Figs. 8 and 9, out of the model's own functions.
+    output:
+        "results/{run}/layout.npz",
+    log:
+        "results/{run}/logs/layout.log",
+    benchmark:
+        "results/{run}/benchmarks/layout.tsv"
+    conda:
+        "../../environment.yml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=10,
+    params:
+        settings=depends_on("tokenizer", "generator"),
+    shell:
+        "restok layout --params params/{wildcards.run}.yaml --out {output} 2> {log}"
+
+
+rule table:
     input:
-        evaluations,
-        of_every_checkpoint("results/{run}/generator/{label}"),
+        inputs(TABLE_INPUTS),
         published="params/published.csv",
+        orders="params/orders.csv",
+        switches="params/release_switches.csv",
     output:
-        "reports/{run}/table1.csv",
+        "reports/{run}/table{name}.csv",
     log:
-        "results/{run}/logs/table1.log",
+        "results/{run}/logs/table{name}.log",
     benchmark:
-        "results/{run}/benchmarks/table1.tsv"
+        "results/{run}/benchmarks/table{name}.tsv"
+    wildcard_constraints:
+        name=r"\d+",
     localrule: True
     conda:
         "../../environment.yml"
@@ -17,94 +40,39 @@ rule table1:
         mem_mb=1000,
         runtime=10,
     params:
-        settings=depends_on("tokenizer", "tokenizer_training.checkpoints", "generator"),
+        settings=depends_on("seed", "data", *experiments.MODELS),
+        entries=lambda wildcards: entries(f"table{wildcards.name}")(wildcards),
     shell:
-        "restok table 1 --params params/{wildcards.run}.yaml --results results/{wildcards.run} --published {input.published} "
-        "--out {output} 2> {log}"
+        "restok table {wildcards.name} --params params/{wildcards.run}.yaml --results results/{wildcards.run} --out {output} 2> {log}"
 
 
-rule table6:
-    input:
-        of_every_checkpoint("results/{run}/guidance/{label}.json"),
+use rule table as release_switches with:
     output:
-        "reports/{run}/table6.csv",
+        "reports/{run}/{name}.csv",
     log:
-        "results/{run}/logs/table6.log",
+        "results/{run}/logs/{name}.log",
     benchmark:
-        "results/{run}/benchmarks/table6.tsv"
-    localrule: True
-    conda:
-        "../../environment.yml"
-    threads: 1
-    resources:
-        mem_mb=1000,
-        runtime=10,
+        "results/{run}/benchmarks/{name}.tsv"
+    wildcard_constraints:
+        name="release_switches",
     params:
-        settings=depends_on("tokenizer_training.checkpoints"),
-    shell:
-        "restok table 6 --params params/{wildcards.run}.yaml --results results/{wildcards.run} --out {output} 2> {log}"
+        settings=depends_on("seed", "data", *experiments.MODELS),
+        entries=entries("release_switches"),
 
 
-rule table9:
-    output:
-        "reports/{run}/table9.csv",
-    log:
-        "results/{run}/logs/table9.log",
-    benchmark:
-        "results/{run}/benchmarks/table9.tsv"
-    localrule: True
-    conda:
-        "../../environment.yml"
-    threads: 1
-    resources:
-        mem_mb=1000,
-        runtime=10,
-    params:
-        settings=depends_on("tokenizer.latents", "tokenizer.keep_minimum", "tokenizer.drop_probability"),
-    shell:
-        "restok table 9 --params params/{wildcards.run}.yaml --results results/{wildcards.run} --out {output} 2> {log}"
-
-
-rule picture:
+rule figure:
     # Figures 5 and 6 show the best checkpoint, which is known only when all are measured.
     input:
-        evaluations,
-        lambda wildcards: of_every_checkpoint(FIGURE_INPUTS[wildcards.number])(wildcards),
-        "results/{run}/data",
+        inputs(FIGURE_INPUTS),
     output:
-        "reports/{run}/fig{number}.png",
+        multiext("reports/{run}/{prefix}{name}", ".png", ".pdf", ".csv"),
     log:
-        "results/{run}/logs/fig{number}.log",
+        "results/{run}/logs/{prefix}{name}.log",
     benchmark:
-        "results/{run}/benchmarks/fig{number}.tsv"
+        "results/{run}/benchmarks/{prefix}{name}.tsv"
     wildcard_constraints:
-        number="5|6",
-    localrule: True
-    conda:
-        "../../environment.yml"
-    threads: 1
-    resources:
-        mem_mb=1000,
-        runtime=10,
-    params:
-        settings=depends_on("tokenizer_training.checkpoints"),
-    shell:
-        "restok figure {wildcards.number} --params params/{wildcards.run}.yaml --results results/{wildcards.run} "
-        "--out {output} 2> {log}"
-
-
-rule plot:
-    input:
-        evaluations,
-    output:
-        png="reports/{run}/{plot}.png",
-        csv="reports/{run}/{plot}.csv",
-    log:
-        "results/{run}/logs/{plot}.log",
-    benchmark:
-        "results/{run}/benchmarks/{plot}.tsv"
-    wildcard_constraints:
-        plot="fig7|codebook",
+        prefix="fig|",
+        name="5|6|7|8|9|codebook|guidance",
     localrule: True
     conda:
         "../../environment.yml"
@@ -114,17 +82,65 @@ rule plot:
         runtime=10,
     params:
         settings=depends_on("tokenizer_training.checkpoints", "tokenizer.codebook_size"),
-        name=lambda wildcards: wildcards.plot.removeprefix("fig"),
+        entries=lambda wildcards: entries(wildcards.prefix + wildcards.name)(wildcards),
     shell:
-        "restok figure {params.name} --params params/{wildcards.run}.yaml --results results/{wildcards.run} "
-        "--out {output.png} 2> {log}"
+        "restok figure {wildcards.name} --params params/{wildcards.run}.yaml --results results/{wildcards.run} "
+        "--out {output[0]} 2> {log}"
+
+
+rule chart:
+    # Of an ablation table, which is its data.
+    input:
+        "reports/{run}/table{number}.csv",
+    output:
+        multiext("reports/{run}/table{number}", ".png", ".pdf"),
+    log:
+        "results/{run}/logs/chart{number}.log",
+    benchmark:
+        "results/{run}/benchmarks/chart{number}.tsv"
+    wildcard_constraints:
+        number="[2-5]",
+    localrule: True
+    conda:
+        "../../environment.yml"
+    threads: 1
+    resources:
+        mem_mb=1000,
+        runtime=10,
+    shell:
+        "restok figure table{wildcards.number} --table {input} --out {output[0]} 2> {log}"
+
+
+rule tables:
+    input:
+        expand("reports/{{run}}/table{number}.csv", number=range(1, 11)),
+        "reports/{run}/release_switches.csv",
+    output:
+        "reports/{run}/tables.md",
+    log:
+        "results/{run}/logs/tables.log",
+    benchmark:
+        "results/{run}/benchmarks/tables.tsv"
+    localrule: True
+    conda:
+        "../../environment.yml"
+    threads: 1
+    resources:
+        mem_mb=1000,
+        runtime=10,
+    shell:
+        "restok tables --params params/{wildcards.run}.yaml --reports reports/{wildcards.run} --out {output} 2> {log}"
 
 
 rule report:
     input:
-        multiext("reports/{run}/table", "1.csv", "6.csv", "9.csv"),
-        multiext("reports/{run}/fig", "5.png", "6.png", "7.png", "7.csv"),
-        multiext("reports/{run}/codebook", ".png", ".csv"),
+        expand("reports/{{run}}/table{number}.csv", number=range(1, 11)),
+        expand("reports/{{run}}/table{number}.{kind}", number=range(2, 6), kind=["png", "pdf"]),
+        expand("reports/{{run}}/fig{number}.{kind}", number=range(5, 10), kind=["png", "pdf", "csv"]),
+        expand("reports/{{run}}/{name}.{kind}", name=["codebook", "guidance"], kind=["png", "pdf", "csv"]),
+        "reports/{run}/release_switches.csv",
+        "params/published.csv",
+        "params/orders.csv",
         classifier,
     output:
         "reports/{run}/index.html",

@@ -2,15 +2,15 @@ rule train_tokenizer:
     # One job a checkpoint, so that what follows a checkpoint starts while training goes on. Unfinished runs keep their
     # states below runs/, which Snakemake does not know and so does not delete.
     input:
-        data="results/{run}/data",
+        data=of_run("data"),
         classifier=classifier,
         previous=previous_checkpoint,
     output:
-        directory("results/{run}/tokenizer/{label}"),
+        directory("results/{trial}/tokenizer/{label}"),
     log:
-        "results/{run}/logs/train_tokenizer.{label}.log",
+        "results/{trial}/logs/train_tokenizer.{label}.log",
     benchmark:
-        "results/{run}/benchmarks/train_tokenizer.{label}.tsv"
+        "results/{trial}/benchmarks/train_tokenizer.{label}.tsv"
     priority: 10
     conda:
         "../../environment.yml"
@@ -20,9 +20,10 @@ rule train_tokenizer:
         gpu=gpus,
         runtime=2880,
     params:
-        settings=depends_on("seed", "data", "tokenizer", "tokenizer_training", "objective"),
+        settings=depends_on(*experiments.TOKENIZER),
+        options=options,
         classifier=classifier_option,
         previous=lambda wildcards, input: f"--previous {input.previous}" if input.previous else "",
     shell:
-        "restok train-tokenizer --params params/{wildcards.run}.yaml --checkpoint {wildcards.label} --data {input.data} "
-        "{params.classifier} {params.previous} --run runs/{wildcards.run}/tokenizer/{wildcards.label} --out {output} 2> {log}"
+        "restok train-tokenizer {params.options} --checkpoint {wildcards.label} --data {input.data} "
+        "{params.classifier} {params.previous} --run runs/{wildcards.trial}/tokenizer/{wildcards.label} --out {output} 2> {log}"

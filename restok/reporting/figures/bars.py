@@ -1,0 +1,174 @@
+"""Bars: the use of the codebook by level, and the ablations of Tables 2 to 5."""
+
+import math
+from pathlib import Path
+from textwrap import fill
+
+import matplotlib.style
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from restok.config import Params
+from restok.reporting.figures.common import SMALL, STYLE, save, sources, wants_log
+from restok.reporting.run import best, fault, require_metric
+from restok.reporting.tables import number, read_csv
+
+QUANTITIES = {"rfid": "C0", "entropy": "C2", "gfid": "C1"}     # of an ablation, and their colours
+PAPERS = {"rfid": "rFID", "entropy": "entropy", "gfid": "FID"}  # the metric that the paper's values compare with
+
+
+def codebook_data(run_dir: str | Path, params: Params) -> pd.DataFrame:
+    """Use and entropy (Eq. 5-6, in bits) of the codebook by level, at the best checkpoint, over the reconstructed images.
+
+    `most_usage` and `most_entropy` are what their number allows: n images use at most n codes of a level of one token; low
+    and high bound the 95 % interval.
+    """
+    chosen = best(run_dir, params)
+    size, n = params.tokenizer.codebook_size, chosen.reconstruction["n"]
+    levels = require_metric(chosen.reconstruction, "codebook")["levels"]
+    intervals = chosen.reconstruction["intervals"]["codebook"]["levels"]
+    return pd.DataFrame([{
+        "checkpoint": chosen.label,
+        "level": level["level"],
+        "tokens": level["tokens"],
+        "used": level["used"],
+        "dead": level["dead"],
+        "usage": level["usage"],
+        "usage_low": interval["usage"][0],
+        "usage_high": interval["usage"][1],
+        "most_usage": min(1.0, n * level["tokens"] / size),
+        "entropy": level["entropy"],
+        "entropy_low": interval["entropy"][0],
+        "entropy_high": interval["entropy"][1],
+        "most_entropy": math.log2(min(size, n * level["tokens"])),
+        "n": n,
+        "source": chosen.reconstruction.path.as_posix(),
+    } for level, interval in zip(levels, intervals, strict=True)])
+
+
+def codebook(data: pd.DataFrame, out: str | Path) -> None:
+    """Use and entropy of the codebook by level (`codebook_data`), each with its 95 % interval and a line at the most that it
+    could be."""
+    ticks = [f"{level}\n({tokens})" for level, tokens in zip(data["level"], data["tokens"], strict=True)]
+    with matplotlib.style.context(STYLE):
+        figure = Figure(figsize=(7.2, 3.0))
+        for axis, column, scale, title, colour in zip(figure.subplots(1, 2), ("usage", "entropy"), (100, 1),
+                                                      ("codes used (%)", "entropy (bits)"), ("C0", "C2"), strict=True):
+            values, low, high, most = (scale * data[name] for name in (column, f"{column}_low", f"{column}_high",
+                                                                       f"most_{column}"))
+            bars = axis.bar(data["level"], values, yerr=(values - low, high - values), color=colour, width=0.7,
+                            error_kw={"elinewidth": 1})
+            for level, value, top in zip(data["level"], values, high, strict=True):
+                axis.annotate(f"{value:.3g}", (level, max(value, top)), xytext=(0, 3), textcoords="offset points", ha="center",
+                              size=SMALL, bbox={"facecolor": "white", "linewidth": 0, "pad": 0.8})
+            lines = axis.hlines(most, data["level"] - 0.42, data["level"] + 0.42, color="black", linewidth=1.2)
+            axis.set_xticks(data["level"], ticks)
+            axis.set_xlabel("level (its tokens)")
+            axis.set_ylim(0, 1.12 * most.max())
+            axis.set_title(title, loc="left")
+            axis.grid(axis="y")
+        figure.legend([lines, bars.errorbar], ["most that the number of images allows", "95 % interval"],
+                      loc="outside upper right", ncols=2)
+        save(figure, out, data, *sources(data))
+
+
+def ablation(table_csv: str | Path, out: str | Path) -> None:
+    """Tables 2 to 5 as bars: a panel a quantity that was measured, a row a setting, in the table's order.
+
+    Reads `setting`, `description` and `n_seeds`; of rfid, entropy and gfid the value, `_sd` or `_low` and `_high`, `_paper` and
+    `_metric`. A blank cell is unknown, and so is a column that is absent. The table is the data: no CSV is written. The
+    paper's values are drawn where the table's are of the paper's metric: on another's axis they would say nothing.
+    """
+    table = read_csv(table_csv)
+    for column in ("setting", "description", "n_seeds"):
+        if column not in table:
+            raise fault(Path(table_csv), f"has no column {column!r}")
+    panels = {name: frame for name in QUANTITIES if (frame := _quantity(table, name, Path(table_csv)))["value"].notna().any()}
+    if not panels:
+        raise fault(Path(table_csv), f"has no value of {', '.join(QUANTITIES)} to draw")
+    described = [fill(text.replace(" = ", "\u00a0=\u00a0"), 36) for text in table["description"]]
+    lines = max(2 + text.count("\n") for text in described)
+    with matplotlib.style.context(STYLE):
+        figure = Figure(figsize=(2.2 + 1.8 * len(panels), 1.1 + len(table) * (0.13 * lines + 0.06)))
+        axes = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
+        for axis, (name, frame) in zip(axes, panels.items(), strict=True):
+            _bars(axis, frame, QUANTITIES[name])
+        axes[0].set_yticks(range(len(table)), [""] * len(table))
+        axes[0].set_ylim(len(table) - 0.4, -0.6)
+        for place, (setting, text) in enumerate(zip(table["setting"], described, strict=True)):
+            _label(axes[0], place, setting, text)
+        handles = _legend(pd.concat(panels.values()))
+        if handles:
+            figure.legend(handles=handles, loc="outside upper center", ncols=len(handles))
+        save(figure, out, None, table_csv)
+
+
+def _quantity(table: pd.DataFrame, name: str, path: Path) -> pd.DataFrame:
+    """One quantity's numbers, by row: value, low and high (where its bar ends), seeds, and the paper's value if it compares."""
+    cells = table.reindex(columns=[name, f"{name}_sd", f"{name}_low", f"{name}_high", f"{name}_paper", "n_seeds"])
+    try:
+        numbers = cells.replace("", None).astype(float).set_axis(["value", "sd", "low", "high", "paper", "seeds"], axis=1)
+    except ValueError as error:
+        raise fault(path, f"{name}: {error}") from None
+    metric = table[f"{name}_metric"] if f"{name}_metric" in table else pd.Series(name, table.index)
+    names = [called for called in dict.fromkeys(metric) if called]
+    return numbers.assign(
+        metric=", ".join(names) or name,
+        low=numbers["low"].fillna(numbers["value"] - numbers["sd"]),
+        high=numbers["high"].fillna(numbers["value"] + numbers["sd"]),
+        paper=numbers["paper"].where(metric == PAPERS[name]))
+
+
+def _label(axis, place: int, setting: str, text: str) -> None:
+    """A row's name in bold and, under it, its description: two texts of as many lines, one over the other."""
+    under = "\n" * (1 + text.count("\n")) if text else ""
+    for block, style in ((setting + under, {"weight": "bold"}), (f"\n{text}" if text else "", {"color": "0.3"})):
+        axis.annotate(block, (0, place), xycoords=("axes fraction", "data"), xytext=(-5, 0), textcoords="offset points",
+                      ha="right", va="center", size=SMALL, **style)
+
+
+def _bars(axis, frame: pd.DataFrame, colour: str) -> None:
+    """One panel; the values stand in a column of their own, where neither bars nor marks reach."""
+    y = np.arange(len(frame))
+    axis.barh(y, frame["value"], color=colour, height=0.7, alpha=0.85)
+    axis.errorbar(frame["value"], y, xerr=(frame["value"] - frame["low"], frame["high"] - frame["value"]), fmt="none",
+                  ecolor="black", elinewidth=1)
+    axis.plot(frame["paper"], y, "D", color="C3", markersize=5, markeredgecolor="black", markeredgewidth=0.6)
+    metric = frame["metric"].iloc[0]
+    axis.set_xlabel("entropy (bits)" if metric == "entropy" else f"{metric}\n(lower is better)")
+    if wants_log(frame["value"], frame["paper"]):
+        axis.set_xscale("log")
+        ends = frame[["value", "low", "paper"]].to_numpy(float)
+        axis.set_xlim(left=np.nanmin(ends[ends > 0]) / 2)
+    for place, row in enumerate(frame.itertuples()):
+        axis.annotate(_shown(row.value, row.sd), (1, place), xycoords=("axes fraction", "data"), xytext=(4, 0),
+                      textcoords="offset points", va="center", size=SMALL)
+    axis.tick_params(axis="y", length=0)
+    axis.grid(axis="x")
+
+
+def _shown(value: float, sd: float) -> str:
+    """A mean to the second digit of its deviation, '8.05 ± 0.40'; without one, four digits; NaN is blank."""
+    if np.isnan(value):
+        return ""
+    if not sd > 0:
+        return number(value)
+    decimals = max(0, 1 - math.floor(math.log10(sd)))
+    return f"{value:.{decimals}f} ± {sd:.{decimals}f}"
+
+
+def _legend(found: pd.DataFrame) -> list[Line2D]:
+    """What the marks are, as far as there are some."""
+    seeds = sorted({int(n) for n in found.loc[found["sd"].notna(), "seeds"] if n > 1})
+    bars = [f"standard deviation over {' or '.join(map(str, seeds))} seeds"] if seeds else []
+    if (found["low"].notna() & found["sd"].isna()).any():
+        bars.append("95 % interval (one seed)")
+    handles = []
+    if bars:
+        handles.append(Line2D([], [], color="black", linewidth=1, marker="|", label="; ".join(bars)))
+    if found["paper"].notna().any():
+        handles.append(Line2D([], [], color="C3", marker="D", linewidth=0, markeredgecolor="black", markeredgewidth=0.6,
+                              label="the paper"))
+    return handles

@@ -1,0 +1,38 @@
+"""What every figure shares: the style, and how it is written."""
+
+from pathlib import Path
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from restok.files import atomic_file
+from restok.reporting.tables import write_csv
+
+STYLE = "restok.reporting.style"   # style.mplstyle in the folder above
+PLACED = {"figure.constrained_layout.use": False}   # beside STYLE, for a figure that places its axes itself
+SMALL = 7                          # points: the smallest text of a figure
+
+
+def save(figure: Figure, out: str | Path, data: pd.DataFrame | None, *sources: str | Path) -> None:
+    """Write the figure as PDF and PNG and its data as CSV, all three with the stem of `out`; without `data`, no CSV.
+
+    The files that it was drawn from are named in the PNG's text chunk "Source", for the page to cite, and as the PDF's
+    subject. The PDF has no date: drawn again, it is the same to the byte.
+    """
+    named = "; ".join(Path(source).as_posix() for source in sources)
+    for suffix, metadata in ((".pdf", {"Subject": named, "CreationDate": None}), (".png", {"Source": named})):
+        with atomic_file(Path(out).with_suffix(suffix)) as partial:
+            figure.savefig(partial, metadata=metadata)
+    if data is not None:
+        write_csv(data, Path(out).with_suffix(".csv"))
+
+
+def sources(data: pd.DataFrame) -> list[str]:
+    """The files behind the rows, each once, from their column `source`."""
+    return list(dict.fromkeys("; ".join(data["source"]).split("; ")))
+
+
+def wants_log(*values: pd.Series) -> bool:
+    """Whether a linear axis would flatten what it shows: values above zero that span more than a factor of 10."""
+    found = pd.concat(values).dropna().astype(float)
+    return len(found) > 0 and found.min() > 0 and found.max() > 10 * found.min()

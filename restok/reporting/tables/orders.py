@@ -1,0 +1,96 @@
+"""What the paper says of the order of rows, and whether it holds here."""
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import mean, variance
+from typing import NamedTuple
+
+from restok.reporting.measured import Row, value_of
+from restok.reporting.run import ReportError
+from restok.reporting.tables.cells import read_settings
+
+COLUMNS = ("item", "quantity", "lower", "higher", "source")
+NAMES = {"rfid": "rFID", "gfid": "gFID", "entropy": "entropy"}
+DISTANCES = ("rfid", "gfid")                     # compared by their logarithms: their spread grows with them
+
+
+class Noise(NamedTuple):
+    """The variance between seeds, pooled over the rows of a table, and its degrees of freedom (0: one seed a row)."""
+
+    variance: float
+    freedom: int
+
+
+def agreement(item: str, rows: Sequence[Row], orders_csv: str | Path, paper_rows: Sequence[str]) -> dict[str, str]:
+    """By row, what the paper says it is below, each with 'yes', 'no' or 'undecided': 'gFID below #1: yes'.
+
+    With several seeds, means differ by Student's t, two-sided 95 % for each pair, with the variance pooled over the table's
+    rows (of logarithms for distances). With one seed, the 95 % intervals of the images must not overlap. A '*' stands for every
+    other row of the paper, `paper_rows`: a row that a user adds takes no part in it.
+    """
+    found, cells = {row.key: row for row in rows}, {}
+    for order in read_settings(orders_csv, COLUMNS).itertuples(index=False):
+        if order.quantity not in NAMES:
+            raise ReportError(f"{orders_csv}: quantity {order.quantity!r}; choose one of {', '.join(NAMES)}")
+        if order.item != item or order.lower not in found:
+            continue
+        others = [row for row in paper_rows if row != order.lower] if order.higher == "*" else [order.higher]
+        noise = _noise(order.quantity, rows)
+        verdicts = {other: _verdict(order.quantity, found[order.lower], found.get(other), noise) for other in others}
+        judged = any(verdict in ("yes", "no", "undecided") for verdict in verdicts.values())
+        called = NAMES[order.quantity]
+        claim = f"lowest {called}" if order.higher == "*" else f"{called} below {order.higher}"
+        text = f"{claim}: {_summary(verdicts, single=judged and not noise.freedom)}"
+        cells.setdefault(order.lower, []).append(text)
+    return {row: "; ".join(texts) for row, texts in cells.items()}
+
+
+def _summary(verdicts: dict[str, str], single: bool) -> str:
+    """One word and, in brackets, whether it is of one seed and which rows stand against it."""
+    words = set(verdicts.values())
+    whole = min(words) if len(words) == 1 else "no" if "no" in words else "undecided"
+    remarks = ["one seed"] if single else []
+    if len(words) > 1:
+        against = {word: ", ".join(row for row, found in verdicts.items() if found == word) for word in sorted(words - {"yes"})}
+        remarks += [f"against {rows}" if word == whole else f"{word}: {rows}" for word, rows in against.items()]
+    return f"{whole} ({'; '.join(remarks)})" if remarks else whole
+
+
+def _verdict(quantity: str, lower: Row, higher: Row | None, noise: Noise) -> str:
+    if higher is None:
+        return "not run"
+    a, b = _numbers(quantity, lower), _numbers(quantity, higher)
+    if a is None or b is None:
+        return "not measured"
+    if not noise.freedom:
+        return _apart(value_of(lower.first, quantity)[1], value_of(higher.first, quantity)[1])
+    from scipy.stats import t
+    least = t.ppf(0.975, noise.freedom).item() * math.sqrt(noise.variance * (1 / len(a) + 1 / len(b)))
+    difference = mean(b) - mean(a)
+    if abs(difference) <= least:
+        return "undecided"
+    return "yes" if difference > 0 else "no"
+
+
+def _noise(quantity: str, rows: Sequence[Row]) -> Noise:
+    groups = [found for row in rows if (found := _numbers(quantity, row)) and len(found) > 1]
+    freedom = sum(len(group) - 1 for group in groups)
+    return Noise(sum((len(group) - 1) * variance(group) for group in groups) / max(freedom, 1), freedom)
+
+
+def _numbers(quantity: str, row: Row) -> list[float] | None:
+    """By seed, on the scale on which they are compared; None where one is unknown or has no logarithm."""
+    found = row.values(quantity)
+    if found is None or quantity not in DISTANCES:
+        return found
+    return [math.log(value) for value in found] if min(found) > 0 else None
+
+
+def _apart(lower: Sequence[float] | None, higher: Sequence[float] | None) -> str:
+    """Whether one interval lies below the other."""
+    if lower is None or higher is None:
+        return "undecided"
+    if lower[1] < higher[0]:
+        return "yes"
+    return "no" if higher[1] < lower[0] else "undecided"

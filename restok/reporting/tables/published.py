@@ -1,0 +1,39 @@
+"""params/published.csv: what the paper prints, each number with its source; what is not known is blank."""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from restok.reporting.run import ReportError
+from restok.reporting.tables.cells import read_settings
+
+COLUMNS = ("item", "row", "quantity", "value", "source")
+
+
+class Published:
+    """The values as printed, by item (table1, fig7), row and quantity. Raises ReportError for one that is there twice."""
+
+    def __init__(self, path: str | Path):
+        self._values, self._sources = {}, {}
+        for cell in read_settings(path, COLUMNS).itertuples(index=False):
+            place = (cell.item, cell.row, cell.quantity)
+            if place in self._values:
+                raise ReportError(f"{path}: {', '.join(place)} is there twice; remove one")
+            self._values[place], self._sources[place] = cell.value, cell.source
+
+    def rows(self, item: str) -> list[str]:
+        """The paper's rows of an item, in its order."""
+        return list(dict.fromkeys(row for found, row, _ in self._values if found == item))
+
+    def quantities(self, item: str, row: str) -> list[str]:
+        return [quantity for found, name, quantity in self._values if (found, name) == (item, row)]
+
+    def value(self, item: str, row: str, quantity: str) -> str:
+        """As printed; blank where it is unknown, or the row is not the paper's."""
+        return self._values.get((item, row, quantity), "")
+
+    def source(self, item: str, row: str, quantity: str) -> str:
+        return self._sources[item, row, quantity]
+
+    def beside(self, item: str, row: str, quantities: Iterable[str]) -> dict[str, str]:
+        """The columns QUANTITY_paper of a row."""
+        return {f"{quantity}_paper": self.value(item, row, quantity) for quantity in quantities}

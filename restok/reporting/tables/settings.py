@@ -1,0 +1,50 @@
+"""Tables 7, 8 and 9: the paper's settings beside the parameter file's."""
+
+import math
+from typing import Any
+
+import pandas as pd
+import yaml
+
+from restok.config import Params
+from restok.hierarchy import keep_probabilities
+from restok.params import Loader
+from restok.reporting.tables.published import Published
+
+
+def settings(item: str, params: Params, published: Published) -> pd.DataFrame:
+    """Table 7 or 8 ('table7'): each setting that the paper states, by our parameter's path, with its value there and here."""
+    tree, rows = params.model_dump(mode="json"), []
+    for path in published.rows(item):
+        for name in published.quantities(item, path):
+            paper, ours = published.value(item, path, name), _find(tree, path)
+            rows.append({"name": name, "setting": path, "paper": paper, "ours": "" if ours is None else _shown(ours),
+                         "same": _yes(ours == yaml.load(paper, Loader)), "source": published.source(item, path, name)})
+    return pd.DataFrame(rows)
+
+
+def table9(params: Params, published: Published) -> pd.DataFrame:
+    """Table 9. How often nested dropout keeps how many latents, exactly and as a decimal, beside the paper's."""
+    t = params.tokenizer
+    kept = keep_probabilities(t.latents, t.keep_minimum, t.drop_probability)
+    return pd.DataFrame([{"tokens": tokens, "probability": str(p), "decimal": float(p),
+                          "probability_paper": published.value("table9", str(tokens), "probability")}
+                         for tokens, p in kept.items()])
+
+
+def _find(tree: Any, path: str) -> Any:
+    """The value at a path such as 'data.crop_scale'; None where there is none. A key may hold dots itself, as those of
+    experiments.ablation do."""
+    if not isinstance(tree, dict) or path in tree:
+        return tree[path] if isinstance(tree, dict) else None
+    head, _, rest = path.partition(".")
+    return _find(tree.get(head), rest)
+
+
+def _shown(value: Any) -> str:
+    """As a parameter file writes it, on one line."""
+    return yaml.safe_dump(value, default_flow_style=True, sort_keys=False, width=math.inf).removesuffix("\n...\n").strip()
+
+
+def _yes(same: bool) -> str:
+    return "yes" if same else "no"

@@ -1,0 +1,135 @@
+"""A run as the stages write it, made up: what the tests of tables, figures and the page read."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from conftest import ROOT
+
+from restok.config import Params
+from restok.experiments import Sheet, Trial, load_sheet
+from restok.params import load_params
+
+CHECKPOINTS = {"early": 10, "middle": 20, "late": 30}
+DISTANCES = {"early": 30.0, "middle": 18.123456, "late": 19.5}     # of generation: the middle one is best
+
+
+def run_params() -> Params:
+    """Parameters whose checkpoints are the run's."""
+    checkpoints = "tokenizer_training.checkpoints={early: 10, middle: 20, late: 30}"
+    return load_params(ROOT / "params" / "imagenet256.yaml", [checkpoints])
+
+
+def write(path: Path, content: dict) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(content))
+
+
+def result(protocol: str, names: dict, metrics: dict, refused: dict, **changes) -> dict:
+    """What `restok evaluate` writes. A number's interval is 10 % about it; `refused` takes metrics away, with the reason."""
+    plain = {name: [0.9 * found, 1.1 * found] for name, found in metrics.items() if isinstance(found, float)}
+    nothing = dict.fromkeys(refused)
+    return {
+        "protocol": protocol, "n": 80, "metrics": metrics | nothing, "intervals": plain | nothing, "refused": refused,
+        "names": names, "interval": "95 %, for the chance of these n images", "seed": 0, "warnings": [],
+        "features": {"kind": "digits", "name": "digits classifier", "sha256": "ab", "dims": 64, "resize": "none",
+                     "batch_size": 8},
+        "samples": {"name": "ours", "digest": "ef", "size": [8, 8], "classes": 2, "balanced": True, "kept": 80},
+        "rounding": "rounded to 8 bits", "originals": None, "likeness": {}, "neighbours": 3, "made": [], "score": "one split",
+        "reference": {"name": "training split", "digest": "cd", "n": 90, "size": [8, 8], "rounding": "as stored",
+                      "published": []}} | changes
+
+
+def write_evaluations(run: Path, label: str, kind: str = "digits", refused: dict | None = None,
+                      numbers: tuple[float, float, float] | None = None, **changes) -> None:
+    """Both results of a checkpoint; `refused` and `changes` are those of the generation, `numbers` rFID, entropy and gFID."""
+    rfid, entropy, gfid = numbers or (4.0, 11.5, DISTANCES[label])
+    names = {"distance": "FID", "spatial": "sFID", "kernel": "KID", "score": "IS"} if kind == "inception" else {
+        "distance": f"FD-{kind}", "kernel": f"KD-{kind}", "score": f"IS-{kind}"}
+    levels = [{"level": 1, "tokens": 1, "used": 40, "usage": 40 / 8192, "entropy": 5.0, "dead": 8152},
+              {"level": 2, "tokens": 127, "used": 4096, "usage": 0.5, "entropy": 11.0, "dead": 4096}]
+    reconstruction = result(
+        "reconstruction", names | {"distance": f"r{names['distance']}"},
+        {f"r{names['distance']}": rfid, names["kernel"]: 0.03, names["score"]: 8.0, "class_accuracy": 0.875, "psnr": 20.0,
+         "ssim": 0.5, "codebook": {"used": 4096, "usage": 0.5, "dead": 4096, "entropy": entropy, "perplexity": 2**entropy,
+                                   "levels": levels}},
+        {"ms_ssim": "the images are smaller than its five scales", "lpips": "evaluation.lpips is false"},
+        n=60, warnings=["few images"])
+    reconstruction["intervals"]["codebook"] = {
+        "usage": [0.4, 0.6], "entropy": [entropy - 0.25, entropy + 0.25], "perplexity": [2435, 3444],
+        "levels": [{"usage": [0.004, 0.006], "entropy": [4.5, 5.5]}, {"usage": [0.45, 0.55], "entropy": [10.5, 11.5]}]}
+    write(run / "evaluation" / label / "reconstruction.json", reconstruction)
+    others = {"spatial": 6.0, "kernel": 0.02, "score": 7.5}
+    metrics = {names["distance"]: gfid, **{names[role]: found for role, found in others.items() if role in names},
+               "precision": 0.71, "recall": 0.6, "class_accuracy": 0.625}
+    write(run / "evaluation" / label / "generation.json", result("generation", names, metrics, refused or {}, **changes))
+
+
+def candidate(schedule: str, scale: float, start: float, distance: float) -> dict:
+    """One of a search's candidates, as `restok search-guidance` writes them."""
+    return {"schedule": schedule, "scale": scale, "start": start, "n": 20, "metrics": {"FD-digits": distance},
+            "intervals": {"FD-digits": [distance - 2, distance + 2]}, "refused": {}, "warnings": [f"a {schedule} warning"]}
+
+
+def write_run(folder: Path) -> Path:
+    """All that a run's reports are made from; returns `folder`."""
+    rng = np.random.default_rng(0)
+    write(folder / "data" / "manifest.json", {"splits": {"train": {"classes": ["zero", "one"]}}})
+    for label, step in CHECKPOINTS.items():
+        write(folder / "tokenizer" / label / "metrics.json", {"step": step, "parameters": 1_234_567})
+        write(folder / "generator" / label / "metrics.json", {"parameters": 84_512, "sampling_steps": 6})
+        candidates = [candidate("constant", 1.0, 0.0, 40.0), candidate("step", 2.0, 0.25, 21.0)]
+        write(folder / "guidance" / f"{label}.json", {
+            "chosen": {"schedule": "step", "scale": 2.0, "start": 0.25}, "top_k": 0, "top_p": 0.95, "metric": "FD-digits",
+            "candidates": candidates})
+        write_evaluations(folder, label)
+    (folder / "panel").mkdir()
+    (folder / "samples").mkdir()
+    attention = rng.random((4, 3, 2), dtype=np.float32)
+    attention[:2, :, 0] = np.nan                                   # the coarse scale comes with the third layer
+    np.savez(folder / "panel" / "middle.npz", originals=rng.integers(0, 256, (2, 8, 8, 3), np.uint8),
+             prefixes=rng.integers(0, 256, (2, 3, 8, 8, 3), np.uint8), kept=np.array([1, 2, 4]), attention=attention)
+    np.savez(folder / "samples" / "middle.npz", arr_0=rng.integers(0, 256, (9, 8, 8, 3), np.uint8), labels=np.arange(9) % 2)
+    return folder
+
+
+def write_experiments(results: Path, sheet: Sheet, numbers: Callable[[Trial, str], tuple[float, float, float]]) -> Path:
+    """What all trials of a sheet leave in `results`, each stage where the sheet says; returns `results`."""
+    def folder(stage: str, trial: Trial) -> Path:
+        return results / Path(sheet.home(stage, trial).name).relative_to(sheet.run)
+
+    write(results / "data" / "manifest.json", {"splits": {"train": {"classes": ["zero", "one"]}}})
+    for trial in reversed(sheet.trials):                           # of shared files, the first trial's stay
+        for label in trial.labels:
+            measured = results / "both"
+            write_evaluations(measured, label, numbers=numbers(trial, label))
+            for protocol in ("reconstruction", "generation"):
+                path = folder(protocol, trial) / "evaluation" / label / f"{protocol}.json"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                (measured / "evaluation" / label / path.name).rename(path)
+            write(Path(trial.tokenizer or folder("tokenizer", trial) / "tokenizer" / label) / "metrics.json",
+                  {"step": trial.params.tokenizer_training.checkpoints.get(label), "parameters": 1_234_567})
+            write(Path(trial.generator or folder("generator", trial) / "generator" / label) / "metrics.json",
+                  {"parameters": 84_512, "sampling_steps": len(trial.params.generator.groups)})
+            candidates = [candidate("constant", 1.0, 0.0, 40.0), candidate("step", 2.0, 0.25, 21.0)]
+            write(folder("guidance", trial) / "guidance" / f"{label}.json", {
+                "chosen": {"schedule": "step", "scale": 2.0, "start": 0.25}, "top_k": 0, "top_p": 0.95, "metric": "FD-digits",
+                "candidates": candidates})
+    return results
+
+
+def experiments(*lines: str, folder: Path | None = None, seeds: int = 2) -> Sheet:
+    """The repository's experiments on the demo, ablations with `seeds` seeds, and rows of one's own, written into `folder`."""
+    sheet = None
+    if lines:
+        sheet = folder / "experiments.tsv"
+        sheet.write_text("\n".join([(ROOT / "params" / "experiments.tsv").read_text().rstrip(), *lines]) + "\n")
+    return load_sheet(ROOT / "params" / "demo.yaml", [f"experiments.ablation_seeds={seeds}"], sheet)
+
+
+def numbers(trial: Trial, label: str) -> tuple[float, float, float]:
+    """rFID, entropy and gFID: the second seed is 2 % above the first, and 750k the best checkpoint of the main run."""
+    more = 1.02 if trial.seed == 10087 else 1.0
+    gfid = {"baseline": 60.0, "restok": 38.0, "pooling_1": 38.1, "pooling_4": 44.0, "main": 25.0}.get(trial.id, 46.0)
+    return 8.0 / trial.params.tokenizer.scales * more, 7.0 - 0.5 * (trial.id == "restok"), (gfid - 5 * (label == "750k")) * more

@@ -1,0 +1,165 @@
+"""Ablations and switches: seeds are averaged, and an order or a change holds only beyond the noise."""
+
+import json
+from pathlib import Path
+
+import pytest
+from conftest import ROOT
+from reporting_fixtures import experiments, numbers, write, write_evaluations, write_experiments
+
+from restok.experiments import COLUMNS, load_sheet
+from restok.metrics.results import ComparisonError
+from restok.params import ConfigError
+from restok.reporting import tables
+from restok.reporting.measured import rows
+from restok.reporting.run import ReportError
+from restok.reporting.tables.orders import agreement
+
+ORDERS, SWITCHES = ROOT / "params" / "orders.csv", ROOT / "params" / "release_switches.csv"
+PUBLISHED = tables.Published(ROOT / "params" / "published.csv")
+
+
+@pytest.fixture
+def results(tmp_path):
+    return write_experiments(tmp_path / "results" / "demo", experiments(), numbers)
+
+
+@pytest.fixture
+def single(tmp_path):
+    return write_experiments(tmp_path / "results" / "demo", experiments(seeds=1), numbers)
+
+
+def ablation(item: str, results: Path, sheet):
+    return tables.ablation(item, results, sheet, PUBLISHED, ORDERS).set_index("setting")
+
+
+def test_an_ablation_is_the_mean_over_its_seeds(results):
+    table = ablation("table2", results, experiments())
+    assert list(table.index) == [f"#{i}" for i in range(1, 9)]
+    row = table.loc["#1"]
+    assert row[["gfid", "gfid_sd"]].tolist() == pytest.approx([60.6, 1.2 / 2 ** 0.5])
+    assert row[["gfid_low", "gfid_high"]].isna().all()
+    assert row[["seeds", "n_seeds", "rfid_metric", "gfid_metric"]].tolist() == ["10086 10087", 2, "rFD-digits", "FD-digits"]
+    assert row[["description", "usage_paper", "gfid_paper"]].tolist() == ["learnable latents, no levels; S = 1", "100", ""]
+    assert table.loc["#8", "description"] == "residual latents, 5 levels; S = 3, image residual"
+    assert all(f"baseline.{seed}/evaluation/150k/generation.json" in row["source"] for seed in (10086, 10087))
+
+
+def test_an_ablation_of_one_seed_has_the_interval_of_its_images(single):
+    row = ablation("table2", single, experiments(seeds=1)).loc["#1"]
+    assert row[["gfid", "gfid_low", "gfid_high"]].tolist() == [60.0, 54.0, 66.0] and row["gfid_sd"] is None
+
+
+def test_ablations_say_what_sets_their_rows_apart(results):
+    sheet = experiments()
+    found = {item: ablation(item, results, sheet)["description"].to_dict() for item in ("table3", "table4", "table5")}
+    assert found == {
+        "table3": {"1": "factor 1: 16-16-16 image tokens", "2": "factor 2: 16-8-4 image tokens",
+                   "4": "factor 4: 16-4-1 image tokens"},
+        "table4": {"none": "weights: encoder 0, decoder 0", "encoder": "weights: encoder 1, decoder 0",
+                   "decoder": "weights: encoder 0, decoder 1", "both": "weights: encoder 1, decoder 1"},
+        "table5": {"vanilla": "vanilla autoregression, 16 steps",
+                   "HAR, 1 NTP": "1 next-token prediction, then groups up to 8: 5 steps",
+                   "HAR, 4 NTP": "4 next-token predictions, then groups up to 8: 6 steps"}}
+    table5 = ablation("table5", results, sheet)
+    assert table5["steps"].tolist() == [16, 5, 6] and table5["steps_paper"].tolist() == ["128", "8", "9"]
+
+
+def test_a_row_of_ones_own_is_a_row_of_the_table(tmp_path):
+    changes = "tokenizer.codebook_size=128; generator.codebook_size=128"
+    sheet = experiments(f"half_codebook\tablation\t{changes}\ttable2 #9", folder=tmp_path)
+    results = write_experiments(tmp_path / "results" / "demo", sheet, lambda *args: (1.0, 1.0, 1.0))
+    table = ablation("table2", results, sheet)
+    assert table.loc["#9", "changes"] == changes and table.loc["#9", "n_seeds"] == 2
+    assert "#9" not in table.loc["#8", "agrees"]                   # lowest of the paper's rows
+
+
+def test_an_order_holds_beyond_the_noise_alone(results):
+    sheet = experiments()
+    table2, table3 = ablation("table2", results, sheet)["agrees"], ablation("table3", results, sheet)["agrees"]
+    assert table2["#2"] == "gFID below #1: yes" and table2["#5"] == "rFID below #2: yes" and table2["#1"] == ""
+    assert table2["#8"] == "lowest entropy: yes; lowest gFID: yes"
+    assert table3["2"] == "lowest gFID: undecided (against 1)"
+
+
+def test_an_order_of_one_seed_takes_intervals_that_do_not_overlap(single):
+    sheet = experiments(seeds=1)
+    assert ablation("table2", single, sheet).loc["#2", "agrees"] == "gFID below #1: yes (one seed)"     # 46 and 60, 10 % each
+    assert ablation("table4", single, sheet).loc["both", "agrees"] == "lowest gFID: undecided (one seed)"    # 38 and 46
+    assert ablation("table3", single, sheet).loc["2", "agrees"] == "lowest gFID: undecided (one seed)"
+
+
+def test_the_other_way_round_is_no(results, tmp_path):
+    orders = tmp_path / "orders.csv"
+    orders.write_text("item,quantity,lower,higher,source\ntable2,gfid,#1,#2,s\ntable2,rfid,#3,*,s\ntable2,gfid,#1,#77,s\n")
+    found = agreement("table2", rows(results, experiments(), "table2"), orders, PUBLISHED.rows("table2"))
+    assert found["#1"] == "gFID below #2: no; gFID below #77: not run"
+    assert found["#3"] == "lowest rFID: no (against #4, #5, #6, #7, #8)"
+    orders.write_text("item,quantity,lower,higher,source\ntable2,fid,#1,#2,s\n")
+    with pytest.raises(ReportError, match="quantity 'fid'; choose one of rfid, gfid, entropy"):
+        agreement("table2", rows(results, experiments(), "table2"), orders, [])
+
+
+def test_every_order_is_about_rows_of_the_paper():
+    for order in tables.read_csv(ORDERS).itertuples():
+        assert {order.lower, order.higher} - {"*"} <= set(PUBLISHED.rows(order.item)), order
+        assert order.source.startswith("arXiv 2601.03955v1, ")
+
+
+def test_rows_that_were_not_measured_alike_make_no_table(results):
+    path = results / "experiments" / "scales_2.10087" / "evaluation" / "150k" / "generation.json"
+    found = json.loads(path.read_text())
+    write(path, found | {"n": 81})
+    with pytest.raises(ComparisonError, match=r"scales_2\.10087/evaluation/150k/generation\.json do not compare: n differ, 80"):
+        ablation("table2", results, experiments())
+    write(path, found | {"reference": found["reference"] | {"digest": "another"}})
+    with pytest.raises(ComparisonError, match="reference digest differ, cd and another"):
+        ablation("table2", results, experiments())
+    path.unlink()
+    with pytest.raises(ReportError, match=r"generation\.json: missing; .*snakemake \S+scales_2\.10087/evaluation/150k/gener"):
+        ablation("table2", results, experiments())
+
+
+def test_two_rows_of_one_name_and_a_table_without_rows_are_refused(tmp_path, results):
+    sheet = experiments("again\tablation\ttokenizer.scales=2\ttable2 #3", folder=tmp_path)
+    with pytest.raises(ConfigError, match="rows 'scales_2' and 'again' both feed table2 as '#3'"):
+        ablation("table2", results, sheet)
+    (tmp_path / "none.tsv").write_text("\t".join(COLUMNS) + "\nmain\tmain\t\ttable1\n")
+    with pytest.raises(ConfigError, match="no row feeds table2 for demo"):
+        ablation("table2", results, load_sheet(ROOT / "params" / "demo.yaml", sheet=tmp_path / "none.tsv"))
+
+
+def test_a_switch_of_the_release_has_both_sides_and_their_difference(results):
+    table = tables.release_switches(results, experiments(), SWITCHES).set_index("switch")
+    layout = table.loc["latent layout"]
+    assert (layout["default"], layout["release_setting"]) == ("tokens", "legacy")
+    assert layout[["default_gfid", "release_gfid", "gfid_effect", "gfid_effect_sd"]].tolist() == pytest.approx(
+        [38.38, 46.46, 8.08, 0.16 / 2 ** 0.5])
+    half = 12.706 * 0.08                                           # Student's t of one degree of freedom
+    assert layout[["gfid_effect_low", "gfid_effect_high"]].tolist() == pytest.approx([8.08 - half, 8.08 + half], rel=1e-4)
+    assert (layout["gfid_verdict"], layout["rfid_verdict"], layout["entropy_verdict"]) == ("higher", "unchanged", "higher")
+    assert table.loc["merging", "release_setting"] == "nearest; width"
+    assert table.loc["guidance ratio", ["default", "release_setting"]].tolist() == ["steps", "tokens"]
+    assert "legacy_layout.10087" in layout["source"] and "restok.10087" in layout["source"]
+
+
+def test_a_switch_of_one_seed_counts_where_intervals_do_not_overlap(single):
+    sheet = experiments(seeds=1)
+    table = tables.release_switches(single, sheet, SWITCHES).set_index("switch")
+    assert table.loc["latent layout", ["gfid_effect", "gfid_verdict"]].tolist() == [8.0, "undecided (one seed)"]
+    write_evaluations(single / "experiments" / "legacy_layout.10086", "150k", numbers=(2.0, 6.5, 60.0))
+    table = tables.release_switches(single, sheet, SWITCHES).set_index("switch")
+    assert table.loc["latent layout", ["gfid_verdict", "rfid_verdict"]].tolist() == ["higher (one seed)", "lower (one seed)"]
+
+
+def test_a_switch_without_its_experiment_is_refused(results, tmp_path):
+    path = tmp_path / "switches.csv"
+    path.write_text(SWITCHES.read_text().replace("margin_75", "margin_57"))
+    with pytest.raises(ConfigError, match=r"switches\.csv, row 'alignment margin': no experiment 'margin_57' of demo"):
+        tables.release_switches(results, experiments(), path)
+
+
+def test_orders_and_switches_of_other_columns_are_refused(tmp_path, results):
+    (tmp_path / "orders.csv").write_text("item,lower\n")
+    with pytest.raises(ReportError, match=r"orders\.csv: columns item, lower; expected item, quantity, lower, higher, source"):
+        agreement("table2", rows(results, experiments(), "table2"), tmp_path / "orders.csv", [])

@@ -1,0 +1,286 @@
+"""Figures: what they draw is in the CSV beside them, and the CSV is what the stages wrote."""
+
+import json
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+from reporting_fixtures import DISTANCES, candidate, run_params, write, write_evaluations, write_run
+from typer.testing import CliRunner
+
+from restok.cli import app
+from restok.experiments import Feed, Sheet, Trial
+from restok.metrics.results import ComparisonError
+from restok.progress import CONSOLE
+from restok.reporting import figures
+from restok.reporting.figures import bars, masks
+from restok.reporting.run import ReportError, evaluations
+
+
+@pytest.fixture(scope="module")
+def params():
+    return run_params()
+
+
+@pytest.fixture
+def run(tmp_path):
+    folder = write_run(tmp_path / "run")
+    ids = np.array([(0, 0), (0, 1), (2, 2), (3, 3)])
+    np.savez(folder / "layout.npz", encoder_mask=np.tril(np.ones((4, 4), bool)) | (np.indices((4, 4)).max(0) < 2),
+             encoder_groups=np.array([2, 1, 1]), encoder_names=np.array(["S1", "L1", "L2"]), encoder_ids=ids,
+             decoder_groups=np.array([1, 1, 2]), decoder_names=np.array(["L1", "L2", "image"]), decoder_ids=ids[::-1],
+             generator_mask=np.tril(np.ones((4, 4), bool)), generator_groups=np.array([1, 1, 2]),
+             generator_inputs=np.array(["class", "t1", "t2", "M0"]))
+    return folder
+
+
+def fig7_data(params, *runs):
+    return figures.fig7_data([(seed, evaluations(run, params)) for seed, run in enumerate(runs)], params)
+
+
+DRAWN = {
+    "fig5": lambda run, params, out: figures.fig5(run / "panel" / "middle.npz", out),
+    "fig6": lambda run, params, out: figures.fig6(run / "samples" / "middle.npz", ["zero", "one"], out),
+    "fig7": lambda run, params, out: figures.fig7(fig7_data(params, run), out),
+    "fig8": lambda run, params, out: figures.fig8(run / "layout.npz", out),
+    "fig9": lambda run, params, out: figures.fig9(run / "layout.npz", out),
+    "codebook": lambda run, params, out: figures.codebook(figures.codebook_data(run, params), out),
+    "guidance": lambda run, params, out: figures.guidance(figures.guidance_data(run, params), out)}
+
+
+@pytest.mark.parametrize("name", DRAWN)
+def test_a_figure_is_three_files_and_is_drawn_the_same_again(name, run, params, tmp_path):
+    files = [tmp_path / "out" / f"{name}{suffix}" for suffix in (".csv", ".pdf", ".png")]
+    DRAWN[name](run, params, files[2])
+    assert sorted(files[0].parent.iterdir()) == files
+    with Image.open(files[2]) as picture:
+        assert (tmp_path / "run").as_posix() in picture.info["Source"]
+        assert np.asarray(picture.convert("L")).std() > 5
+    assert len(pd.read_csv(files[0])) > 1
+    pdf = files[1].read_bytes()
+    assert b"CreationDate" not in pdf
+    assert b"/FontFile2" in pdf and b"/Type3" not in pdf           # fonts are within, as TrueType
+    DRAWN[name](run, params, files[2])
+    assert files[1].read_bytes() == pdf
+
+
+def test_fig5_data_are_shares_by_layer_and_their_mean_and_the_psnr_of_what_is_shown(tmp_path):
+    originals = np.full((2, 4, 4, 3), 100, np.uint8)
+    prefixes = np.stack([originals + 5, originals + 1], axis=1)
+    attention = np.array([[[np.nan, 0.5]], [[0.25, 0.75]]], np.float32)
+    np.savez(tmp_path / "p.npz", originals=originals, prefixes=prefixes, kept=np.array([1, 2]), attention=attention)
+    data = figures.fig5_data(tmp_path / "p.npz")
+    shares = data[data["quantity"] == "share"]
+    assert shares[["layer", "level", "scale", "value"]].to_numpy().tolist() == [
+        ["mean", 1, 1, 0.25], ["mean", 1, 2, 0.625], [1, 1, 2, 0.5], [2, 1, 1, 0.25], [2, 1, 2, 0.75]]
+    psnr = data[data["quantity"] == "PSNR"]
+    assert psnr[["image", "tokens"]].to_numpy().tolist() == [[1, 1], [1, 2], [2, 1], [2, 2]]
+    assert psnr["value"].tolist() == pytest.approx([20 * math.log10(255 / 5), 20 * math.log10(255)] * 2)
+
+
+def test_fig5_names_a_file_that_is_missing(tmp_path):
+    with pytest.raises(ReportError, match=r"nowhere\.npz: missing"):
+        figures.fig5(tmp_path / "nowhere.npz", tmp_path / "fig5.png")
+
+
+def test_fig6_puts_each_class_in_its_row(tmp_path):
+    samples = np.zeros((5, 16, 16, 3), np.uint8)
+    samples[[0, 2], ..., 0] = 255                                  # class 0 is red, class 1 is blue
+    samples[[1, 3], ..., 2] = 255
+    np.savez(tmp_path / "s.npz", arr_0=samples, labels=np.array([0, 1, 0, 1, 0]))
+    figures.fig6(tmp_path / "s.npz", ["red", "blue"], tmp_path / "fig6.png", per_class=2)
+    pixels = np.asarray(Image.open(tmp_path / "fig6.png").convert("RGB")).astype(int)
+    red, blue = (pixels[..., a] - pixels[..., b] > 200 for a, b in ((0, 2), (2, 0)))
+    assert np.flatnonzero(red.any(1)).max() < np.flatnonzero(blue.any(1)).min()
+    assert red.sum() == pytest.approx(blue.sum(), rel=0.1)
+    data = pd.read_csv(tmp_path / "fig6.csv")
+    assert data[["row", "column", "class_name", "sample"]].to_numpy().tolist() == [
+        [1, 1, "red", 0], [1, 2, "red", 2], [2, 1, "blue", 1], [2, 2, "blue", 3]]
+    with pytest.raises(ReportError, match="labels up to 1, but there are 1 class names"):
+        figures.fig6(tmp_path / "s.npz", ["red"], tmp_path / "fig6.png")
+
+
+def test_fig7_of_one_seed_has_intervals(run, params):
+    data = fig7_data(params, run)
+    assert data["step"].tolist() == [10, 20, 30]
+    assert data["generation_distance"].tolist() == list(DISTANCES.values())
+    assert data.loc[0, ["generation_distance_low", "generation_distance_high"]].tolist() == pytest.approx([27, 33])
+    assert data.loc[0, ["reconstruction_distance_low", "reconstruction_distance_high"]].tolist() == pytest.approx([3.6, 4.4])
+    assert set(data["reconstruction_metric"] + " " + data["generation_metric"]) == {"rFD-digits FD-digits"}
+    assert data["generation_distance_sd"].isna().all() and set(data["n_seeds"]) == {1}
+
+
+def test_fig7_of_several_seeds_has_their_mean_and_deviation(run, params, tmp_path):
+    other = write_run(tmp_path / "other")
+    path = other / "evaluation" / "early" / "generation.json"
+    found = json.loads(path.read_text())
+    write(path, found | {"metrics": found["metrics"] | {"FD-digits": 34.0}})
+    first = fig7_data(params, run, other).iloc[0]
+    assert (first["generation_distance"], first["generation_distance_sd"]) == (32.0, pytest.approx(math.sqrt(8)))   # of 30, 34
+    assert first["generation_distance_low"] is None and first["reconstruction_distance_sd"] == 0
+    assert (first["n_seeds"], first["seeds"]) == (2, "0 1") and str(other) in first["source"]
+    figures.fig7(fig7_data(params, run, other), tmp_path / "fig7.png")
+
+
+def test_fig7_is_fed_by_every_seed_of_one_row_of_the_sheet(run, params):
+    def trial(id, seed, name):
+        return Trial("run", id, name, (), (), params.model_copy(update={"seed": seed}), (Feed("fig7", "", None),), None, None)
+
+    write_run(run / "experiments" / "main.1")
+    trials = [trial("main", 0, "run"), trial("main", 1, "run/experiments/main.1")]
+    found = figures.fig7_runs(run, Sheet("run", trials))
+    assert [(seed, [e.label for e in measured]) for seed, measured in found] == [(0, list(DISTANCES)), (1, list(DISTANCES))]
+    assert found[1][1][0].generation.path == run / "experiments" / "main.1" / "evaluation" / "early" / "generation.json"
+    with pytest.raises(ReportError, match="rows main, mine feed fig7, which shows one"):
+        figures.fig7_runs(run, Sheet("run", [*trials, trial("mine", 2, "run/experiments/main.1")]))
+
+
+def test_fig7_takes_only_runs_that_compare_and_have_every_checkpoint(run, params, tmp_path):
+    other = write_run(tmp_path / "other")
+    with pytest.raises(ReportError, match=r"seed 1: checkpoint late is not among the evaluated \['early', 'middle'\]"):
+        figures.fig7_data([(0, evaluations(run, params)), (1, evaluations(other, params)[:2])], params)
+    for label in DISTANCES:
+        write_evaluations(other, label, reference={"digest": "another", "name": "", "size": [8, 8]})
+    with pytest.raises(ComparisonError, match="reference digest differ"):
+        fig7_data(params, run, other)
+
+
+def test_fig7_is_drawn_where_there_are_no_intervals(run, params, tmp_path):
+    data = fig7_data(params, run).assign(generation_distance_low=None, generation_distance_high=None)
+    figures.fig7(data, tmp_path / "without.png")
+    figures.fig7(fig7_data(params, run), tmp_path / "with.png")
+    without, drawn = (np.asarray(Image.open(tmp_path / f"{name}.png").convert("L")) for name in ("without", "with"))
+    assert without.std() > 5 and (without.shape != drawn.shape or (without != drawn).any())
+
+
+def test_guidance_data_are_all_that_was_tried(run, params):
+    path = run / "guidance" / "late.json"
+    found = json.loads(path.read_text())
+    write(path, found | {"candidates": [*found["candidates"], candidate("linear", 3.0, 0.0, 22.0)]})
+    data = figures.guidance_data(run, params)
+    late = data[data["checkpoint"] == "late"]
+    assert late[["schedule", "start", "scale", "distance", "low", "high", "chosen"]].to_numpy().tolist() == [
+        ["constant", 0.0, 1.0, 40.0, 38.0, 42.0, False], ["step", 0.25, 2.0, 21.0, 19.0, 23.0, True],
+        ["linear", 0.0, 3.0, 22.0, 20.0, 24.0, False]]
+    assert len(data) == 2 + 2 + 3
+
+
+def test_a_search_that_chose_no_guidance_is_drawn(run, params, tmp_path):
+    for label in DISTANCES:
+        write(run / "guidance" / f"{label}.json", {
+            "chosen": {"schedule": "constant", "scale": 1.0, "start": 0.0}, "metric": "FD-digits",
+            "candidates": [candidate("constant", 1.0, 0.0, 4.0) | {"intervals": {"FD-digits": None}}]})
+    figures.guidance(figures.guidance_data(run, params), tmp_path / "guidance.png")
+    assert pd.read_csv(tmp_path / "guidance.csv")["chosen"].all()
+
+
+def test_codebook_data_say_what_the_number_of_images_allows(run, params):
+    levels = figures.codebook_data(run, params)
+    assert levels["checkpoint"].tolist() == ["middle", "middle"]
+    assert levels["most_usage"].tolist() == [60 / 8192, 60 * 127 / 8192]   # 60 images cannot use more
+    assert levels["most_entropy"][0] == math.log2(60)
+    assert levels[["usage_low", "usage_high"]].to_numpy().tolist() == [[0.004, 0.006], [0.45, 0.55]]
+    assert levels[["entropy_low", "entropy_high"]].to_numpy().tolist() == [[4.5, 5.5], [10.5, 11.5]]
+
+
+def test_fig8_data_are_the_groups_and_what_they_attend_to(run):
+    data = figures.fig8_data(run / "layout.npz")
+    assert data[["part", "group", "first", "last", "attends_to"]].to_numpy().tolist() == [
+        ["tokenizer", "S1", 1, 2, "S1"], ["tokenizer", "L1", 3, 3, "S1 L1"], ["tokenizer", "L2", 4, 4, "S1 L1 L2"],
+        ["generator", "class", 1, 1, "class"], ["generator", "t1", 2, 2, "class t1"],
+        ["generator", "t2 M0", 3, 4, "class t1"]]                  # t2 does not see M0: this mask is token by token
+
+
+def test_fig8_draws_every_cell_of_the_mask_and_no_other():
+    mask = np.random.default_rng(0).random((9, 7)) < 0.6
+    painted = np.zeros_like(mask, int)
+    for (left, top), _, (right, bottom), _ in (corners.astype(int) for corners in masks.rectangles(mask)):
+        painted[top:bottom, left:right] += 1
+    assert (painted == mask).all()
+    assert len(masks.rectangles(np.ones((500, 500), bool))) == 1
+
+
+def test_names_are_spread_only_as_far_as_they_must():
+    assert masks.spread([2, 5, 9], 1.0, 10).tolist() == [2, 5, 9]
+    close = masks.spread([5.0, 5.1, 5.2, 9.9], 1.0, 10)
+    assert close.tolist() == pytest.approx([4.1, 5.1, 6.1, 9.5])
+    assert masks.spread([0, 0, 0], 1.0, 3).tolist() == [0.5, 1.5, 2.5]
+
+
+def test_fig9_data_are_the_ids(run):
+    data = figures.fig9_data(run / "layout.npz")
+    assert data[["part", "token", "kind", "name", "row", "column"]].to_numpy().tolist() == [
+        ["encoder", 1, "image", "S1", 0, 0], ["encoder", 2, "image", "S1", 0, 1], ["encoder", 3, "text", "L1", 2, 2],
+        ["encoder", 4, "text", "L2", 3, 3], ["decoder", 1, "text", "L1", 3, 3], ["decoder", 2, "text", "L2", 2, 2],
+        ["decoder", 3, "image", "image", 0, 1], ["decoder", 4, "image", "image", 0, 0]]
+
+
+@pytest.fixture
+def chart(tmp_path, monkeypatch):
+    """ablation() of a table of three rows, with some cells changed: its figure."""
+    def draw(**cells):
+        table = pd.DataFrame({"setting": ["#1", "#2", "both"], "description": ["a", "b" * 50 + " " + "c" * 30, ""],
+                              "rfid": [4, 3, 2], "rfid_metric": "rFD-digits", "gfid": [9, "", 7], "gfid_metric": "FD-digits",
+                              "n_seeds": 1} | cells)
+        table.to_csv(tmp_path / "table2.csv", index=False)
+        monkeypatch.setattr(bars, "save", lambda figure, *_: kept.append(figure))
+        kept = []
+        figures.ablation(tmp_path / "table2.csv", tmp_path / "out" / "table2.png")
+        return kept[0]
+
+    return draw
+
+
+def texts(axis) -> list[str]:
+    """The column of values beside a panel."""
+    return [text.get_text() for text in axis.texts if text.get_ha() == "left"]
+
+
+def legend(figure) -> list[str]:
+    return [text.get_text() for found in figure.legends for text in found.get_texts()]
+
+
+def test_an_ablation_has_a_panel_for_each_quantity_that_was_measured(chart):
+    figure = chart()
+    assert [axis.get_xlabel().split("\n")[0] for axis in figure.axes] == ["rFD-digits", "FD-digits"]
+    assert [texts(axis) for axis in figure.axes] == [["4.000", "3.000", "2.000"], ["9.000", "", "7.000"]]
+    assert [axis.get_xscale() for axis in figure.axes] == ["linear", "linear"] and legend(figure) == []
+    assert [axis.get_xscale() for axis in chart(rfid=[40, 3, 2]).axes] == ["log", "linear"]
+    with pytest.raises(ReportError, match=r"table2\.csv: has no value of rfid, entropy, gfid to draw"):
+        chart(rfid="", gfid="")
+    with pytest.raises(ReportError, match=r"table2\.csv: rfid: .*four"):
+        chart(rfid="four")
+
+
+def test_the_legend_of_an_ablation_says_what_its_bars_are(chart):
+    figure = chart(n_seeds=3, rfid_sd=[0.2, 0.1, 0.25])
+    assert legend(figure) == ["standard deviation over 3 seeds"]
+    assert texts(figure.axes[0]) == ["4.00 ± 0.20", "3.00 ± 0.10", "2.00 ± 0.25"]
+    assert legend(chart(rfid_low=1, rfid_high=5)) == ["95 % interval (one seed)"]
+
+
+def test_the_papers_values_stand_only_beside_its_own_metric(chart):
+    assert legend(chart(rfid_paper=1.28, gfid_paper=["", 2.34, ""])) == []
+    figure = chart(rfid_paper=1.28, gfid_paper=["", 2.34, ""], gfid_metric="FID")
+    assert legend(figure) == ["the paper"]
+    marks = [line.get_xdata() for axis in figure.axes for line in axis.lines if line.get_marker() == "D"]
+    assert np.isnan(marks[0]).all() and marks[1][1] == 2.34
+    assert legend(chart(entropy=12, entropy_paper=11)) == ["the paper"]
+
+
+def test_an_ablations_table_is_its_data(tmp_path):
+    pd.DataFrame({"setting": ["x"], "description": [""], "rfid": [1.0], "n_seeds": [1]}).to_csv(tmp_path / "t.csv")
+    figures.ablation(tmp_path / "t.csv", tmp_path / "out" / "t.png")
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["t.pdf", "t.png"]
+
+
+@pytest.mark.parametrize(("words", "message"), [
+    (["10"], "choose one of 5, 6, 7, 8, 9, codebook, guidance, table2, table3, table4, table5"),
+    (["7"], "figure 7: give --params and --results"), (["8"], "figure 8: give --results"),
+    (["table3", "--results", "r"], "figure table3: give --table")])
+def test_the_verb_says_what_it_needs(words, message, tmp_path):
+    with CONSOLE.capture() as capture:
+        done = CliRunner().invoke(app, ["figure", *words, "--out", str(tmp_path / "x.png")])
+    assert done.exit_code == 1 and message in capture.get()

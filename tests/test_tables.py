@@ -1,0 +1,176 @@
+"""Tables: published numbers stay as printed, our own carry their network's name, every number has its file."""
+
+import pytest
+from conftest import ROOT
+from reporting_fixtures import CHECKPOINTS, experiments, numbers, write_evaluations, write_experiments, write_run
+
+from restok.experiments import COLUMNS, load_sheet
+from restok.params import load_params
+from restok.reporting import tables
+from restok.reporting.run import ReportError
+from restok.reporting.tables.markdown import tables as markdown
+from restok.reporting.tables.reader import view
+
+DEMO, ORDERS, SWITCHES = (ROOT / "params" / name for name in ("demo.yaml", "orders.csv", "release_switches.csv"))
+PUBLISHED = tables.Published(ROOT / "params" / "published.csv")
+
+
+@pytest.fixture
+def results(tmp_path):
+    return write_experiments(tmp_path / "results" / "demo", experiments(), numbers)
+
+
+@pytest.fixture
+def run(tmp_path):
+    return write_run(tmp_path / "results" / "imagenet256")
+
+
+@pytest.fixture
+def main_sheet(tmp_path):
+    """One row: the run of the fixture."""
+    path = tmp_path / "experiments.tsv"
+    path.write_text("\t".join(COLUMNS) + "\nmain\tmain\t\ttable1; table6\n")
+    checkpoints = "tokenizer_training.checkpoints={early: 10, middle: 20, late: 30}"
+    return load_sheet(ROOT / "params" / "imagenet256.yaml", [checkpoints], path)
+
+
+def test_published_systems_are_the_papers(run, main_sheet):
+    table = tables.table1(run, main_sheet, PUBLISHED).set_index("method")
+    assert table["family"].value_counts().to_dict() == {"continuous": 5, "grid": 7, "query": 9}
+    shown = ["tokenizer_params", "tokens", "reconstruction_distance", "generator_type", "generator_params", "steps",
+             "generation_distance", "score", "precision", "recall"]
+    assert ",".join(table.loc["ResTok", shown]) == "662M,128,1.28,HAR,326M,9,2.34,257.8,0.79,0.60"
+    assert ",".join(table.loc["FlexTok d18-d18", shown]) == "950M,1-256,1.61,AR+Flow,1.33B,26-281,2.02,,,"
+    assert table.loc["LDM-4-G", "generation_distance"] == "3.60"   # as printed, not 3.6
+    assert (table["source"] != "").all()
+
+
+def test_every_published_number_has_a_source_and_is_there_once(tmp_path):
+    lines = (ROOT / "params" / "published.csv").read_text().splitlines()
+    assert all(cell for cell in tables.read_csv(ROOT / "params" / "published.csv")["source"])
+    (tmp_path / "published.csv").write_text("\n".join([*lines, lines[-1]]))
+    with pytest.raises(ReportError, match="is there twice"):
+        tables.Published(tmp_path / "published.csv")
+
+
+@pytest.mark.parametrize("item", ["table7", "table8"])
+def test_the_papers_parameter_file_has_the_papers_settings(item):
+    table = tables.settings(item, load_params(ROOT / "params" / "imagenet256.yaml"), PUBLISHED)
+    assert len(table) > 20 and table.loc[table["same"] != "yes", "setting"].tolist() == []
+
+
+def test_another_setting_than_the_papers_is_told():
+    table = tables.settings("table7", load_params(DEMO), PUBLISHED).set_index("setting")
+    assert table.loc["tokenizer_training.batch_size", ["paper", "ours", "same"]].tolist() == ["256", "16", "no"]
+    assert table.loc["objective.alignment.margin", "same"] == "yes"
+
+
+def test_table9_is_exact_and_the_papers():
+    table = tables.table9(load_params(ROOT / "params" / "imagenet256.yaml"), PUBLISHED)
+    assert dict(zip(table["tokens"], table["probability"], strict=True)) == {
+        4: "1/155", 8: "2/155", 16: "4/155", 32: "8/155", 64: "16/155", 128: "4/5"}
+    assert table["probability"].tolist() == table["probability_paper"].tolist()
+    assert table["decimal"].sum() == pytest.approx(1)
+
+
+def test_table1_adds_the_best_checkpoint_under_its_own_features(run, main_sheet):
+    table = tables.table1(run, main_sheet, PUBLISHED)
+    assert len(table) == 21
+    assert set(table["features"][:20]) == {"Inception (rFID, FID, IS)"} and set(table["intervals"][:20]) == {""}
+    own = table.iloc[-1]
+    assert own["features"] == "digits classifier (rFD-digits, FD-digits, IS-digits)"
+    assert not any("FID" in cell for cell in own)
+    assert own[["method", "tokenizer_params", "generator_params", "steps", "generation_distance", "n"]].tolist() == [
+        "ResTok, this run (imagenet256, middle)", "1.23M", "84.5K", "6", "18.12", "80"]
+    assert "middle/generation.json" in own["source"]
+    assert own["intervals"] == ("rFD-digits 3.600 to 4.400; FD-digits 16.31 to 19.94; IS-digits 6.750 to 8.250; "
+                                "precision 0.6390 to 0.7810; recall 0.5400 to 0.6600")
+
+
+def test_what_was_refused_is_blank_in_table1(run, main_sheet):
+    write_evaluations(run, "middle", refused={"IS-digits": "no classifier", "recall": "no images"})
+    own = tables.table1(run, main_sheet, PUBLISHED).iloc[-1]
+    assert own[["score", "precision", "recall"]].tolist() == ["", "0.7100", ""]
+    assert own["intervals"] == "rFD-digits 3.600 to 4.400; FD-digits 16.31 to 19.94; precision 0.6390 to 0.7810"
+
+
+@pytest.mark.parametrize("generator", ["generator", ""])
+def test_finished_weights_are_a_row_of_table1(tmp_path, generator):
+    finished = f"{tmp_path}/weights/tokenizer\t{generator and f'{tmp_path}/weights/{generator}'}"
+    sheet = experiments(f"released\tmain\t\ttable1 the release\t\t{finished}", folder=tmp_path)
+    results = write_experiments(tmp_path / "results" / "demo", sheet, numbers)
+    own = tables.table1(results, sheet, PUBLISHED).iloc[-1]
+    assert own["method"] == "ResTok, the release (demo, released)" and "finished weights: " in own["notes"]
+    assert own["tokenizer_params"] == "1.23M" and own["reconstruction_distance"] == "2.667"
+    assert own[["generator_params", "generation_distance"]].tolist() == (["84.5K", "46.00"] if generator else ["", ""])
+
+
+def test_count_prints_three_digits():
+    assert [tables.count(n) for n in (661_791_947, 326_263_808, 1_330_000_000, 999)] == ["662M", "326M", "1.33B", "999"]
+
+
+def test_table6_reports_the_chosen_candidate_beside_the_papers(run, main_sheet, results):
+    table = tables.table6(run, main_sheet, PUBLISHED)
+    assert table["checkpoint"].tolist() == list(CHECKPOINTS)
+    row = table.iloc[1]
+    assert (row["schedule"], row["start_ratio"], row["max_scale"], row["top_k"], row["top_p"]) == ("step", 0.25, 2.0, 0, 0.95)
+    assert (row["metric"], row["distance"], row["n"], row["candidates"]) == ("FD-digits", 21.0, 20, 2)
+    assert row["interval"] == "19.00 to 23.00"
+    demo = tables.table6(results, experiments(), PUBLISHED).set_index("checkpoint")
+    assert demo["max_scale_paper"].to_dict() == {"250k": "", "500k": "", "750k": "3.75", "1M": ""}
+
+
+def test_a_choice_that_is_not_among_the_candidates_is_refused(run, main_sheet):
+    path = run / "guidance" / "late.json"
+    path.write_text(path.read_text().replace('"scale": 2.0', '"scale": 3.0', 1))
+    with pytest.raises(ReportError, match=r"late\.json: the chosen setting is not among the candidates"):
+        tables.table6(run, main_sheet, PUBLISHED)
+
+
+def test_table10_has_both_generators_with_their_guidance(results):
+    table = tables.table10(results, experiments(), PUBLISHED, ORDERS).set_index("setting")
+    assert table["steps"].to_dict() == {"HAR": 6, "vanilla": 16}
+    assert table["gfid_paper"].to_dict() == {"HAR": "2.34", "vanilla": "2.18"}
+    assert table.loc["HAR", ["checkpoint", "schedule", "max_scale", "guidance", "gfid", "gfid_low"]].tolist() == [
+        "750k", "step", "2", "searched", 20.0, 18.0]
+    assert table.loc["vanilla", "agrees"] == "gFID below HAR: no (one seed)"
+
+
+def shown(frame, tmp_path):
+    """As a reader finds it."""
+    tables.write_csv(frame, tmp_path / "table.csv")
+    return tables.read_csv(tmp_path / "table.csv")
+
+
+def test_a_reader_sees_mean_and_deviation_and_never_fid_of_another_network(results, tmp_path):
+    found = view("table2", shown(tables.ablation("table2", results, experiments(), PUBLISHED, ORDERS), tmp_path))
+    assert found.frame.loc[0, "FD-digits ↓"] == "60.60 ± 0.85"
+    assert not any("FID" in column for column in found.frame.columns)
+    assert "Mean ± standard deviation over 2 seeds (10086 10087)." in found.notes
+    switches = view("release_switches", shown(tables.release_switches(results, experiments(), SWITCHES), tmp_path)).frame
+    assert switches.loc[0, "change of FD-digits"] == "+8.08 ± 0.11, higher"
+
+
+def test_a_reader_sees_what_a_row_of_ones_own_changes(tmp_path):
+    sheet = experiments("wide\tablation\ttokenizer.width=128\ttable3 wide", folder=tmp_path)
+    results = write_experiments(tmp_path / "results" / "demo", sheet, numbers)
+    found = view("table3", shown(tables.ablation("table3", results, sheet, PUBLISHED, ORDERS), tmp_path))
+    assert found.frame["changes"].tolist() == ["", "", "", "tokenizer.width=128"] and found.own == (3,)
+
+
+def test_the_papers_values_bear_the_papers_names(results, tmp_path):
+    found = view("table10", shown(tables.table10(results, experiments(), PUBLISHED, ORDERS), tmp_path))
+    assert found.frame[["FD-digits ↓", "gFID, paper"]].iloc[0].tolist() == ["20.00 [18.00 to 22.00]", "2.34"]
+    assert "The paper's values are of Inception's features: FD-digits does not compare with them." in found.notes
+
+
+def test_markdown_holds_the_tables_that_are_there_and_names_the_others(results, tmp_path):
+    reports = tmp_path / "reports" / "demo"
+    with pytest.raises(ReportError, match=r"holds no table, such as table1\.csv; make it with `snakemake \S+table1\.csv`"):
+        markdown(reports, "demo", reports / "tables.md")
+    table = tables.ablation("table3", results, experiments(), PUBLISHED, ORDERS).assign(description="a|b\n<c>")
+    tables.write_csv(table, reports / "table3.csv")
+    markdown(reports, "demo", reports / "tables.md")
+    text = (reports / "tables.md").read_text("utf-8")
+    assert r"| 2 | a\|b &lt;c> | 2.693 ± 0.038 |" in text
+    assert "## Table 3. Pooling factor" in text and "- Table 4. Alignment: make it with `snakemake" in text
