@@ -6,6 +6,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
+from torch.overrides import TorchFunctionMode
 
 from restok import config
 from restok.files import read_json, write_json
@@ -35,11 +36,22 @@ def load_generator(folder: str | Path) -> HAR:
     return _load(Path(folder), HAR, config.Generator, "restok train-generator")
 
 
+class _Undrawn(TorchFunctionMode):
+    """Modules built within keep their memory as it is, never touched: the file's tensors replace it.
+
+    The meta device does the same, but there torch imports its compiler to draw weights, which takes seconds.
+    """
+
+    def __torch_function__(self, function, types, args=(), kwargs=None):
+        if function.__name__ not in ("normal_", "uniform_", "kaiming_uniform_"):
+            return function(*args, **(kwargs or {}))
+
+
 def _load(folder: Path, model: type[nn.Module], settings: type[config.Config], command: str):
     weights = folder / "model.safetensors"
     if not weights.is_file() or not (folder / "config.json").is_file():
         raise WeightsError(f"{folder}: no model here (model.safetensors, config.json); `{command}` makes one")
-    with torch.device("meta"):
+    with torch.random.fork_rng(devices=[]), _Undrawn():
         module = model(parse(settings, read_json(folder / "config.json"), str(folder / "config.json")))
     try:
         state = load_file(weights)

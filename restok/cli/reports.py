@@ -1,6 +1,5 @@
 """The verbs that make tables, figures and the page from files, and the benchmarks."""
 
-import logging
 from pathlib import Path
 from typing import Annotated
 
@@ -68,7 +67,6 @@ def figure(name: FigureName, out: OutFile, params: FigureParams = None, results:
         from restok.reporting import figures
         from restok.reporting.run import best
         from restok.reporting.run import read as read_record
-        logging.getLogger("fontTools").setLevel(logging.WARNING)          # what it leaves out of the fonts in a PDF
         given = {"--params": params, "--results": results, "--table": table}
         if name not in FIGURES:
             raise ConfigError(f"figure {name}: choose one of {', '.join(FIGURES)}")

@@ -9,9 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import datasets
 import numpy as np
-from datasets.arrow_writer import ArrowWriter
 from PIL import Image
 
 from restok import config
@@ -28,22 +26,30 @@ class DataError(ValueError):
 
 
 class Split:
-    """A prepared split: `split[i]` is (RGB image of pillow, label).
+    """A prepared split, memory-mapped from `folder`: `split[i]` is (RGB image of pillow, label).
 
     classes: names by label; labels: int64, one an image; digest: the manifest's sha256 over images and labels.
     """
 
-    def __init__(self, table: datasets.Dataset, classes: Sequence[str], digest: str):
-        self.classes, self.digest = list(classes), digest
-        self.labels = np.asarray(table.data.column("label"), dtype=np.int64)
-        self._images = table.select_columns("image").cast_column("image", datasets.Image(decode=False))
+    def __init__(self, folder: Path, classes: Sequence[str], digest: str):
+        import pyarrow                   # not `datasets`, which wrote the files: its import takes longer than many a stage
+
+        self.folder, self.classes, self.digest = folder, list(classes), digest
+        shards = [str(folder / shard["filename"]) for shard in read_json(folder / "state.json")["_data_files"]]
+        tables = [pyarrow.ipc.open_stream(pyarrow.memory_map(shard)).read_all() for shard in shards]
+        table = pyarrow.concat_tables(tables).flatten()
+        self.labels = np.array(table["label"].to_pylist(), dtype=np.int64)       # np.asarray(table) would import pandas
+        self._images = table["image.bytes"]
+
+    def __reduce__(self) -> tuple:       # for workers that are not forked: pickled, the table would be a copy of all images
+        return Split, (self.folder, self.classes, self.digest)
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def __getitem__(self, index: int) -> tuple[Image.Image, int]:
         # Decoded here: `datasets` turns images by their EXIF orientation, the usual ImageNet pipelines do not.
-        data = self._images[int(index)]["image"]["bytes"]
+        data = self._images[int(index)].as_py()
         return Image.open(io.BytesIO(data)).convert("RGB"), int(self.labels[index])
 
 
@@ -53,8 +59,7 @@ def open_split(folder: str | Path, split: str) -> Split:
     remedy = f"run `restok prepare` to write {folder} again"
     try:
         facts = read_json(folder / "manifest.json")["splits"][split]
-        table = datasets.load_from_disk(str(folder / split))
-        found = Split(table, facts["classes"], facts["sha256"])
+        found = Split(folder / split, facts["classes"], facts["sha256"])
     except (FileError, OSError, KeyError, TypeError, ValueError) as error:   # pyarrow's errors are ValueErrors and OSErrors
         raise DataError(f"{folder / split}: not a prepared split ({type(error).__name__}: {error}); {remedy}") from None
     if len(found) != facts["count"]:
@@ -69,6 +74,8 @@ def prepare(data: config.Data, image_size: int, folder: str | Path) -> dict:
     Returns the manifest. The folder appears whole or not at all. Raises DataError for folders that do not hold two splits of
     the same classes, and where more than 1 % of a split's files are unreadable.
     """
+    import datasets
+
     datasets.disable_progress_bars()     # `track` shows the only one
     manifest = {"source": data.source, "splits": {}}
     with atomic_folder(folder) as partial:
@@ -110,6 +117,9 @@ class _Source:
 
 def _pack(source: _Source, folder: Path, workers: int) -> dict:
     """Stream a source into a table at `folder`; the split's part of the manifest."""
+    import datasets
+    from datasets.arrow_writer import ArrowWriter
+
     features = datasets.Features({"image": datasets.Image(), "label": datasets.ClassLabel(names=source.classes)})
     digest, counts = hashlib.sha256(), Counter()
     scratch = folder.with_suffix(".arrow")
