@@ -14,7 +14,8 @@ from restok.params import ConfigError, load_params
 from restok.training.tokenizer import TokenizerJob
 
 FILES = ("demo", "short", "imagenet256")
-DEMO = load_sheet(ROOT / "params/demo.yaml")
+TWO_SEEDS = ["experiments.ablation_seeds=2"]
+DEMO = load_sheet(ROOT / "params/demo.yaml", TWO_SEEDS)
 FIRST = [trial for trial in DEMO.trials if trial.seed == DEMO.trials[0].seed]     # every row once
 
 
@@ -22,7 +23,7 @@ def read(tmp_path: Path, *rows: str, run: str = "demo"):
     """A sheet of one's own, beside the repository's parameters."""
     sheet = tmp_path / "experiments.tsv"
     sheet.write_text("\n".join(["\t".join(COLUMNS), *rows]) + "\n")
-    return load_sheet(ROOT / f"params/{run}.yaml", sheet=sheet)
+    return load_sheet(ROOT / f"params/{run}.yaml", TWO_SEEDS, sheet)
 
 
 @pytest.mark.parametrize("run", FILES)
@@ -116,7 +117,7 @@ def test_finished_weights_are_a_row(tmp_path):
 
 
 def test_a_verb_finds_the_settings_of_a_row():
-    assert load_trial(ROOT / "params/demo.yaml", "scales_2.10087").tokenizer.scales == 2
+    assert load_trial(ROOT / "params/demo.yaml", "scales_2.10087", TWO_SEEDS).tokenizer.scales == 2
     with pytest.raises(ConfigError, match=r"'scales_2\.7': not a row"):
         load_trial(ROOT / "params/demo.yaml", "scales_2.7")
 

@@ -32,7 +32,8 @@ class Split:
     """
 
     def __init__(self, folder: Path, classes: Sequence[str], digest: str):
-        import pyarrow                   # not `datasets`, which wrote the files: its import takes longer than many a stage
+        # Not with `datasets`, which wrote the files: its import takes longer than many a stage of the demo.
+        import pyarrow
 
         self.folder, self.classes, self.digest = folder, list(classes), digest
         shards = [str(folder / shard["filename"]) for shard in read_json(folder / "state.json")["_data_files"]]
