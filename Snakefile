@@ -20,3 +20,4 @@ rule all:
     default_target: True
     input:
         multiext(f"reports/{config.get('run', 'demo')}/", "index.html", "tables.md"),
+        reports(config.get("run", "demo")),

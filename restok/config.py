@@ -260,6 +260,7 @@ class Sampling(Config):
     top_p: Fraction                        # 0 and 1: off
     guidance: Guidance | None              # null: the search's choice
     class_cache: Literal["kept", "overwritten"]   # overwritten: the release's fault with ntp 1, emulated to measure it
+    rounding: Literal["round", "truncate"]        # of samples to 8 bits; truncate: the release's, half a grey level darker
     batch_size: Positive
 
 
@@ -287,7 +288,6 @@ class Evaluation(Config):
     samples_per_class: Positive
     neighbours: Positive                   # k of precision and recall
     distances: Annotated[tuple[Literal["exact", "adm-fp16"], ...], Field(min_length=1)]   # of precision and recall
-    rounding: Literal["round", "truncate"]   # of decoded images to 8 bits; truncate: the release's samples
     batch_size: Positive
     save_every: Positive                   # images between resumable states: about the most that a killed run can lose
 

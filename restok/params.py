@@ -68,7 +68,7 @@ def read_tree(path: str | Path) -> dict:
 
 # The paper's protocols, as params/imagenet256.yaml writes them: for images that belong to no parameter file.
 PROTOCOL = {"features": "inception", "weights": None, "lpips": True, "lpips_weights": None, "reference": None,
-            "samples_per_class": 50, "neighbours": 3, "distances": ["exact", "adm-fp16"], "rounding": "round", "batch_size": 64,
+            "samples_per_class": 50, "neighbours": 3, "distances": ["exact", "adm-fp16"], "batch_size": 64,
             "save_every": 5000}
 
 

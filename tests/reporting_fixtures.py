@@ -8,7 +8,7 @@ import numpy as np
 from conftest import ROOT
 
 from restok.config import Params
-from restok.experiments import Sheet, Trial, load_sheet
+from restok.experiments import Feed, Sheet, Trial, load_sheet
 from restok.params import load_params
 
 CHECKPOINTS = {"early": 10, "middle": 20, "late": 30}
@@ -19,6 +19,13 @@ def run_params() -> Params:
     """Parameters whose checkpoints are the run's."""
     checkpoints = "tokenizer_training.checkpoints={early: 10, middle: 20, late: 30}"
     return load_params(ROOT / "params" / "imagenet256.yaml", [checkpoints])
+
+
+def run_sheet(params: Params, *items: str, seeds: int = 1) -> Sheet:
+    """One row that feeds some items: the run's own, its further seeds in folders beside it."""
+    names = ["run", *(f"run/experiments/main.{seed}" for seed in range(1, seeds))]
+    return Sheet("run", [Trial("run", "main", name, (), (), params.model_copy(update={"seed": seed}),
+                               tuple(Feed(item, "", None) for item in items), None, None) for seed, name in enumerate(names)])
 
 
 def write(path: Path, content: dict) -> None:
@@ -112,6 +119,9 @@ def write_experiments(results: Path, sheet: Sheet, numbers: Callable[[Trial, str
                   {"step": trial.params.tokenizer_training.checkpoints.get(label), "parameters": 1_234_567})
             write(Path(trial.generator or folder("generator", trial) / "generator" / label) / "metrics.json",
                   {"parameters": 84_512, "sampling_steps": len(trial.params.generator.groups)})
+            for weights, found in ((trial.tokenizer, trial.params.tokenizer), (trial.generator, trial.params.generator)):
+                if weights:
+                    write(Path(weights) / "config.json", found.model_dump(mode="json"))
             candidates = [candidate("constant", 1.0, 0.0, 40.0), candidate("step", 2.0, 0.25, 21.0)]
             write(folder("guidance", trial) / "guidance" / f"{label}.json", {
                 "chosen": {"schedule": "step", "scale": 2.0, "start": 0.25}, "top_k": 0, "top_p": 0.95, "metric": "FD-digits",
@@ -119,13 +129,15 @@ def write_experiments(results: Path, sheet: Sheet, numbers: Callable[[Trial, str
     return results
 
 
-def experiments(*lines: str, folder: Path | None = None, seeds: int = 2) -> Sheet:
-    """The repository's experiments on the demo, ablations with `seeds` seeds, and rows of one's own, written into `folder`."""
+def experiments(*lines: str, folder: Path | None = None, seeds: int = 2, main_seeds: int = 1, changes: tuple = ()) -> Sheet:
+    """The repository's experiments on the demo, ablations with `seeds` seeds, and rows of one's own, written into `folder`;
+    `changes` of the parameter file."""
     sheet = None
     if lines:
         sheet = folder / "experiments.tsv"
         sheet.write_text("\n".join([(ROOT / "params" / "experiments.tsv").read_text().rstrip(), *lines]) + "\n")
-    return load_sheet(ROOT / "params" / "demo.yaml", [f"experiments.ablation_seeds={seeds}"], sheet)
+    return load_sheet(ROOT / "params" / "demo.yaml", [f"experiments.ablation_seeds={seeds}",
+                                                          f"experiments.main_seeds={main_seeds}", *changes], sheet)
 
 
 def numbers(trial: Trial, label: str) -> tuple[float, float, float]:

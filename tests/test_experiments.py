@@ -6,6 +6,8 @@ import pytest
 import torch
 from conftest import ROOT
 
+from restok.compat import generate_with_lost_class
+from restok.data.transforms import to_uint8
 from restok.experiments import COLUMNS, load_sheet, load_trial
 from restok.generator.model import HAR
 from restok.generator.sampling import generate
@@ -60,7 +62,7 @@ def test_the_run_of_four_tables_is_trained_once():
                         ("class_lost", "codes")):
         assert DEMO.home(stage, DEMO.by_name[f"demo/experiments/{name}.10087"]) is restok
     truncated = DEMO.by_name["demo/experiments/truncated.10087"]
-    assert DEMO.home("reconstruction", truncated) is truncated
+    assert DEMO.home("reconstruction", truncated) is restok and DEMO.home("generation", truncated) is truncated
     trained = {DEMO.home("tokenizer", trial).name for trial in DEMO.trials}
     assert len(trained) == 1 + 2 * 16                                              # the main run, 16 settings of two seeds
     assert DEMO.home("tokenizer", DEMO.by_name["demo/experiments/vanilla_searched.10086"]).name == "demo"
@@ -76,6 +78,14 @@ def test_the_run_of_four_tables_is_trained_once():
     ("a\tablation\tevaluation.features=inception\ttable2 #9", "evaluation.features is shared by every row"),
     ("a\tother\t\ttable2 #9", "column base: 'other'; choose main or ablation"),
     ("a\tablation\t\t", "column feeds: blank"),
+    ("a\tablation\t\ttabel2 #9", "column feeds: 'tabel2' takes no rows; did you mean 'table2'"),
+    ("a\tablation\t\ttable7", "column feeds: 'table7' takes no rows"),
+    ("a\tablation\t\ttable2 @150k", "column feeds: .*a row has a name in table2"),
+    ("a\tmain\ttokenizer.scales=2\tfig5", "column feeds: fig5 shows the parameter file's own run"),
+    ("a\tablation\tseed=5\ttable2 #9", "'seed=5'; seeds come from"),
+    ("a\tablation\texperiments.main_seeds=5\ttable2 #9", "seeds come from"),
+    ("a\tablation\t\ttable2 #9\tdmeo", "column params: 'dmeo' is no parameter file"),
+    ("a\tmain\t\ttable1\t\tmy weights\t", "column tokenizer: 'my weights' has white space"),
     ("a\tmain\t\ttable10 HAR@900k", "no checkpoint '900k'; choose one of 250k"),
     ("a b\tablation\t\ttable2 #9", "column id: 'a b'"),
     ("a\tablation\t\ttable2 #9\t\t\tfolder", "column tokenizer: blank, but a generator is named"),
@@ -108,6 +118,16 @@ def test_a_row_may_belong_to_one_parameter_file(tmp_path):
     assert read(tmp_path, row).trials == []
     with pytest.raises(ConfigError):
         read(tmp_path, row, run="imagenet256")
+
+
+def test_a_row_may_belong_to_all_but_one_parameter_file(tmp_path):
+    row = "a\tablation\t\ttable2 #9\t!imagenet256"
+    assert len(read(tmp_path, row).trials) == 2 and read(tmp_path, row, run="imagenet256").trials == []
+
+
+def test_a_fault_in_what_ablations_share_is_the_parameter_files():
+    with pytest.raises(ConfigError, match=r"demo\.yaml: experiments\.ablation: .*did you mean 'steps'"):
+        load_sheet(ROOT / "params/demo.yaml", ["experiments.ablation={generator_training.stepz: 3}"])
 
 
 def test_finished_weights_are_a_row(tmp_path):
@@ -149,5 +169,7 @@ def test_every_row_runs(trial, classifier):
     assert job.tokenizer.decode(codes).shape == images.shape
     generator = HAR(params.generator)
     assert generator.loss(codes, torch.arange(4)).isfinite()
-    drawn = generate(generator, torch.arange(4), guidance=params.sampling.guidance, top_p=params.sampling.top_p)
+    draw = generate if params.sampling.class_cache == "kept" else generate_with_lost_class
+    drawn = draw(generator, torch.arange(4), guidance=params.sampling.guidance, top_p=params.sampling.top_p)
     assert drawn.shape == codes.shape
+    assert to_uint8(job.tokenizer.decode(drawn), params.sampling.rounding).shape == (4, 16, 16, 3)

@@ -2,20 +2,35 @@
 
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 import pytest
+from conftest import ROOT
 from PIL import Image
-from reporting_fixtures import DISTANCES, candidate, run_params, write, write_evaluations, write_run
+from reporting_fixtures import (
+    DISTANCES,
+    candidate,
+    experiments,
+    numbers,
+    run_params,
+    run_sheet,
+    write,
+    write_evaluations,
+    write_experiments,
+    write_run,
+)
 from typer.testing import CliRunner
 
 from restok.cli import app
-from restok.experiments import Feed, Sheet, Trial
+from restok.config import Guidance
+from restok.experiments import Sheet
 from restok.metrics.results import ComparisonError
 from restok.progress import CONSOLE
 from restok.reporting import figures
 from restok.reporting.figures import bars, masks
+from restok.reporting.measured import best
 from restok.reporting.run import ReportError, evaluations
 
 
@@ -46,7 +61,7 @@ DRAWN = {
     "fig7": lambda run, params, out: figures.fig7(fig7_data(params, run), out),
     "fig8": lambda run, params, out: figures.fig8(run / "layout.npz", out),
     "fig9": lambda run, params, out: figures.fig9(run / "layout.npz", out),
-    "codebook": lambda run, params, out: figures.codebook(figures.codebook_data(run, params), out),
+    "codebook": lambda run, params, out: figures.codebook(figures.codebook_data(run, run_sheet(params, "codebook")), out),
     "guidance": lambda run, params, out: figures.guidance(figures.guidance_data(run, params), out)}
 
 
@@ -125,16 +140,25 @@ def test_fig7_of_several_seeds_has_their_mean_and_deviation(run, params, tmp_pat
 
 
 def test_fig7_is_fed_by_every_seed_of_one_row_of_the_sheet(run, params):
-    def trial(id, seed, name):
-        return Trial("run", id, name, (), (), params.model_copy(update={"seed": seed}), (Feed("fig7", "", None),), None, None)
-
     write_run(run / "experiments" / "main.1")
-    trials = [trial("main", 0, "run"), trial("main", 1, "run/experiments/main.1")]
-    found = figures.fig7_runs(run, Sheet("run", trials))
+    sheet = run_sheet(params, "fig7", seeds=2)
+    found = figures.fig7_runs(run, sheet)
     assert [(seed, [e.label for e in measured]) for seed, measured in found] == [(0, list(DISTANCES)), (1, list(DISTANCES))]
     assert found[1][1][0].generation.path == run / "experiments" / "main.1" / "evaluation" / "early" / "generation.json"
     with pytest.raises(ReportError, match="rows main, mine feed fig7, which shows one"):
-        figures.fig7_runs(run, Sheet("run", [*trials, trial("mine", 2, "run/experiments/main.1")]))
+        figures.fig7_runs(run, Sheet("run", [*sheet.trials, replace(sheet.trials[1], id="mine")]))
+
+
+def test_every_figure_takes_the_checkpoint_that_is_best_on_average(run, params):
+    other = write_run(run / "experiments" / "main.1")
+    write_evaluations(other, "middle", numbers=(4.0, 11.5, 40.0))
+    sheet = run_sheet(params, "fig7", "codebook", seeds=2)
+    data = figures.fig7_data(figures.fig7_runs(run, sheet), params)
+    assert data["generation_distance"].tolist() == [30.0, pytest.approx(29.06, abs=0.01), 19.5]
+    for item in ("fig7", "codebook"):
+        assert best(run, sheet, item).first.label == data.loc[data["generation_distance"].idxmin(), "checkpoint"] == "late"
+    assert set(figures.codebook_data(run, sheet)["checkpoint"]) == {"late"}
+    assert set(figures.codebook_data(run, run_sheet(params, "codebook"))["checkpoint"]) == {"middle"}
 
 
 def test_fig7_takes_only_runs_that_compare_and_have_every_checkpoint(run, params, tmp_path):
@@ -167,6 +191,12 @@ def test_guidance_data_are_all_that_was_tried(run, params):
     assert len(data) == 2 + 2 + 3
 
 
+def test_a_guidance_that_the_parameters_set_has_no_search_to_draw(run, params):
+    sampling = params.sampling.model_copy(update={"guidance": Guidance(schedule="constant", scale=2.0)})
+    with pytest.raises(ReportError, match=r"the parameters set sampling\.guidance, so that nothing is searched"):
+        figures.guidance_data(run, params.model_copy(update={"sampling": sampling}))
+
+
 def test_a_search_that_chose_no_guidance_is_drawn(run, params, tmp_path):
     for label in DISTANCES:
         write(run / "guidance" / f"{label}.json", {
@@ -177,7 +207,7 @@ def test_a_search_that_chose_no_guidance_is_drawn(run, params, tmp_path):
 
 
 def test_codebook_data_say_what_the_number_of_images_allows(run, params):
-    levels = figures.codebook_data(run, params)
+    levels = figures.codebook_data(run, run_sheet(params, "codebook"))
     assert levels["checkpoint"].tolist() == ["middle", "middle"]
     assert levels["most_usage"].tolist() == [60 / 8192, 60 * 127 / 8192]   # 60 images cannot use more
     assert levels["most_entropy"][0] == math.log2(60)
@@ -274,6 +304,19 @@ def test_an_ablations_table_is_its_data(tmp_path):
     pd.DataFrame({"setting": ["x"], "description": [""], "rfid": [1.0], "n_seeds": [1]}).to_csv(tmp_path / "t.csv")
     figures.ablation(tmp_path / "t.csv", tmp_path / "out" / "t.png")
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["t.pdf", "t.png"]
+
+
+@pytest.mark.parametrize("name", ["5", "6", "codebook"])
+def test_the_verb_draws_the_best_checkpoint(name, run, tmp_path):
+    sheet = experiments(seeds=1)
+    results = write_experiments(tmp_path / "results" / "demo", sheet, numbers)       # 750k is best
+    for folder in ("panel", "samples"):
+        (results / folder).mkdir()
+        (run / folder / "middle.npz").rename(results / folder / "750k.npz")
+    options = ["--params", str(ROOT / "params" / "demo.yaml"), "--results", str(results), "--out", str(tmp_path / "x.png")]
+    assert CliRunner().invoke(app, ["figure", name, *options]).exit_code == 0
+    with Image.open(tmp_path / "x.png") as picture:
+        assert picture.info["Source"].endswith(("750k.npz", "750k/reconstruction.json"))
 
 
 @pytest.mark.parametrize(("words", "message"), [

@@ -75,7 +75,7 @@ def test_an_npz_is_measured_as_stored(tmp_path):
         assert source.digest == hashlib.sha256((tmp_path / "s.npz").read_bytes()).hexdigest()
         assert source.labels.dtype == np.int64 and source.labels.tolist() == list(range(10))
         assert np.array_equal(everything(source), PICTURES)
-    with pytest.raises(DataError, match=r"s\.npz: images of 12 x 16 .*12 was asked for \(--crop"):
+    with pytest.raises(DataError, match=r"s\.npz: images of 12 x 16 .*, but 12 x 12 were asked for; .* or name a folder"):
         open_images(tmp_path / "s.npz", crop=12)
 
 

@@ -103,11 +103,22 @@ def test_page_of_an_inception_run_has_no_warning_about_its_metrics(run, reports)
 
 
 def test_page_of_a_run_whose_guidance_is_set_needs_no_search(run, reports):
-    for path in (run / "guidance").iterdir():
+    for path in (*(run / "guidance").iterdir(), *reports.glob("guidance.*")):
         path.unlink()
     params = load_params(ROOT / "params" / "demo.yaml", ["sampling.guidance={schedule: step, scale: 3.5, start: 0.5}"])
     page.report(run, reports, params, experiments(), PUBLISHED, ORDERS, reports / "index.html")
-    assert "step, at most 3.5 from 0.5 of the steps on; top-k 0, top-p 0.95" in (reports / "index.html").read_text("utf-8")
+    html = (reports / "index.html").read_text("utf-8")
+    assert "step, at most 3.5 from 0.5 of the steps on; top-k 0, top-p 0.95" in html
+    assert ITEMS["guidance"][1] not in html and ITEMS["table6"][1] in html
+
+
+def test_page_of_several_seeds_shows_the_checkpoint_that_is_best_on_average(run, reports):
+    sheet = experiments(main_seeds=2)
+    write_experiments(run, sheet, lambda trial, label: (4.0, 7.0, {  # 750k: 20, 60; 1M: 21, 22
+        ("750k", 10086): 20.0, ("1M", 10086): 21.0, ("1M", 10087): 22.0}.get((label, trial.seed), 60.0)))
+    page.report(run, reports, PARAMS, sheet, PUBLISHED, ORDERS, reports / "index.html")
+    assert "1M, step 1300: the lowest generation FD-digits of 4 checkpoints, as the mean of 2 seeds; below, seed 10086" in (
+        reports / "index.html").read_text("utf-8")
 
 
 @pytest.mark.parametrize("name", ["table1.csv", "table3.pdf", "release_switches.csv", "fig9.png"])

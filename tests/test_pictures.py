@@ -103,7 +103,7 @@ def test_without_a_parameter_file_the_published_settings_hold(models):
     ours = Sampling.model_validate(SAMPLING)
     assert (ours.temperature, ours.top_k, ours.top_p, ours.class_cache) == (
         published.temperature, published.top_k, published.top_p, published.class_cache)
-    assert ours.guidance is None
+    assert ours.guidance is None and ours.rounding == "round"
 
 
 @pytest.mark.parametrize(("options", "guidance"), [
@@ -126,14 +126,15 @@ def test_options_go_before_the_parameter_file(sample, tmp_path, monkeypatch):
     seen, call = [], Sampler.__call__
     monkeypatch.setattr(Sampler, "__call__", lambda self, *words: seen.append(words) or call(self, *words))
     arguments = ["--params", "params/demo.yaml", "--set", "sampling.batch_size=2", "--set", "evaluation.samples_per_class=4",
-                 "--set", "evaluation.rounding=truncate", "--set", "seed=9", "--class", 1, "--out", tmp_path / "s.npz"]
+                 "--set", "sampling.rounding=truncate", "--set", "sampling.guidance={schedule: constant, scale: 1}",
+                 "--set", "seed=9", "--class", 1, "--out", tmp_path / "s.npz"]
     assert sample(*arguments).exit_code == 0
-    sampling, _, _, seed, _, rounding = seen[0]
-    assert (sampling.top_p, sampling.batch_size, seed, rounding) == (0.95, 2, 9, "truncate")
+    sampling, _, _, seed, _ = seen[0]
+    assert (sampling.top_p, sampling.batch_size, seed, sampling.rounding) == (0.95, 2, 9, "truncate")
     assert len(np.load(tmp_path / "s.npz")["arr_0"]) == 4                          # as many as are evaluated
     seen.clear()
     assert sample(*arguments, "--top-p", 0.5, "--top-k", 3, "--temperature", 0.7, "--seed", 0, "--count", 1).exit_code == 0
-    sampling, _, _, seed, _, _ = seen[0]
+    sampling, _, _, seed, _ = seen[0]
     assert (sampling.temperature, sampling.top_k, sampling.top_p, sampling.batch_size, seed) == (0.7, 3, 0.5, 2, 0)
 
 
@@ -143,7 +144,9 @@ def test_options_go_before_the_parameter_file(sample, tmp_path, monkeypatch):
     (["--start", "0.5"], "name --schedule and --scale"), (["--set", "seed=1"], "name one with --params"),
     (["--top-p", "1.5"], "sampling: top_p"), (["--count", "26"], "260 images, but a picture shows 256 at most"),
     (["--schedule", "step", "--scale", "2", "--guidance", "g.json"], "name --schedule and --scale"),
-    (["--out", "s.tif"], "s.tif: expected a name that ends in .npz, .png")])
+    (["--out", "s.tif"], "s.tif: expected a name that ends in .npz, .png"),
+    (["--params", "params/demo.yaml"],
+     "demo.yaml: sampling.guidance is null; name --guidance, or --schedule constant --scale 1 for none")])
 def test_calls_that_cannot_be_sampled_say_why(sample, models, tmp_path, options, message):
     result = sample("--out", tmp_path / "s.png", *options)
     assert result.exit_code == 1 and message.format(models=models) in result.stderr.replace("\n", "")
@@ -205,34 +208,60 @@ def test_a_prepared_folder_is_its_validation_split(reconstruct, tmp_path):
     assert found["arr_0"].shape == (360, 16, 16, 3) and len(np.unique(found["labels"])) == 10
 
 
+def test_samples_are_rounded_or_truncated_to_8_bits(models):
+    sampler, sampling = Sampler(models / "tokenizer", models / "generator"), Sampling.model_validate(SAMPLING)
+    rounded, darker = (sampler(sampling.model_copy(update={"rounding": how}), None, np.arange(3), 0).astype(int)
+                       for how in ("round", "truncate"))
+    assert set(np.unique(rounded - darker)) == {0, 1}
+
+
 def test_the_batch_is_no_part_of_a_reconstruction(models):
     model, images = load_tokenizer(models / "tokenizer"), np.random.default_rng(1).integers(0, 256, (5, 16, 16, 3), np.uint8)
     (whole, codes), (parts, same) = reconstruction(model, images, 5), reconstruction(model, images, 2)
     assert torch.equal(codes, same) and np.abs(whole.astype(int) - parts).max() <= 1
-    darker, _ = reconstruction(model, images, 5, rounding="truncate")
-    assert (darker <= whole).all() and (darker < whole).any()
 
 
 @pytest.mark.parametrize(("name", "options", "message"), [
     ("broken.png", [], "broken.png: not a readable image"), ("absent.png", [], "absent.png: no such file or folder"),
     ("fine.png", ["--keep", "17"], "makes 16 codes; keep 1 to 16"), ("fine.png", ["--keep", "0"], "keep 1 to 16"),
     ("fine.png", ["--out", "r.tiff"], "r.tiff: expected .png, .jpg, .jpeg, .npz, or a folder"),
-    ("wide.npz", [], "images of 16 x 20 pixels")])
+    ("wide.npz", [], "images of 16 x 20 pixels (height x width), but 16 x 16 were asked for"),
+    ("clear.png", [], "clear.png: has an alpha channel"), ("deep.png", [], "deep.png: has 16 bits a channel")])
 def test_what_cannot_be_reconstructed_is_named(reconstruct, tmp_path, name, options, message):
     (tmp_path / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\n and no more")
     Image.new("RGB", (16, 16)).save(tmp_path / "fine.png")
+    Image.new("RGBA", (16, 16)).save(tmp_path / "clear.png")
+    Image.new("I;16", (16, 16)).save(tmp_path / "deep.png")
     np.savez(tmp_path / "wide.npz", arr_0=np.zeros((1, 16, 20, 3), np.uint8))
     result = reconstruct(tmp_path / name, "--out", tmp_path / "r.png", *options)
     assert result.exit_code == 1 and message in result.stderr.replace("\n", "") and not (tmp_path / "r.png").exists()
+    assert "--crop" not in result.stderr                                           # which this verb does not take
 
 
 def test_folders_that_hold_anything_else_are_not_replaced(reconstruct, photos, tmp_path):
     (tmp_path / "letters").mkdir()
     (tmp_path / "letters/mine.txt").write_text("kept")
-    for out in (tmp_path / "letters", photos, photos / "dogs"):
-        result = reconstruct(photos / "dogs/rex.png", "--out", out)
-        assert result.exit_code == 1 and "would be replaced whole, and holds" in result.stderr
-    assert (tmp_path / "letters/mine.txt").read_text() == "kept" and (photos / "dogs/rex.png").exists()
+    for out, message in (("letters", "would be replaced whole, and holds"), ("letters/mine.txt", "is a file; name a folder")):
+        result = reconstruct(photos / "dogs/rex.png", "--out", tmp_path / out)
+        assert result.exit_code == 1 and message in result.stderr
+    assert (tmp_path / "letters/mine.txt").read_text() == "kept"
+
+
+@pytest.mark.parametrize(("images", "out"), [
+    ("a.png", "a.png"), ("cats/../a.png", "link.png"), ("cats", "cats/tom.png"), ("cats", "cats/new.png"),
+    ("cats", "cats/r.npz"), ("cats", "cats/r"), ("views.npz", "views.npz"),
+    ("cats/tom.png", "cats"), ("cats", "."), ("cats", "cats")])
+def test_nothing_is_written_over_what_is_read_or_among_it(reconstruct, tmp_path, images, out):
+    """As a picture, an npz and a folder; by any name of the place."""
+    (tmp_path / "cats").mkdir()
+    for name in ("a.png", "cats/tom.png"):
+        Image.new("RGB", (16, 16), "red").save(tmp_path / name)
+    (tmp_path / "link.png").symlink_to(tmp_path / "a.png")
+    np.savez(tmp_path / "views.npz", arr_0=np.zeros((1, 16, 16, 3), np.uint8))
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    result = reconstruct(tmp_path / images, "--out", tmp_path / out)
+    assert result.exit_code == 1 and "would be written over" in result.stderr and f"{tmp_path / images}, which" in result.stderr
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
 
 
 def test_two_images_of_one_name_are_refused_in_a_folder(reconstruct, photos, tmp_path):

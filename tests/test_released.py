@@ -197,6 +197,45 @@ def test_a_folder_that_holds_what_is_converted_is_not_replaced(theirs, command):
     assert result.exit_code == 1 and "would be replaced whole, and holds" in result.stderr and (theirs / "750k.pt").exists()
 
 
+def test_settings_are_inputs_too(theirs, command, tmp_path):
+    settings = tmp_path / "out/tokenizer/config.json"                              # of a name that is written there
+    settings.parent.mkdir(parents=True)
+    settings.write_text(json.dumps(TOKENIZER))
+    result = command("convert", "--from", "release", theirs / "750k.pt", "-", tmp_path / "out", "--tokenizer-config", settings)
+    assert result.exit_code == 1 and f"would be replaced whole, and holds {settings};" in result.stderr and settings.exists()
+
+
+@pytest.mark.parametrize("held", ["thesis.tex", "tokenizer/250k/model.safetensors", "generator.safetensors", ".git/HEAD", None])
+def test_a_folder_that_holds_anything_else_is_not_replaced_by_ours(theirs, command, tmp_path, held):
+    """But what was written before is."""
+    old = tmp_path / "out/tokenizer/model.safetensors"
+    for path in (old, tmp_path / "out" / (held or "tokenizer/config.json")):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("old")
+    result = command("convert", "--from", "release", theirs / "750k.pt", "-", tmp_path / "out")
+    if held:
+        assert result.exit_code == 1 and "would be replaced whole, and holds" in result.stderr and old.read_text() == "old"
+    else:
+        assert result.exit_code == 0 and load_tokenizer(old.parent).config.latents == 128
+
+
+def test_a_file_is_not_replaced_by_a_folder(theirs, command, tmp_path):
+    (tmp_path / "g.safetensors").write_text("old")
+    result = command("convert", "--from", "release", theirs / "750k.pt", "-", tmp_path / "g.safetensors")
+    assert result.exit_code == 1 and "g.safetensors: is a file; name a folder" in result.stderr
+    assert (tmp_path / "g.safetensors").read_text() == "old"
+
+
+def test_a_folder_that_holds_anything_else_is_not_replaced_by_theirs(ours, command, tmp_path):
+    arguments = ["convert", "--to", "release", ours[0] / "tokenizer", "-", tmp_path / "out"]
+    for _ in range(2):
+        assert command(*arguments).exit_code == 0
+    (tmp_path / "out/tokenizer").mkdir()                                           # as the other direction names it
+    result = command(*arguments)
+    assert result.exit_code == 1 and "would be replaced whole, and holds" in result.stderr
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"tokenizer", "tokenizer.json", "tokenizer.safetensors"}
+
+
 def test_a_pair_that_was_not_trained_together_is_refused(theirs, ours, command, tmp_path):
     other = HAR(compat.generator_config(GENERATOR | {"vocab_size": 32}))
     save_file(compat.released_tensors(other), tmp_path / "g.safetensors")

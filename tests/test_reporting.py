@@ -7,7 +7,7 @@ import pytest
 from reporting_fixtures import run_params, write, write_evaluations, write_run
 
 from restok.metrics.results import ComparisonError
-from restok.reporting.run import ReportError, array_rows, best
+from restok.reporting.run import ReportError, array_rows, evaluations
 
 
 @pytest.fixture(scope="module")
@@ -24,13 +24,13 @@ def test_a_missing_file_is_named_with_its_remedy(run, params):
     missing = run / "evaluation" / "late" / "generation.json"
     missing.unlink()
     with pytest.raises(ReportError, match=r"late/generation\.json: missing; .*snakemake .*generation\.json.*restok evaluate"):
-        best(run, params)
+        evaluations(run, params)
 
 
 def test_a_missing_key_is_named_with_its_file(run, params):
     write(run / "tokenizer" / "middle" / "metrics.json", {"parameters": 1})
     with pytest.raises(ReportError, match=r"metrics\.json: has no 'step'; remove \S+tokenizer/middle and make it"):
-        best(run, params)
+        evaluations(run, params)
 
 
 @pytest.mark.parametrize(("part", "changes", "message"), [
@@ -45,25 +45,25 @@ def test_distances_that_were_not_measured_alike_are_not_ranked(run, params, prot
         write(path, found | {part: found[part] | changes})
     first = "reconstruction" if part == "features" else protocol
     with pytest.raises(ComparisonError, match=rf"early/{first}\.json and \S+late/{first}\.json do not compare: {message}"):
-        best(run, params)
+        evaluations(run, params)
 
 
 def test_both_results_of_a_checkpoint_are_of_the_same_features(run, params):
     write_evaluations(run, "late", features={"sha256": "another"})
     with pytest.raises(ReportError, match=r"late/reconstruction\.json and \S+late/generation\.json: not measured by the same"):
-        best(run, params)
+        evaluations(run, params)
 
 
 def test_a_checkpoint_of_another_schedule_is_refused(run, params):
     write(run / "tokenizer" / "late" / "metrics.json", {"step": 31, "parameters": 1})
     with pytest.raises(ReportError, match=r"step 31, but the parameters put late at 30"):
-        best(run, params)
+        evaluations(run, params)
 
 
 def test_a_distance_that_was_not_measured_is_an_error_with_the_reason(run, params):
     write_evaluations(run, "early", refused={"FD-digits": "there are none"})
     with pytest.raises(ReportError, match=r"early/generation\.json: FD-digits was not measured: there are none; mend that"):
-        best(run, params)
+        evaluations(run, params)
 
 
 def test_rows_of_an_array_are_read_without_the_rest(tmp_path):

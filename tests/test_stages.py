@@ -99,7 +99,7 @@ def test_the_panel_has_every_prefix(chain, tmp_path):
 
 def test_samples_do_not_depend_on_the_batch_and_are_measured_without_a_file(chain, tmp_path):
     guidance, models = Guidance(schedule="linear", scale=2.0), (chain / "tokenizer", chain / "generator")
-    sampling, rest = PARAMS.sampling.model_copy(update={"guidance": guidance}), (PARAMS.seed, [], None, 3, "round")
+    sampling, rest = PARAMS.sampling.model_copy(update={"guidance": guidance}), (PARAMS.seed, [], None, 3)
     sample(*models, sampling, *rest, tmp_path / "s.npz")
     found = np.load(tmp_path / "s.npz")
     assert found["arr_0"].shape == (30, 16, 16, 3) and np.bincount(found["labels"]).tolist() == [3] * 10
@@ -116,7 +116,7 @@ def test_samples_do_not_depend_on_the_batch_and_are_measured_without_a_file(chai
 
 
 def test_some_classes_can_be_sampled_alone(chain, tmp_path):
-    sample(chain / "tokenizer", chain / "generator", PARAMS.sampling, 0, [], 3, 2, "round", tmp_path / "s.npz")
+    sample(chain / "tokenizer", chain / "generator", PARAMS.sampling, 0, [], 3, 2, tmp_path / "s.npz")
     assert np.load(tmp_path / "s.npz")["labels"].tolist() == [0, 4, 9, 0, 4, 9]
 
 

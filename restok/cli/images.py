@@ -13,9 +13,10 @@ from restok.progress import CONSOLE
 
 PRINTED = 64                             # lines of single images at most
 
-SampleParams = option(Path | None, "Parameter file; without one, the published settings, without guidance.", "--params", "-p")
+SampleParams = option(Path | None, "Parameter file; without one, the published settings, and no guidance unless named.",
+                      "--params", "-p")
 GuidanceFile = option(Path | None, "File that `restok search-guidance` wrote; else --schedule and --scale, else "
-                      "sampling.guidance, else none.", "--guidance")
+                      "sampling.guidance of --params; without --params none.", "--guidance")
 AnySchedule = option(str | None, "Guidance: constant, linear, step or cosine.", "--schedule")
 AnyScale = option(float | None, "Guidance: largest scale; 1 is none.", "--scale")
 ClassNumbers = option(list[int] | None, "Number of a class to sample, from 0; repeatable.", "--class")
@@ -62,10 +63,12 @@ def sample(tokenizer: TokenizerFolder, generator: GeneratorFolder, out: SamplesF
         base = settings.sampling.model_dump(mode="json") if settings else SAMPLING
         sampling = parse(Sampling, base | {key: value for key, value in given.items() if value is not None}, "sampling")
         if settings:
+            if sampling.guidance is None:
+                raise ConfigError(f"{params}: sampling.guidance is null; name --guidance, or --schedule constant --scale 1 for "
+                                  "none")
             seed = settings.seed if seed is None else seed
             per_class = per_class or (None if out.suffix.lower() in PICTURES else settings.evaluation.samples_per_class)
-        rounding = settings.evaluation.rounding if settings else "round"
-        sample(tokenizer, generator, sampling, seed or 0, chosen or [], classes, per_class, rounding, out)
+        sample(tokenizer, generator, sampling, seed or 0, chosen or [], classes, per_class, out)
 
 
 @app.command()

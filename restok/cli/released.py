@@ -13,7 +13,7 @@ FORMATS = ("release",)
 Tokenizer = Annotated[Path, typer.Argument(help="With --from, a file of weights (.safetensors, .bin, .pt, .pth) or the folder "
                                                 "with it; with --to, a folder of ours.")]
 Generator = Annotated[str, typer.Argument(help="The same of the generator; - for none.")]
-Out = Annotated[Path, typer.Argument(help="Folder to write; replaced whole, or not at all.")]
+Out = Annotated[Path, typer.Argument(help="Folder to write; replaced whole, where it holds what this wrote before.")]
 From = option(str | None, "release: write OUT/tokenizer and OUT/generator, for every other verb.", "--from", metavar="FORMAT")
 To = option(str | None, "release: write OUT/tokenizer.safetensors and OUT/generator.safetensors under the authors' names, with "
             "their configuration as .json.", "--to", metavar="FORMAT")

@@ -65,7 +65,7 @@ def figure(name: FigureName, out: OutFile, params: FigureParams = None, results:
     """Draw a figure of the paper, from files alone: PNG and PDF and, but for a table's, its data as CSV, side by side."""
     with plain_errors():
         from restok.reporting import figures
-        from restok.reporting.run import best
+        from restok.reporting.measured import best
         from restok.reporting.run import read as read_record
         given = {"--params": params, "--results": results, "--table": table}
         if name not in FIGURES:
@@ -73,20 +73,20 @@ def figure(name: FigureName, out: OutFile, params: FigureParams = None, results:
         if missing := [flag for flag in FIGURES[name] if given[flag] is None]:
             raise ConfigError(f"figure {name}: give {' and '.join(missing)}")
         settings = read(params, overrides) if "--params" in FIGURES[name] else None
+        sheet = load_sheet(params, overrides or [], experiments) if settings else None
         if name == "5":
-            figures.fig5(results / "panel" / f"{best(results, settings).label}.npz", out)
+            figures.fig5(results / "panel" / f"{best(results, sheet, 'fig5').first.label}.npz", out)
         elif name == "6":
             classes = read_record(results / "data" / "manifest.json")["splits"]["train"]["classes"]
-            figures.fig6(results / "samples" / f"{best(results, settings).label}.npz", classes, out)
+            figures.fig6(results / "samples" / f"{best(results, sheet, 'fig6').first.label}.npz", classes, out)
         elif name == "7":
-            runs = figures.fig7_runs(results, load_sheet(params, overrides or [], experiments))
-            figures.fig7(figures.fig7_data(runs, settings), out)
+            figures.fig7(figures.fig7_data(figures.fig7_runs(results, sheet), settings), out)
         elif name == "8":
             figures.fig8(results / "layout.npz", out)
         elif name == "9":
             figures.fig9(results / "layout.npz", out)
         elif name == "codebook":
-            figures.codebook(figures.codebook_data(results, settings), out)
+            figures.codebook(figures.codebook_data(results, sheet), out)
         elif name == "guidance":
             figures.guidance(figures.guidance_data(results, settings), out)
         else:

@@ -95,8 +95,8 @@ def _npz(path: Path, crop: int | None) -> ImageSource:
     if not n:
         raise DataError(f"{path}: arr_0 holds no images; write the file again")
     if crop is not None and size != [crop, crop]:
-        raise DataError(f"{path}: images of {_pixels(size)}; those of an npz are measured as stored, and {crop} was asked "
-                        "for (--crop, or tokenizer.image_size): make them again at that size, or ask for theirs")
+        raise DataError(f"{path}: images of {_pixels(size)}, but {crop} x {crop} were asked for; an npz is read as stored: "
+                        "make its images again at that size, or name a folder of images, of which centre crops are taken")
     return ImageSource(path.name, sha256_file(path), n, tuple(size), _labels(path, n), STORED, array.read)
 
 
@@ -126,14 +126,14 @@ def _folder(folder: Path, crop: int | None, workers: int) -> ImageSource:
     names = _names(folder)
     files, what = [folder / name for name in names], f"folder {folder.resolve().name}"
     digest, size = hashlib.sha256(), None
-    checked = track(_map(_check, files, workers), f"checking {what}", len(files))
+    checked = track(_map(check_image, files, workers), f"checking {what}", len(files))
     for file, name, (found, sha256) in zip(files, names, checked, strict=True):
         digest.update(f"{sha256}  ".encode() + os.fsencode(name.as_posix()) + b"\n")     # as `sha256sum` prints them
         size = size or found
         if found != size and crop is None:
             raise DataError(f"{file}: {_pixels(found)}, but {files[0]} has {_pixels(size)}; take centre crops of one size with "
                             "`--crop SIZE`")
-    labels, read = _classes(folder, names), _reader(lambda file: _decode(file, crop), files, workers)
+    labels, read = _classes(folder, names), _reader(lambda file: decode_image(file, crop), files, workers)
     if crop is None:
         return ImageSource(what, digest.hexdigest(), len(files), size, labels, STORED, read)
     return ImageSource(f"{what}, centre crops of {crop}", digest.hexdigest(), len(files), (crop, crop), labels, ROUNDED, read)
@@ -169,8 +169,9 @@ def _classes(folder: Path, names: list[Path]) -> Int[np.ndarray, " n"] | None:
     return labels.astype(np.int64)
 
 
-def _check(file: Path) -> tuple[tuple[int, int], str]:
-    """Height and width, and sha256 of the bytes."""
+def check_image(file: Path) -> tuple[tuple[int, int], str]:
+    """Height and width of an image file, and sha256 of its bytes. Raises DataError, which names the file, for what is no image
+    of FORMATS, or not 8 bits a channel without alpha."""
     data = _bytes(file)
     try:
         with Image.open(io.BytesIO(data), formats=FORMATS) as image:
@@ -184,7 +185,8 @@ def _check(file: Path) -> tuple[tuple[int, int], str]:
     return size, hashlib.sha256(data).hexdigest()
 
 
-def _decode(file: Path, crop: int | None) -> Pixels:
+def decode_image(file: Path, crop: int | None) -> Pixels:
+    """The RGB image of a file that `check_image` accepts, whole or its centre crop. Raises DataError for a damaged one."""
     data = _bytes(file)
     try:
         image = Image.open(io.BytesIO(data), formats=FORMATS).convert("RGB")
@@ -201,8 +203,7 @@ def _bytes(file: Path) -> bytes:
 
 
 def _broken(file: Path, error: Exception) -> DataError:
-    return DataError(f"{file}: not a readable image ({type(error).__name__}: {error}); replace it, or remove it and measure "
-                     "fewer images")
+    return DataError(f"{file}: not a readable image ({type(error).__name__}: {error}); replace it, or leave it out")
 
 
 def _reader(view: Callable[[A], Pixels], items: Sequence[A], workers: int) -> Read:

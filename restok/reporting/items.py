@@ -10,7 +10,8 @@ ITEMS = {   # by name, in the order of the page
              "The paper's Fig. 7: both distances against tokenizer iterations. There, reconstruction improves throughout and "
              "generation is best at 750k (rFID 1.28, gFID 2.34)."),
     "table2": (CHART, "Table 2. Design of the network",
-               "The paper's Table 2: hierarchies and residuals of latents and image tokens, one added after the other."),
+               "The paper's Table 2: hierarchies and residuals of latents and image tokens, one added after the other; "
+               "S image scales as in each row."),
     "table3": (CHART, "Table 3. Pooling factor",
                "The paper's Table 3: how many image tokens each merge makes one, at S image scales. 1 is no pooling."),
     "table4": (CHART, "Table 4. Alignment",
@@ -23,7 +24,7 @@ ITEMS = {   # by name, in the order of the page
     "guidance": (CHART, "The search for guidance",
                  "Distance against the largest scale, by schedule, for each tokenizer checkpoint: what Table 6 chose from."),
     "table10": (TABLE, "Table 10. Vanilla autoregression",
-                "The paper's Table 10: hierarchical and vanilla generation on the same tokenizer, both guided."),
+                "The paper's Table 10: hierarchical and vanilla generation on the same tokenizer."),
     "release_switches": (TABLE, "The release's choices",
                          "What the authors' published code does otherwise than the paper says, or than its other reading, each "
                          "switched on alone and measured."),

@@ -1,15 +1,18 @@
 """What the experiments measured: the rows of a table or figure, each with its seeds, from the folders that the sheet names."""
 
+import math
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from statistics import mean, stdev
 
-from restok.config import Guidance
+from restok.config import Generator, Guidance, Params, Tokenizer
 from restok.experiments import Sheet, Trial
 from restok.metrics.results import ComparisonError
-from restok.params import ConfigError
-from restok.reporting.run import Evaluation, Record, by_protocol, comparable, evaluation
+from restok.params import ConfigError, parse
+from restok.reporting.run import Evaluation, Record, ReportError, by_protocol, comparable, evaluation, read
 from restok.reporting.run import guidance as read_guidance
 
 Interval = tuple[float, float]
@@ -20,6 +23,7 @@ class Row:
     """One row of the sheet at one checkpoint: its trials and what was measured of each, one a seed."""
 
     name: str                                # in the table or figure; may be blank
+    several: bool                            # whether it is there at other checkpoints, too
     trials: tuple[Trial, ...]
     measured: tuple[Evaluation, ...]
 
@@ -29,8 +33,23 @@ class Row:
 
     @property
     def key(self) -> str:
-        """What orders and published numbers call the row: its name or, without one, its checkpoint."""
-        return self.name or self.first.label
+        """What orders and published numbers call the row."""
+        return called(self.name, self.first.label, self.several)
+
+    @cached_property
+    def params(self) -> Params:
+        """The settings of its first seed. Of finished weights, tokenizer and generator are those of the config.json beside the
+        weights, whatever the sheet says; how they were trained is unknown. Raises ReportError, ConfigError."""
+        trial, found = self.trials[0], {}
+        for name, model, weights in (("tokenizer", Tokenizer, trial.tokenizer), ("generator", Generator, trial.generator)):
+            if weights:
+                path = Path(weights) / "config.json"
+                found[name] = parse(model, read(path), str(path))
+        return trial.params.model_copy(update=found)
+
+    def records(self, quantity: str) -> list[Record]:
+        """What a quantity was read from, by seed; without generator, nothing for those of generation."""
+        return [record for e in self.measured if (record := record_of(e, quantity)) is not None]
 
     def values(self, quantity: str) -> list[float] | None:
         """A quantity by seed; None where a seed lacks it."""
@@ -51,15 +70,21 @@ class Row:
         e = self.first
         return {"rfid_metric": e.reconstruction_distance, "gfid_metric": e.distance, "reconstruction_n": e.reconstruction["n"],
                 "generation_n": e.generation["n"] if e.generation else "", "features": e.features,
-                "reference": e.records[-1]["reference"]["name"],
+                "reconstruction_reference": reference(e.reconstruction),
+                "generation_reference": reference(e.generation) if e.generation else "",
                 "seeds": " ".join(str(trial.seed) for trial in self.trials), "n_seeds": len(self.trials),
                 "changes": "; ".join(self.trials[0].own),
                 "source": sources(record for e in self.measured for record in e.records)}
 
 
+def record_of(e: Evaluation, quantity: str) -> Record | None:
+    """The result that holds a quantity."""
+    return e.reconstruction if quantity in ("rfid", "entropy", "usage") else e.generation
+
+
 def value_of(e: Evaluation, quantity: str) -> tuple[float | None, Interval | None]:
     """A quantity in the paper's terms (rfid, entropy, usage, gfid, is, precision, recall) and its interval; None: unknown."""
-    record = e.reconstruction if quantity in ("rfid", "entropy", "usage") else e.generation
+    record = record_of(e, quantity)
     metric = {"rfid": e.reconstruction_distance, "gfid": e.distance, "is": e.score, "entropy": "codebook",
               "usage": "codebook"}.get(quantity, quantity)
     if record is None:
@@ -70,28 +95,59 @@ def value_of(e: Evaluation, quantity: str) -> tuple[float | None, Interval | Non
     return value, interval
 
 
-def rows(results: Path, sheet: Sheet, item: str) -> list[Row]:
-    """What feeds a table or figure, in the order of the sheet. A row with several checkpoints becomes several, and its name
-    says which.
+def reference(record: Record) -> str:
+    """What images were held against, 'training split (c70c6da6a93d)'."""
+    return f"{record['reference']['name']} ({record['reference']['digest'][:12]})"
 
-    Raises ReportError where a result is missing, ComparisonError where two were not measured alike, ConfigError where two rows
-    of the sheet have one name, or none feeds the item.
+
+def called(name: str, label: str, several: bool) -> str:
+    """A row's name, with its checkpoint where it is there at several; without a name, its checkpoint."""
+    return f"{name} at {label}" if name and several else name or label
+
+
+def rows(results: Path, sheet: Sheet, item: str, unnamed: bool = False) -> list[Row]:
+    """What feeds a table or figure, in the order of the sheet; a row of the sheet with several checkpoints becomes several.
+
+    Raises ReportError where a result is missing, ComparisonError where two were not measured alike, ConfigError where no row
+    feeds the item, or two have one key. `unnamed`: keys may be equal, because the item tells its rows apart by their ids.
     """
     grouped = {}
     for name, trial, label in sheet.feeding(item):
-        grouped.setdefault((trial.id, name, label), []).append(trial)
+        grouped.setdefault((trial.id, name, label), {})[trial.name] = trial
     if not grouped:
         raise ConfigError(f"experiments: no row feeds {item} for {sheet.run}; name {item} among the feeds of one")
-    named = {}
-    for id, name, _ in grouped:
-        if name and named.setdefault(name, id) != id:
-            raise ConfigError(f"experiments: rows {named[name]!r} and {id!r} both feed {item} as {name!r}; rename one")
-    several = {key[:2] for key in grouped if sum(key[:2] == other[:2] for other in grouped) > 1}
-    found = [Row(f"{name} at {label}" if name and (id, name) in several else name, tuple(trials),
-                 tuple(measured(results, sheet, trial, label) for trial in trials))
-             for (id, name, label), trials in grouped.items()]
+    counts = Counter((id, name) for id, name, _ in grouped)
+    several = {group: counts[group[:2]] > 1 for group in grouped}
+    keys = {}
+    for group in () if unnamed else grouped:
+        id, key = group[0], called(*group[1:], several[group])
+        if keys.setdefault(key, id) != id:
+            raise ConfigError(f"experiments: rows {keys[key]!r} and {id!r} both feed {item} as {key!r}; rename one")
+    found = [Row(group[1], several[group], tuple(trials.values()),
+                 tuple(measured(results, sheet, trial, group[2]) for trial in trials.values()))
+             for group, trials in grouped.items()]
     require_alike([e for row in found for e in row.measured])
     return found
+
+
+def checkpoints(results: Path, sheet: Sheet, item: str) -> list[Row]:
+    """What feeds an item that shows one row of the sheet, by checkpoint. Raises ReportError where more than one feeds it, and
+    what `rows` raises."""
+    found = rows(results, sheet, item, unnamed=True)
+    ids = dict.fromkeys(row.trials[0].id for row in found)
+    if len(ids) > 1:
+        raise ReportError(f"experiments: rows {', '.join(ids)} feed {item}, which shows one; take it out of the others")
+    return found
+
+
+def lowest(found: Sequence[Row]) -> Row:
+    """The row with the lowest generation distance, the mean over its seeds, as the paper chooses its own checkpoint."""
+    return min(found, key=lambda row: mean(row.values("gfid") or [math.inf]))
+
+
+def best(results: Path, sheet: Sheet, item: str) -> Row:
+    """The best checkpoint of the row of the sheet that an item shows."""
+    return lowest(checkpoints(results, sheet, item))
 
 
 def require_alike(found: Sequence[Evaluation]) -> None:

@@ -12,7 +12,7 @@ from restok.config import Params
 from restok.experiments import Sheet
 from restok.files import atomic_file
 from restok.reporting.items import ITEMS
-from restok.reporting.measured import rows
+from restok.reporting.measured import Row, checkpoints, lowest
 from restok.reporting.run import (
     Evaluation,
     Record,
@@ -20,7 +20,6 @@ from restok.reporting.run import (
     evaluations,
     fault,
     guidance,
-    lowest,
     read,
     require,
     require_metric,
@@ -41,19 +40,21 @@ def report(run_dir: str | Path, reports_dir: str | Path, params: Params, sheet: 
     it is made, when one is missing.
     """
     run_dir, name = Path(run_dir), sheet.run
-    measured = evaluations(run_dir, params)
-    chosen = lowest(measured)
+    measured, seeds = evaluations(run_dir, params), checkpoints(run_dir, sheet, "fig7")
+    best = lowest(seeds)
+    chosen = best.first
     template = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True).from_string(
         files("restok.reporting").joinpath("page.html.j2").read_text("utf-8"))
-    items = [_item(Path(reports_dir), item, *content) for item, content in ITEMS.items()]
+    items = [_item(Path(reports_dir), item, *content) for item, content in ITEMS.items()
+             if item != "guidance" or params.sampling.guidance is None]          # what is set was not searched
     curve = next(item for item in items if item["name"] == "fig7")
-    orders = agreement("fig7", rows(run_dir, sheet, "fig7"), orders_csv, published.rows("fig7"))
+    orders = agreement("fig7", seeds, orders_csv, published.rows("fig7"))
     curve["notes"] += [f"The paper's order, of {checkpoint}: {found}." for checkpoint, found in orders.items()]
     page = template.render(
         name=name,
         chosen=chosen,
         settings=_settings(run_dir, params, chosen),
-        headline=_headline(chosen, len(measured)),
+        headline=_headline(best, len(seeds)),
         levels=require_metric(chosen.reconstruction, "codebook")["levels"],
         refused=_refused(measured),
         warnings=_warnings(run_dir, params, measured),
@@ -94,12 +95,16 @@ def _settings(run_dir: Path, params: Params, chosen: Evaluation) -> list[tuple[s
             *((what, text, Path(path).as_posix()) for what, text, path in lines)]
 
 
-def _headline(chosen: Evaluation, checkpoints: int) -> list[tuple[str, str, str]]:
-    """The numbers of the best checkpoint: (what, value and interval, file). What was not measured is left out."""
+def _headline(best: Row, among: int) -> list[tuple[str, str, str]]:
+    """The numbers of the best checkpoint, with its first seed: (what, value and interval, file). What was not measured is left
+    out."""
+    chosen, seeds = best.first, best.about["n_seeds"]
     reconstruction, generation = chosen.reconstruction, chosen.generation
     names = reconstruction["names"]
     codebook, sure = require_metric(reconstruction, "codebook"), reconstruction["intervals"]["codebook"]
-    best_of = f"{chosen.label}, step {chosen.step}: the lowest generation {chosen.distance} of {checkpoints} checkpoints"
+    best_of = f"{chosen.label}, step {chosen.step}: the lowest generation {chosen.distance} of {among} checkpoints"
+    if seeds > 1:
+        best_of += f", as the mean of {seeds} seeds; below, seed {best.trials[0].seed}"
     return [
         ("best checkpoint", best_of, generation.path.as_posix()),
         *_rows("reconstruction", reconstruction, "class_accuracy", names["distance"], names["kernel"], names["score"],

@@ -1,7 +1,6 @@
 """A run directory as the reports read it: results/NAME/{tokenizer,generator,guidance,evaluation,panel,samples,data}."""
 
 import json
-import math
 import zipfile
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -188,16 +187,6 @@ def by_protocol(measured: Sequence[Evaluation]) -> list[list[Record]]:
     """All reconstructions, and all generations where there are some."""
     found = [e.reconstruction for e in measured], [e.generation for e in measured if e.generation is not None]
     return [records for records in found if records]
-
-
-def lowest(measured: Sequence[Evaluation]) -> Evaluation:
-    """The one with the lowest generation distance, as the paper chooses its own checkpoint."""
-    return min(measured, key=lambda e: e.generation["metrics"][e.distance] if e.generation else math.inf)
-
-
-def best(run_dir: str | Path, params: Params) -> Evaluation:
-    """The best checkpoint of a run."""
-    return lowest(evaluations(run_dir, params))
 
 
 def guidance(path: Path, params: Params) -> tuple[Guidance, Record | None]:

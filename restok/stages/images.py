@@ -24,18 +24,19 @@ from restok.training.loop import device
 from restok.weights import WeightsError, load_generator, load_tokenizer
 
 # What the verbs sample by without a parameter file: Table 6's row of the main model, without its guidance.
-SAMPLING = {"temperature": 1.0, "top_k": 0, "top_p": 0.95, "guidance": None, "class_cache": "kept", "batch_size": 16}
+SAMPLING = {"temperature": 1.0, "top_k": 0, "top_p": 0.95, "guidance": None, "class_cache": "kept", "rounding": "round",
+            "batch_size": 16}
 PICTURES = (".png", ".jpg", ".jpeg")
 SHOWN, CLASSES_SHOWN, COUNT = 256, 10, 16      # images in one picture at most; its classes and samples of each, unasked
 
 
 @torch.inference_mode()
-def reconstruction(model: ResTok, images: UInt8[np.ndarray, "b h w c"], batch_size: int, keep: int | None = None,
-                   rounding: str = "round") -> tuple[UInt8[np.ndarray, "b h w c"], Int[torch.Tensor, "b n"]]:
+def reconstruction(model: ResTok, images: UInt8[np.ndarray, "b h w c"], batch_size: int,
+                   keep: int | None = None) -> tuple[UInt8[np.ndarray, "b h w c"], Int[torch.Tensor, "b n"]]:
     """What a tokenizer makes of images, `batch_size` at a time, from its first `keep` codes (None: all), and all codes."""
     on, parts = model.quantizer.codebook.device, np.split(images, range(batch_size, len(images), batch_size))
     codes = [model.encode(to_tensor(part).to(on)) for part in parts]
-    return np.concatenate([to_uint8(model.decode(part, keep), rounding) for part in codes]), torch.cat(codes)
+    return np.concatenate([to_uint8(model.decode(part, keep)) for part in codes]), torch.cat(codes)
 
 
 def require_shown(path: Path, count: int) -> None:
@@ -103,7 +104,7 @@ class Sampler:
 
     @torch.inference_mode()
     def __call__(self, sampling: config.Sampling, guidance: config.Guidance | None, labels: Int[np.ndarray, " n"], seed: int,
-                 offset: int = 0, rounding: str = "round") -> UInt8[np.ndarray, "n h w c"]:
+                 offset: int = 0) -> UInt8[np.ndarray, "n h w c"]:
         """One image a label; image i of a call depends on its label and on (seed, offset + i) alone."""
         draw = generate if sampling.class_cache == "kept" else generate_with_lost_class
         pictures = []
@@ -111,7 +112,7 @@ class Sampler:
             classes = torch.from_numpy(labels[start:start + sampling.batch_size])
             codes = draw(self.generator, classes, guidance, sampling.temperature, sampling.top_k, sampling.top_p,
                          seed=seed, offset=offset + start)
-            pictures.append(to_uint8(self.tokenizer.decode(codes), rounding))
+            pictures.append(to_uint8(self.tokenizer.decode(codes), sampling.rounding))
         return np.concatenate(pictures)
 
 
@@ -121,7 +122,7 @@ def balanced_labels(classes: int, per_class: int) -> np.ndarray:
 
 
 def sample(tokenizer: Path, generator: Path, sampling: config.Sampling, seed: int, chosen: Sequence[int], some: int | None,
-           per_class: int | None, rounding: str, out: Path) -> None:
+           per_class: int | None, out: Path) -> None:
     """Samples, `per_class` (None: 16) of each class: of the `chosen` ones, or of `some` spread evenly (None: every one, in a
     picture 10). An .npz holds arr_0 (n h w 3 uint8) and labels; a .png or .jpg shows them, a class a row, one class squarely.
 
@@ -140,7 +141,7 @@ def sample(tokenizer: Path, generator: Path, sampling: config.Sampling, seed: in
     if picture:
         require_shown(out, len(labels))
     starts = range(0, len(labels), size)
-    pictures = (sampler(sampling, sampling.guidance, labels[start:start + size], seed, start, rounding)
+    pictures = (sampler(sampling, sampling.guidance, labels[start:start + size], seed, start)
                 for start in track(starts, "sample", total=len(starts)))
     if not picture:
         write_npz_rows(out, "arr_0", (len(labels), side, side, 3), np.uint8, pictures, labels=lambda: labels)

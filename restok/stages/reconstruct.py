@@ -9,9 +9,8 @@ import numpy as np
 from jaxtyping import Int, UInt8
 from PIL import Image
 
-from restok.data.images import FORMATS, SUFFIXES, open_images
-from restok.data.sources import DataError
-from restok.data.transforms import Pixels, center_crop, to_tensor
+from restok.data.images import SUFFIXES, check_image, decode_image, open_images
+from restok.data.transforms import to_tensor
 from restok.files import atomic_folder, write_npz_rows
 from restok.metrics.reconstruction import psnr
 from restok.params import ConfigError
@@ -42,11 +41,13 @@ def reconstruct(images: Sequence[Path], tokenizer: Path, out: Path, keep: int | 
 
     Writes a picture with the originals above (.png, .jpg), an npz of arr_0 (n h w 3 uint8), codes (n tokens) and, from one
     source with labels, labels; or else a folder with one PNG an image. Returns name and PSNR of each image, in dB. Raises
-    DataError, which names the file, for what is no image, ConfigError, WeightsError.
+    DataError, which names the file, for what is no image of 8-bit channels without alpha, ConfigError where `out` would take
+    the place of something else, WeightsError.
     """
     suffix = out.suffix.lower()
     if suffix not in (".npz", *PICTURES) and suffix in Image.registered_extensions():
         raise ConfigError(f"{out}: expected {', '.join(PICTURES)}, .npz, or a folder")
+    _require_free(out, images, folder=suffix not in (".npz", *PICTURES))
     model = load_tokenizer(tokenizer).to(device())
     config, sources = model.config, []
     if keep is not None and not 1 <= keep <= config.latents:
@@ -70,26 +71,33 @@ def reconstruct(images: Sequence[Path], tokenizer: Path, out: Path, keep: int | 
     elif suffix == ".npz":
         _write_npz(out, pieces, len(names), config.image_size, sources[0].labels if len(sources) == 1 else None)
     else:
-        _write_folder(out, pieces(), names, images)
+        _write_folder(out, pieces(), names)
     return list(zip(names, values, strict=True))
 
 
+def _require_free(out: Path, images: Sequence[Path], folder: bool) -> None:
+    """Nothing is written over what is read, or among it; a folder, replaced whole, holds nothing but earlier pictures."""
+    place = out.resolve()
+    for path in images:
+        if place.is_relative_to(path.resolve()) or path.resolve().is_relative_to(place):
+            raise ConfigError(f"{out}: would be written over {path}, which is read, or among its images; name another file or "
+                              "folder")
+    if folder and out.exists() and not out.is_dir():
+        raise ConfigError(f"{out}: is a file; name a folder, or a file that ends in .npz, {', '.join(PICTURES)}")
+    if folder and (others := [path for path in out.rglob("*") if not path.is_dir() and path.suffix != ".png"]):
+        raise ConfigError(f"{out}: would be replaced whole, and holds other files, such as {others[0]}; name another folder")
+
+
 def _files(paths: list[Path], size: int) -> Source:
-    """Single image files, in the order given."""
+    """Single image files, in the order given, all checked before the first is decoded."""
+    for path in paths:
+        check_image(path)
+
     def batches(count: int) -> Iterator[UInt8[np.ndarray, "b h w c"]]:
         for start in range(0, len(paths), count):
-            yield np.stack([_picture(path, size) for path in paths[start:start + count]])
+            yield np.stack([decode_image(path, size) for path in paths[start:start + count]])
 
     return Source([path.stem for path in paths], None, batches)
-
-
-def _picture(path: Path, size: int) -> Pixels:
-    try:
-        with Image.open(path, formats=FORMATS) as image:
-            return center_crop(image.convert("RGB"), size)
-    except Exception as error:           # pillow's plugins raise a dozen kinds on broken files
-        reason = f"{type(error).__name__}: {error}"
-        raise DataError(f"{path}: not a readable image ({reason}); replace it, or leave it out") from None
 
 
 def _open(path: Path, size: int, workers: int) -> Source:
@@ -124,15 +132,11 @@ def _write_npz(out: Path, pieces: Callable[[], Iterator[Pieces]], count: int, si
     write_npz_rows(out, "arr_0", (count, size, size, 3), np.uint8, pictures(), codes=lambda: np.concatenate(codes), **known)
 
 
-def _write_folder(out: Path, pieces: Iterator[Pieces], names: list[str], images: Sequence[Path]) -> None:
-    """One PNG an image. A folder that holds anything else than such pictures, or the images themselves, is not replaced."""
+def _write_folder(out: Path, pieces: Iterator[Pieces], names: list[str]) -> None:
+    """One PNG an image."""
     if len(set(names)) < len(names):
         twice = next(name for name in names if names.count(name) > 1)
         raise ConfigError(f"{out}: two images are named {twice}; rename one, or write .npz")
-    others = [path for path in out.rglob("*") if path.is_file() and path.suffix != ".png"] if out.is_dir() else []
-    if others or any(path.resolve().is_relative_to(out.resolve()) for path in images):
-        raise ConfigError(f"{out}: would be replaced whole, and holds other files, such as {(others or images)[0]}; name "
-                          "another folder")
     with atomic_folder(out) as folder:
         remaining = iter(names)
         for piece in pieces:

@@ -28,6 +28,10 @@ class Kind(NamedTuple):
 KINDS = {"tokenizer": Kind(compat.complete_tokenizer_settings, compat.load_released_tokenizer, compat.tokenizer_settings),
          "generator": Kind(compat.complete_generator_settings, compat.load_released_generator, compat.generator_settings)}
 
+# All that a folder holds which either direction writes.
+OURS = {kind / Path(name) for kind in KINDS for name in (".", "model.safetensors", "config.json", "metrics.json")}
+THEIRS = {Path(f"{kind}.{suffix}") for kind in KINDS for suffix in ("safetensors", "json")}
+
 
 class Released(NamedTuple):
     model: ResTok | HAR
@@ -39,9 +43,10 @@ def from_release(tokenizer: Path, generator: Path | None, out: Path, tokenizer_s
     """Write `out`/tokenizer and `out`/generator, as the training verbs would, from the authors' files or folders (None: no
     generator). `..._settings`: their configuration, where it is not beside the weights; without one it is inferred.
 
-    Raises ReleasedWeightsError for what does not fit, ConfigError where `out` holds an input or the two do not go together.
+    Raises ReleasedWeightsError for what does not fit, ConfigError where `out` holds an input, or anything that this did
+    not write, or where the two do not go together.
     """
-    _require_apart(out, [tokenizer, generator])
+    _require_free(out, [tokenizer, generator, tokenizer_settings, generator_settings], OURS)
     found = [_read("tokenizer", tokenizer, tokenizer_settings)]
     if generator:
         found.append(_read("generator", generator, generator_settings))
@@ -79,9 +84,9 @@ def to_release(tokenizer: Path, generator: Path | None, out: Path) -> None:
     """Write `out`/tokenizer.safetensors and `out`/generator.safetensors under the authors' names and in their shapes, each
     with their configuration beside it (.json), from our folders (None: no generator).
 
-    Raises ReleasedWeightsError for a model that their code cannot express, WeightsError, ConfigError.
+    Raises ReleasedWeightsError for a model that their code cannot express, WeightsError, ConfigError as `from_release` does.
     """
-    _require_apart(out, [tokenizer, generator])
+    _require_free(out, [tokenizer, generator], THEIRS)
     if generator:
         pair(tokenizer, generator)
     models = {"tokenizer": load_tokenizer(tokenizer)} | ({"generator": load_generator(generator)} if generator else {})
@@ -92,8 +97,11 @@ def to_release(tokenizer: Path, generator: Path | None, out: Path) -> None:
             write_json(folder / f"{kind}.json", settings[kind])
 
 
-def _require_apart(out: Path, inputs: list[Path | None]) -> None:
-    """`out` is replaced whole."""
-    for path in filter(None, inputs):
-        if path.resolve().is_relative_to(out.resolve()):
-            raise ConfigError(f"{out}: would be replaced whole, and holds {path}; name another folder to write")
+def _require_free(out: Path, inputs: list[Path | None], written: set[Path]) -> None:
+    """`out` is replaced whole: it holds no input, and nothing but what was `written` there, relative to it."""
+    if out.exists() and not out.is_dir():
+        raise ConfigError(f"{out}: is a file; name a folder to write")
+    held = [path for path in filter(None, inputs) if path.resolve().is_relative_to(out.resolve())]
+    held += [path for path in sorted(out.rglob("*")) if path.relative_to(out) not in written]
+    if held:
+        raise ConfigError(f"{out}: would be replaced whole, and holds {held[0]}; name another folder to write")

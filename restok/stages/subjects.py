@@ -87,7 +87,7 @@ def choose(params: config.Params | None, samples: list[Path], originals: Path | 
         if source is None or guidance is not None:
             raise SubjectError("--tokenizer alone measures reconstructions: name their --originals; samples take --generator "
                                "and --guidance too")
-        return reconstructed(tokenizer, source, protocol.batch_size, protocol.rounding), None
+        return reconstructed(tokenizer, source, protocol.batch_size), None
     if params is None or source is not None:
         raise SubjectError("samples from a generator take --params, and have no --originals")
     setting = read_guidance(guidance) if guidance else params.sampling.guidance
@@ -125,11 +125,8 @@ def reconstructions_of(source: ImageSource, originals: ImageSource, path: Path, 
     return Subject(facts, labels, batches, True, *_codebook(tokenizer if codes else None))
 
 
-EIGHT_BIT = {"round": ROUNDED, "truncate": TRUNCATED}      # what results say of evaluation.rounding
-
-
-def reconstructed(tokenizer: Path, originals: ImageSource, batch_size: int, rounding: str = "round") -> Subject:
-    """What a tokenizer makes of every original, `batch_size` at a time, brought to 8 bits."""
+def reconstructed(tokenizer: Path, originals: ImageSource, batch_size: int) -> Subject:
+    """What a tokenizer makes of every original, `batch_size` at a time, rounded to 8 bits."""
     model = load_tokenizer(tokenizer).to(device())
     if set(originals.size) != {model.config.image_size}:
         raise SubjectError(f"{originals.name}: images of {'x'.join(map(str, originals.size))}, but {tokenizer} takes "
@@ -137,13 +134,13 @@ def reconstructed(tokenizer: Path, originals: ImageSource, batch_size: int, roun
 
     def batches(size, start, stop):
         for first, images in originals.batches(size, start, stop):
-            pictures, codes = reconstruction(model, images, batch_size, rounding=rounding)
+            pictures, codes = reconstruction(model, images, batch_size)
             yield Batch(first, pictures, images, codes)
 
-    made_by = {"tokenizer": sha256_file(tokenizer / "model.safetensors"), "originals": originals.digest, "rounding": rounding}
+    made_by = {"tokenizer": sha256_file(tokenizer / "model.safetensors"), "originals": originals.digest}
     facts = _facts(originals, originals.labels) | {
         "name": f"reconstructions by {tokenizer.as_posix()}", "digest": _digest(made_by),
-        "rounding": EIGHT_BIT[rounding], "originals": {"name": originals.name, "digest": originals.digest}}
+        "rounding": ROUNDED, "originals": {"name": originals.name, "digest": originals.digest}}
     return Subject(facts, originals.labels, batches, True, *_codebook(model.config))
 
 
@@ -155,12 +152,12 @@ def sampled(sampler: Sampler, params: config.Params, guidance: config.Guidance, 
     def batches(size, start, stop):
         for first in range(start, stop, size):
             wanted = labels[first:min(first + size, stop)]
-            yield Batch(first, sampler(params.sampling, guidance, wanted, seed, first, params.evaluation.rounding))
+            yield Batch(first, sampler(params.sampling, guidance, wanted, seed, first))
 
     made_by = {"models": sampler.digests, "guidance": guidance.model_dump(), "sampling": facts_of(params, "sampling"),
-               "per_class": per_class, "seed": seed, "rounding": params.evaluation.rounding}
+               "per_class": per_class, "seed": seed}
     facts = {"name": f"samples by {sampler.name}", "digest": _digest(made_by), "n": len(labels),
-             "size": [side, side], "rounding": EIGHT_BIT[params.evaluation.rounding], "originals": None,
+             "size": [side, side], "rounding": ROUNDED if params.sampling.rounding == "round" else TRUNCATED, "originals": None,
              "in_order": _in_order(labels)}
     return Subject(facts, labels, batches)
 

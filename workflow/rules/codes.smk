@@ -16,7 +16,7 @@ rule encode:
         gpu=gpus,
         runtime=720,
     params:
-        settings=depends_on(*experiments.CODES),
+        settings=depends_on(*trials.CODES),
         options=options,
     shell:
         "restok encode {params.options} --data {input.data} --tokenizer {input.tokenizer} --out {output} 2> {log}"

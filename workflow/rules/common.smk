@@ -8,8 +8,7 @@ import json
 from functools import cache
 from pathlib import Path
 
-from restok import experiments
-from restok.experiments import load_sheet
+from restok.experiments import load_sheet, trials
 from restok.params import facts, load_params
 from snakemake.exceptions import WorkflowError
 
@@ -40,12 +39,12 @@ def run_of(wildcards):
 
 
 def trial_of(wildcards):
-    trials = sheet_of(run_of(wildcards)).by_name
-    if wildcards.trial not in trials:
+    known = sheet_of(run_of(wildcards)).by_name
+    if wildcards.trial not in known:
         raise WorkflowError(
-            f"{wildcards.trial}: not a row of params/experiments.tsv with one of its seeds; there are {', '.join(trials)}"
+            f"{wildcards.trial}: not a row of params/experiments.tsv with one of its seeds; there are {', '.join(known)}"
         )
-    return trials[wildcards.trial]
+    return known[wildcards.trial]
 
 
 def settings_of(wildcards):
@@ -200,8 +199,7 @@ def of_every_checkpoint(pattern):
 
 
 TABLE_INPUTS = {
-    "1": [evaluations("table1"), of_every_checkpoint("results/{run}/generator/{label}")],
-    **{str(n): [evaluations(f"table{n}")] for n in (2, 3, 4, 5)},
+    **{str(n): [evaluations(f"table{n}")] for n in range(1, 6)},
     "6": [searches("table6")],
     "10": [evaluations("table10"), searches("table10")],
     "release_switches": [evaluations("release_switches")],
@@ -215,6 +213,18 @@ FIGURE_INPUTS = {
     "codebook": [evaluations("codebook")],
     "guidance": [searches("guidance")],
 }
+
+
+TABLES = [*(f"table{number}.csv" for number in range(1, 11)), "release_switches.csv"]
+
+
+def reports(run):
+    """Every table and figure of a run; the search for guidance, where there is one."""
+    figures = ["fig5", "fig6", "fig7", "fig8", "fig9", "codebook"]
+    figures += [] if params_of(run).sampling.guidance else ["guidance"]
+    found = [*TABLES, *expand("table{number}.{kind}", number=range(2, 6), kind=["png", "pdf"])]
+    found += expand("{name}.{kind}", name=figures, kind=["png", "pdf", "csv"])
+    return [f"reports/{run}/{file}" for file in found]
 
 
 def inputs(table):

@@ -19,7 +19,7 @@ rule reference:
         gpu=gpus,
         runtime=240,
     params:
-        settings=depends_on(*experiments.FEATURES, "tokenizer.image_size"),
+        settings=depends_on(*trials.FEATURES, "tokenizer.image_size"),
         classifier=classifier_option,
     shell:
         "restok statistics {input.images} --params params/{wildcards.run}.yaml {params.classifier} "
@@ -47,7 +47,7 @@ rule evaluate_reconstruction:
         gpu=gpus,
         runtime=240,
     params:
-        settings=depends_on(*experiments.RECONSTRUCTION),
+        settings=depends_on(*trials.RECONSTRUCTION),
         options=options,
         classifier=classifier_option,
     shell:
@@ -78,7 +78,7 @@ rule evaluate_generation:
         gpu=gpus,
         runtime=480,
     params:
-        settings=depends_on(*experiments.GENERATION),
+        settings=depends_on(*trials.GENERATION),
         options=options,
         guidance=guidance_option,
         classifier=classifier_option,
@@ -129,7 +129,7 @@ rule sample:
         gpu=gpus,
         runtime=30,
     params:
-        settings=depends_on(*experiments.DRAWING, "sampling.guidance", "evaluation.rounding"),
+        settings=depends_on(*trials.DRAWING, "sampling.guidance"),
         options=options,
         guidance=guidance_option,
     shell:

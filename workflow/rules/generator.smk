@@ -16,7 +16,7 @@ rule train_generator:
         gpu=gpus,
         runtime=2880,
     params:
-        settings=depends_on(*experiments.GENERATOR),
+        settings=depends_on(*trials.GENERATOR),
         options=options,
     shell:
         "restok train-generator {params.options} --codes {input.codes} --tokenizer {input.tokenizer} "

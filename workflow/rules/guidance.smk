@@ -18,7 +18,7 @@ rule score_guidance:
         gpu=gpus,
         runtime=240,
     params:
-        settings=depends_on(*experiments.CANDIDATE),
+        settings=depends_on(*trials.CANDIDATE),
         options=options,
         classifier=classifier_option,
     shell:

@@ -40,7 +40,7 @@ rule table:
         mem_mb=1000,
         runtime=10,
     params:
-        settings=depends_on("seed", "data", *experiments.MODELS),
+        settings=depends_on("seed", "data", *trials.MODELS, "experiments"),
         entries=lambda wildcards: entries(f"table{wildcards.name}")(wildcards),
     shell:
         "restok table {wildcards.name} --params params/{wildcards.run}.yaml --results results/{wildcards.run} --out {output} 2> {log}"
@@ -56,7 +56,7 @@ use rule table as release_switches with:
     wildcard_constraints:
         name="release_switches",
     params:
-        settings=depends_on("seed", "data", *experiments.MODELS),
+        settings=depends_on("seed", "data", *trials.MODELS, "experiments"),
         entries=entries("release_switches"),
 
 
@@ -113,8 +113,7 @@ rule chart:
 
 rule tables:
     input:
-        expand("reports/{{run}}/table{number}.csv", number=range(1, 11)),
-        "reports/{run}/release_switches.csv",
+        expand("reports/{{run}}/{file}", file=TABLES),
     output:
         "reports/{run}/tables.md",
     log:
@@ -134,11 +133,7 @@ rule tables:
 
 rule report:
     input:
-        expand("reports/{{run}}/table{number}.csv", number=range(1, 11)),
-        expand("reports/{{run}}/table{number}.{kind}", number=range(2, 6), kind=["png", "pdf"]),
-        expand("reports/{{run}}/fig{number}.{kind}", number=range(5, 10), kind=["png", "pdf", "csv"]),
-        expand("reports/{{run}}/{name}.{kind}", name=["codebook", "guidance"], kind=["png", "pdf", "csv"]),
-        "reports/{run}/release_switches.csv",
+        lambda wildcards: reports(wildcards.run),
         "params/published.csv",
         "params/orders.csv",
         classifier,

@@ -20,7 +20,7 @@ rule train_tokenizer:
         gpu=gpus,
         runtime=2880,
     params:
-        settings=depends_on(*experiments.TOKENIZER),
+        settings=depends_on(*trials.TOKENIZER),
         options=options,
         classifier=classifier_option,
         previous=lambda wildcards, input: f"--previous {input.previous}" if input.previous else "",

@@ -12,24 +12,19 @@ from matplotlib.figure import Figure
 from restok.config import Params
 from restok.experiments import Sheet
 from restok.reporting.figures.common import STYLE, save, sources, wants_log
-from restok.reporting.measured import rows
+from restok.reporting.measured import checkpoints
 from restok.reporting.run import Evaluation, Record, ReportError, chosen_candidate, comparable, read, require_metric
 
 RING = {"marker": "o", "markersize": 13, "fillstyle": "none", "color": "black", "linewidth": 0, "markeredgewidth": 1}
 
 
 def fig7_runs(results: str | Path, sheet: Sheet) -> list[tuple[int, list[Evaluation]]]:
-    """What feeds Fig. 7, as `fig7_data` takes it: each seed of one row of the sheet, with its checkpoints.
-
-    Raises ReportError where more than one row feeds it, and what `restok.reporting.measured.rows` raises.
-    """
-    found, ids = {}, {}
-    for row in rows(Path(results), sheet, "fig7"):
+    """What feeds Fig. 7, as `fig7_data` takes it: each seed of one row of the sheet, with its checkpoints. Raises what
+    `restok.reporting.measured.checkpoints` raises."""
+    found = {}
+    for row in checkpoints(Path(results), sheet, "fig7"):
         for trial, evaluation in zip(row.trials, row.measured, strict=True):
             found.setdefault(trial.seed, []).append(evaluation)
-            ids[trial.id] = None
-    if len(ids) > 1:
-        raise ReportError(f"experiments: rows {', '.join(ids)} feed fig7, which shows one; take it out of the others")
     return list(found.items())
 
 
@@ -102,7 +97,10 @@ def fig7(data: pd.DataFrame, out: str | Path) -> None:
 
 
 def guidance_data(run_dir: str | Path, params: Params) -> pd.DataFrame:
-    """The guidance search, one row a candidate of a checkpoint; `low` and `high` bound the distance's 95 % interval."""
+    """The guidance search, one row a candidate of a checkpoint; `low` and `high` bound the distance's 95 % interval. Raises
+    ReportError where the parameters set the guidance."""
+    if params.sampling.guidance:
+        raise ReportError("figure guidance: the parameters set sampling.guidance, so that nothing is searched; set it to null")
     table = []
     for label in params.tokenizer_training.checkpoints:
         found = read(Path(run_dir) / "guidance" / f"{label}.json")

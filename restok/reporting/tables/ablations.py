@@ -5,7 +5,6 @@ from pathlib import Path
 
 import pandas as pd
 
-from restok.config import Params
 from restok.experiments import Sheet
 from restok.hierarchy import scale_grids
 from restok.reporting.measured import Row, rows
@@ -27,11 +26,10 @@ def ablation(item: str, results: Path, sheet: Sheet, published: Published, order
 
 def _row(item: str, row: Row, published: Published, agrees: dict[str, str]) -> dict:
     paper = published.beside(item, row.key, ("rfid", "entropy", "usage", "gfid", "steps"))
-    params = row.trials[0].params
     return {
         "setting": row.key,
-        "description": ABLATIONS[item](params),
-        "tokens": params.tokenizer.latents,
+        "description": ABLATIONS[item](row),
+        "tokens": row.params.tokenizer.latents,
         **row.summary("rfid"), "rfid_paper": paper["rfid_paper"],
         **row.summary("entropy"), "entropy_paper": paper["entropy_paper"],
         "usage": row.summary("usage", scale=100)["usage"], "usage_paper": paper["usage_paper"],
@@ -42,31 +40,35 @@ def _row(item: str, row: Row, published: Published, agrees: dict[str, str]) -> d
     }
 
 
-def _design(params: Params) -> str:
-    t = params.tokenizer
+def _design(row: Row) -> str:
+    t = row.params.tokenizer
     levels = f"{len(t.levels)} levels" if t.latent_hierarchy else "no levels"
     scales = f"S = {t.scales}, {'image' if t.merge_residual else 'no image'} residual" if t.scales > 1 else "S = 1"
     return f"{t.latent_init} latents, {levels}; {scales}"
 
 
-def _pooling(params: Params) -> str:
-    t = params.tokenizer
+def _pooling(row: Row) -> str:
+    t = row.params.tokenizer
     tokens = (str(height * width) for height, width in scale_grids(t.grid, t.merge_kernels))
     return f"factor {t.merge_factor}: {'-'.join(tokens)} image tokens"
 
 
-def _alignment(params: Params) -> str:
-    weights = params.objective.alignment
+def _alignment(row: Row) -> str:
+    if row.trials[0].tokenizer:
+        return "finished weights"
+    weights = row.params.objective.alignment
     return f"weights: encoder {weights.encoder:g}, decoder {weights.decoder:g}"
 
 
-def _prediction(params: Params) -> str:
-    groups, steps = params.generator.groups, len(params.generator.groups)
-    if steps == params.generator.tokens:
+def _prediction(row: Row) -> str:
+    if row.first.generator is None:
+        return "no generator"
+    generator = row.params.generator
+    single, groups, steps = generator.ntp, generator.groups, len(generator.groups)
+    if steps == generator.tokens:
         return f"vanilla autoregression, {steps} steps"
-    single = params.generator.ntp
     return f"{single} next-token prediction{'s' * (single > 1)}, then groups up to {max(groups)}: {steps} steps"
 
 
-ABLATIONS: dict[str, Callable[[Params], str]] = {       # by item: what sets its rows apart
+ABLATIONS: dict[str, Callable[[Row], str]] = {       # by item: what sets its rows apart
     "table2": _design, "table3": _pooling, "table4": _alignment, "table5": _prediction}

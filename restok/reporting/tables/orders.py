@@ -10,7 +10,7 @@ from restok.reporting.measured import Row, value_of
 from restok.reporting.run import ReportError
 from restok.reporting.tables.cells import read_settings
 
-COLUMNS = ("item", "quantity", "lower", "higher", "source")
+COLUMNS = ("item", "quantity", "lower", "higher", "source", "note")
 NAMES = {"rfid": "rFID", "gfid": "gFID", "entropy": "entropy"}
 DISTANCES = ("rfid", "gfid")                     # compared by their logarithms: their spread grows with them
 
@@ -27,7 +27,7 @@ def agreement(item: str, rows: Sequence[Row], orders_csv: str | Path, paper_rows
 
     With several seeds, means differ by Student's t, two-sided 95 % for each pair, with the variance pooled over the table's
     rows (of logarithms for distances). With one seed, the 95 % intervals of the images must not overlap. A '*' stands for every
-    other row of the paper, `paper_rows`: a row that a user adds takes no part in it.
+    other row of the paper, `paper_rows`: a row that a user adds takes no part in it. An order's note follows it in brackets.
     """
     found, cells = {row.key: row for row in rows}, {}
     for order in read_settings(orders_csv, COLUMNS).itertuples(index=False):
@@ -41,6 +41,7 @@ def agreement(item: str, rows: Sequence[Row], orders_csv: str | Path, paper_rows
         judged = any(verdict in ("yes", "no", "undecided") for verdict in verdicts.values())
         called = NAMES[order.quantity]
         claim = f"lowest {called}" if order.higher == "*" else f"{called} below {order.higher}"
+        claim += f" ({order.note})" if order.note else ""
         text = f"{claim}: {_summary(verdicts, single=judged and not noise.freedom)}"
         cells.setdefault(order.lower, []).append(text)
     return {row: "; ".join(texts) for row, texts in cells.items()}
@@ -74,7 +75,10 @@ def _verdict(quantity: str, lower: Row, higher: Row | None, noise: Noise) -> str
 
 
 def _noise(quantity: str, rows: Sequence[Row]) -> Noise:
-    groups = [found for row in rows if (found := _numbers(quantity, row)) and len(found) > 1]
+    """Rows that share their measurements count once; the seeds of finished weights differ in the sampling alone: left out."""
+    trained = [row for row in rows if not row.trials[0].tokenizer]
+    groups = {frozenset(record.path for record in row.records(quantity)): found
+              for row in trained if (found := _numbers(quantity, row)) and len(found) > 1}.values()
     freedom = sum(len(group) - 1 for group in groups)
     return Noise(sum((len(group) - 1) * variance(group) for group in groups) / max(freedom, 1), freedom)
 

@@ -12,6 +12,8 @@ from restok.reporting.tables.cells import number
 
 PAPERS = {"rfid": ("rFID", "rFID"), "gfid": ("gFID", "FID"), "is": ("IS", "IS")}   # the paper's names, and of our metrics
 
+READING = "(our reading)"                  # how orders.csv marks an order that the paper's text does not put so
+
 
 class View(NamedTuple):
     """Cells as text under readable names; the notes below them; the rows that are this run's own, to be set apart."""
@@ -33,7 +35,7 @@ def _table1(frame: pd.DataFrame) -> View:
                "precision": "precision ↑", "recall": "recall ↑"}
     own = frame[frame["n"] != ""]
     notes = [f"{row['method']}: in the place of rFID, FID and IS, {row['features']}; {row['n']} samples; {row['notes']}. "
-             f"95 % intervals: {row['intervals']}." for _, row in own.iterrows()]
+             + (row["intervals"] and f"95 % intervals: {row['intervals']}.") for _, row in own.iterrows()]
     if any("rFID" not in features for features in own["features"]):
         notes.append("Rows measured by other features do not compare.")
     notes += [f"{row['method']}: {row['notes']}." for _, row in frame[(frame["n"] == "") & (frame["notes"] != "")].iterrows()]
@@ -50,7 +52,7 @@ def _ablation(frame: pd.DataFrame) -> View:
         columns |= _with_paper("steps", frame["steps"], "steps", frame["steps_paper"])
     columns |= _measured(frame, "rfid", _one(frame["rfid_metric"]) + " ↓")
     columns |= _measured(frame, "entropy", "entropy (bits) ↓")
-    columns["codebook use (%)"] = frame["usage"].map(short)
+    columns["codebook use (%)"] = [number(float(cell)) if cell else "" for cell in frame["usage"]]
     columns |= _measured(frame, "gfid", _one(frame["gfid_metric"]) + " ↓")
     columns["the paper's order"] = frame["agrees"]
     usage = _one(frame["usage_paper"])
@@ -65,7 +67,10 @@ def _table6(frame: pd.DataFrame) -> View:
         columns["seed"] = frame["seed"]
     names = {"schedule": "schedule", "start_ratio": "start ratio", "max_scale": "largest scale", "top_k": "top-k",
              "top_p": "top-p"}
-    columns |= {called: frame[name] for name, called in names.items()}
+    ours = frame.assign(schedule=frame["schedule"].mask(_unguided(frame), _none(frame)))
+    for name in ("start_ratio", "max_scale"):
+        ours[name] = frame[name].mask(_unguided(frame), "")
+    columns |= {called: ours[name] for name, called in names.items()}
     metric = _one(frame["metric"])
     if metric:
         columns |= {f"{metric} ↓": [number(float(cell)) if cell else "" for cell in frame["distance"]],
@@ -73,7 +78,19 @@ def _table6(frame: pd.DataFrame) -> View:
     columns["the paper"] = [", ".join(f"{called} {cell}" for name, called in names.items() if (cell := row[f"{name}_paper"]))
                             for _, row in frame.iterrows()]
     chosen = f"{metric} over {_one(frame['n'])} samples, the lowest of {_one(frame['candidates'])} candidates."
-    return View(pd.DataFrame(columns), [chosen] if metric else [])
+    fixed = "Set by the parameters, not searched: " + _one(frame["checkpoint"][frame["guidance"] == "set"]) + "."
+    notes = [*([chosen] if metric else []), *([fixed] if "set" in set(frame["guidance"]) else [])]
+    return View(pd.DataFrame(columns), notes)
+
+
+def _unguided(frame: pd.DataFrame) -> list[bool]:
+    """The rows whose largest scale, of every seed, is 1: no guidance."""
+    return [all(float(scale) == 1 for scale in cell.split("; ")) for cell in frame["max_scale"]]
+
+
+def _none(frame: pd.DataFrame) -> list[str]:
+    """What stands in the place of a guidance of scale 1."""
+    return ["none" if cell == "set" else f"none ({cell})" for cell in frame["guidance"]]
 
 
 def _settings(frame: pd.DataFrame) -> View:
@@ -91,6 +108,7 @@ def _table9(frame: pd.DataFrame) -> View:
 def _table10(frame: pd.DataFrame) -> View:
     starts = [f", from {row['start_ratio']} on" if row["schedule"] == "step" else "" for _, row in frame.iterrows()]
     guided = frame["schedule"] + ", at most " + frame["max_scale"] + starts + " (" + frame["guidance"] + ")"
+    guided = guided.mask(_unguided(frame), _none(frame))
     columns = {"generator": frame["setting"]}
     columns |= _with_paper("steps", frame["steps"], "steps", frame["steps_paper"]) | {"guidance": guided}
     columns |= _measured(frame, "gfid", _one(frame["gfid_metric"]) + " ↓")
@@ -104,7 +122,7 @@ def _table10(frame: pd.DataFrame) -> View:
 
 
 def _release_switches(frame: pd.DataFrame) -> View:
-    columns = {"switch": frame["switch"], "ours → switched": frame["default"] + " → " + frame["release_setting"]}
+    columns = {"switch": frame["switch"], "ours → switched": frame["default"] + " → " + frame["switched_setting"]}
     names = {"rfid": _one(frame["rfid_metric"]), "entropy": "entropy (bits)", "gfid": _one(frame["gfid_metric"])}
     for name, called in names.items():
         columns[called] = _values(frame, f"default_{name}")
@@ -187,10 +205,10 @@ def _one(column: Iterable[str]) -> str:
 
 
 def _how(frame: pd.DataFrame) -> list[str]:
-    """Numbers of images, features, reference and seeds."""
-    measured = (f"{_one(frame['rfid_metric'])} over {_one(frame['reconstruction_n'])} reconstructions, "
-                f"{_one(frame['gfid_metric'])} over {_one(frame['generation_n'])} samples against {_one(frame['reference'])}. "
-                f"Features: {_one(frame['features'])}.")
+    """Numbers of images, references, features and seeds."""
+    measured = (f"{_one(frame['rfid_metric'])} over {_one(frame['reconstruction_n'])} reconstructions against "
+                f"{_one(frame['reconstruction_reference'])}, {_one(frame['gfid_metric'])} over {_one(frame['generation_n'])} "
+                f"samples against {_one(frame['generation_reference'])}. Features: {_one(frame['features'])}.")
     return [measured, _seeds(frame), *_foreign(frame)]
 
 
@@ -200,7 +218,8 @@ def _seeds(frame: pd.DataFrame) -> str:
     if len(several):
         texts.append(f"Mean ± standard deviation over {_one(several['n_seeds'])} seeds ({_one(several['seeds'])}).")
     if len(one):
-        texts.append(f"One seed ({_one(one['seeds'])}); in brackets the 95 % interval, for the chance of these images.")
+        texts.append(f"One seed ({_one(one['seeds'])}); in brackets the 95 % interval, for the chance of these images and for "
+                     "this seed; what another seed would give is not known.")
     return " ".join(texts)
 
 
@@ -212,13 +231,19 @@ def _foreign(frame: pd.DataFrame) -> list[str]:
 
 
 def _unprinted(frame: pd.DataFrame, *names: str) -> list[str]:
+    """What the paper prints no values of and, of that, what it orders without our reading, by the orders' cells."""
     blank = [PAPERS[name][0] if name in PAPERS else name for name in names if set(frame[f"{name}_paper"]) == {""}]
-    return [f"Of {', '.join(blank)} the text of the paper prints no values here, only their order."] if blank else []
+    claims = [claim for cell in frame["agrees"] for claim in cell.split("; ") if READING not in claim]
+    ordered = [name for name in blank if any(name in claim.partition(":")[0].split() for claim in claims)]
+    order = f", only an order of {', '.join(ordered)}" if ordered else ""
+    return [f"Of {', '.join(blank)} the text of the paper prints no values here{order}."] if blank else []
 
 
 def _orders(frame: pd.DataFrame) -> list[str]:
     if set(frame["agrees"]) == {""}:
         return []
+    reading = ["Our reading: there the text says which row is best and names no quantity."] if any(
+        READING in cell for cell in frame["agrees"]) else []
     return ["The paper's order: what its text says of a row, in its own names of the quantities, and whether it holds here, "
             "by Student's t with the variance pooled over the table's rows (two-sided 95 % for each pair) or, with one seed, "
-            "where intervals do not overlap."]
+            "where intervals do not overlap.", *reading]

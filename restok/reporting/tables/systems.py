@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pandas as pd
 
-from restok.experiments import Sheet, Trial
+from restok.experiments import Sheet
 from restok.params import ConfigError
-from restok.reporting.measured import Row, guidance, measured, require_alike, rows, sources
-from restok.reporting.run import Evaluation, chosen_candidate, lowest, require_metric
+from restok.reporting.measured import Row, guidance, lowest, rows
+from restok.reporting.run import chosen_candidate, require_metric
 from restok.reporting.tables.cells import count, number, spread
 from restok.reporting.tables.orders import agreement
 from restok.reporting.tables.published import Published
@@ -22,11 +22,11 @@ GUIDANCE = ("schedule", "start_ratio", "max_scale", "top_k", "top_p")
 
 
 def table1(results: Path, sheet: Sheet, published: Published) -> pd.DataFrame:
-    """Table 1. The published systems, as printed, and below them each row of the sheet that feeds it, at its best checkpoint
-    and with its first seed. Cells are text; unknown is blank.
+    """Table 1. The published systems, as printed, and below them each row of the sheet that feeds it, at its best checkpoint,
+    each number the mean over its seeds. Cells are text; unknown is blank.
 
     `features` says which network measured a row, and by which metrics: rows with different features do not compare.
-    `intervals` are the 95 % intervals of our own values.
+    `intervals` are the 95 % intervals of our own values, of one seed; of several, `notes` has their standard deviations.
     """
     theirs = [{column: published.value("table1", name, quantity) for column, quantity in TABLE1.items()}
               | {"method": name, "features": "Inception (rFID, FID, IS)", "source": published.source("table1", name, "gfid")}
@@ -36,7 +36,7 @@ def table1(results: Path, sheet: Sheet, published: Published) -> pd.DataFrame:
 
 def table6(results: Path, sheet: Sheet, published: Published) -> pd.DataFrame:
     """Table 6. The guidance of each tokenizer checkpoint that is trained here, one row a seed, with the distance by which the
-    search chose it, and the paper's. Blank: the parameters set the guidance, nothing was searched."""
+    search chose it, and the paper's. `guidance` is 'searched', or 'set' by the parameters and its distance blank."""
     found = []
     for _, trial, label in sheet.feeding("table6"):
         if trial.tokenizer:
@@ -45,6 +45,7 @@ def table6(results: Path, sheet: Sheet, published: Published) -> pd.DataFrame:
         sampling = trial.params.sampling
         row = {"checkpoint": label, "schedule": chosen.schedule, "start_ratio": chosen.start, "max_scale": chosen.scale,
                "top_k": record["top_k"] if record else sampling.top_k, "top_p": record["top_p"] if record else sampling.top_p,
+               "guidance": "searched" if record else "set",
                **published.beside("table6", label, GUIDANCE), "metric": "", "distance": None, "interval": "", "n": "",
                "candidates": "", "seed": trial.seed, "source": f"params/{sheet.run}.yaml"}
         if record:
@@ -95,58 +96,58 @@ def _each(texts: Iterable[str]) -> str:
 
 
 def _own_rows(results: Path, sheet: Sheet) -> list[dict[str, str]]:
-    entries = {}
-    for name, trial, label in sheet.feeding("table1"):
-        entries.setdefault(trial.id, []).append((name, trial, label))
-    if not entries:
-        raise ConfigError(f"experiments: no row feeds table1 for {sheet.run}; name table1 among the feeds of one")
-    found, every = [], []
-    for own in entries.values():
-        name, first, _ = own[0]
-        evaluations = [measured(results, sheet, trial, label) for _, trial, label in own if trial is first]
-        seeds = len({trial.seed for _, trial, _ in own})
-        found.append((name, first, lowest(evaluations), seeds))
-        every += evaluations
-    require_alike(every)
-    return [_own_row(sheet.run, *own) for own in found]
+    of_each = {}
+    for row in rows(results, sheet, "table1", unnamed=True):
+        of_each.setdefault(row.trials[0].id, []).append(row)
+    return [_own_row(sheet.run, lowest(found)) for found in of_each.values()]
 
 
-def _own_row(run: str, name: str, trial: Trial, chosen: Evaluation, seeds: int) -> dict[str, str]:
-    reconstruction = chosen.reconstruction
-    codebook = reconstruction["metrics"]["codebook"]
-    tokens = sum(level["tokens"] for level in codebook["levels"]) if codebook else trial.params.tokenizer.latents
-    notes = [f"reconstruction of {reconstruction['n']} images"]
-    if seeds > 1:
-        notes.append(f"seed {trial.seed}, the first of {seeds}")
-    if trial.tokenizer:
-        notes.append(f"finished weights: {', '.join(filter(None, (trial.tokenizer, trial.generator)))}")
-    row = {
-        "method": f"ResTok, {name or ('this run' if trial.name == run else trial.id)} ({run}, {chosen.label})",
+def _own_row(run: str, row: Row) -> dict[str, str]:
+    trial, first = row.trials[0], row.first
+    tokens = row.params.tokenizer.latents
+    shown = {"reconstruction_distance": ("rfid", first.reconstruction_distance)}
+    found = {
+        "method": f"ResTok, {row.name or ('this run' if trial.name == run else trial.id)} ({run}, {first.label})",
         "family": "query",
         "tokenizer_type": "VQ",
-        "tokenizer_params": count(chosen.tokenizer["parameters"]),
+        "tokenizer_params": count(first.tokenizer["parameters"]),
         "tokens": str(tokens),
-        "reconstruction_distance": number(reconstruction["metrics"][chosen.reconstruction_distance]),
-        "features": chosen.features,
-        "n": str(reconstruction["n"]),
-        "source": sources(chosen.records),
+        "features": first.features,
+        "n": str(first.records[-1]["n"]),
+        "source": row.about["source"],
     }
-    sure = {chosen.reconstruction_distance: reconstruction["intervals"][chosen.reconstruction_distance]}
-    if chosen.generation:
-        generation, steps = chosen.generation, chosen.generator["sampling_steps"]
-        shown = {"generation_distance": chosen.distance, "score": chosen.score, "precision": "precision", "recall": "recall"}
-        row |= {column: number(generation["metrics"][metric]) for column, metric in shown.items()}
-        row |= {"generator_type": "AR" if steps == tokens else "HAR", "steps": str(steps), "n": str(generation["n"]),
-                "generator_params": count(chosen.generator["parameters"])}
-        sure |= {metric: generation["intervals"][metric] for metric in shown.values()}
-        notes = [*_as_adm(generation["metrics"]), *notes, f"against {generation['reference']['name']}"]
-    return dict.fromkeys(TABLE1, "") | row | {
-        "intervals": "; ".join(f"{metric} {spread(interval)}" for metric, interval in sure.items() if interval),
-        "notes": "; ".join(notes)}
+    if first.generation:
+        steps = first.generator["sampling_steps"]
+        found |= {"generator_type": "AR" if steps == tokens else "HAR", "steps": str(steps),
+                  "generator_params": count(first.generator["parameters"])}
+        shown |= {"generation_distance": ("gfid", first.distance), "score": ("is", first.score),
+                  "precision": ("precision", "precision"), "recall": ("recall", "recall")}
+    values = {metric: [row.summary(quantity)[f"{quantity}{end}"] for end in ("", "_sd", "_low", "_high")]
+              for quantity, metric in shown.values()}
+    found |= {column: number(values[metric][0]) for column, (_, metric) in shown.items()}
+    intervals = {metric: (low, high) for metric, (*_, low, high) in values.items() if low is not None}
+    deviations = {metric: sd for metric, (_, sd, *_) in values.items() if sd is not None}
+    return dict.fromkeys(TABLE1, "") | found | {
+        "intervals": "; ".join(f"{metric} {spread(interval)}" for metric, interval in intervals.items()),
+        "notes": "; ".join(_notes(row, deviations))}
 
 
-def _as_adm(metrics: dict[str, float | None]) -> list[str]:
+def _notes(row: Row, deviations: dict[str, float]) -> list[str]:
+    """What Table 1 says of a row of ours."""
+    trial, about = row.trials[0], row.about
+    found = _as_adm(row) if row.first.generation else []
+    if about["n_seeds"] > 1:
+        found.append(f"mean of {about['n_seeds']} seeds ({about['seeds']}), whose standard deviations are "
+                     + ", ".join(f"{metric} {sd:.2g}" for metric, sd in deviations.items()))
+    found.append(f"reconstruction of {about['reconstruction_n']} images against {about['reconstruction_reference']}")
+    if trial.tokenizer:
+        found.append(f"finished weights: {', '.join(filter(None, (trial.tokenizer, trial.generator)))}")
+    return [*found, f"samples against {about['generation_reference']}"] if about["generation_reference"] else found
+
+
+def _as_adm(row: Row) -> list[str]:
     """Precision and recall as the published ones are computed, where they were measured so."""
-    found = [f"{name} {number(metrics[called])}" for name in ("precision", "recall")
-             if (called := f"{name} adm-fp16") in metrics and metrics[called] is not None]
-    return [f"as ADM rounds distances, {', '.join(found)}"] if found else []
+    names = [name for name in ("precision", "recall") if f"{name} adm-fp16" in row.first.generation["metrics"]]
+    found = {name: row.summary(f"{name} adm-fp16")[f"{name} adm-fp16"] for name in names}
+    texts = [f"{name} {number(value)}" for name, value in found.items() if value is not None]
+    return [f"as ADM rounds distances, {', '.join(texts)}"] if texts else []

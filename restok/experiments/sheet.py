@@ -1,128 +1,27 @@
-"""params/experiments.tsv: one row a run, with what it changes and the tables and figures that it feeds. No tensors here.
+"""Reading params/experiments.tsv: one row a run, with what it changes and the tables and figures that it feeds.
 
-A row is run once for each seed (a trial). Trials whose settings agree in all that a stage depends on share that stage: the
-first of them in the sheet makes it, the others read it.
+Every fault names the file, the line, the row and the column.
 """
 
 import csv
+import difflib
 import json
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
-from typing import NamedTuple
 
 from restok.config import Params
+from restok.experiments.trials import Feed, Sheet, Trial
 from restok.params import ConfigError, apply_override, facts, parse, read_tree
 
 COLUMNS = ("id", "base", "overrides", "feeds", "params", "tokenizer", "generator")
-RELEASED = "released"      # the checkpoint of a row that names finished weights
+NAMED = ("table2", "table3", "table4", "table5", "table10")            # a row has a name there
+MAIN_ALONE = ("fig5", "fig6", "codebook", "guidance")                  # drawn of the main run
+ITEMS = (*NAMED, *MAIN_ALONE, "table1", "table6", "fig7", "release_switches")
 
 # What every row of a file shares, so that their numbers compare: other values belong in a parameter file of their own.
 SHARED = ("data.source", "data.path", "data.train", "data.validation", "classifier", "tokenizer.image_size",
           "evaluation.features", "evaluation.weights", "evaluation.reference", "evaluation.batch_size")
-
-# What each stage reads of the parameters; a stage depends on what comes before it, too.
-FEATURES = ("evaluation.features", "evaluation.weights", "evaluation.batch_size")
-TOKENIZER = ("seed", "data", "tokenizer", "tokenizer_training", "objective")
-CODES = ("codes.scales", "codes.five_crops", "codes.flip")
-GENERATOR = ("seed", "generator", "generator_training")
-DRAWING = ("seed", "sampling.temperature", "sampling.top_k", "sampling.top_p", "sampling.class_cache")
-CANDIDATE = (*DRAWING, *FEATURES, "guidance_search.samples_per_class", "evaluation.rounding")
-SEARCH = (*CANDIDATE, "guidance_search")
-RECONSTRUCTION = (*FEATURES, "evaluation.lpips", "evaluation.lpips_weights", "evaluation.rounding")
-GENERATION = (*DRAWING, "sampling.guidance", *FEATURES, "evaluation.samples_per_class", "evaluation.neighbours",
-              "evaluation.distances", "evaluation.rounding")
-MODELS = ("tokenizer", "tokenizer_training", "objective", "codes", "generator", "generator_training", "sampling")
-STAGES = {
-    "tokenizer": TOKENIZER,
-    "codes": (*TOKENIZER, *CODES),
-    "generator": (*TOKENIZER, *CODES, *GENERATOR),
-    "guidance": (*TOKENIZER, *CODES, *GENERATOR, *SEARCH),
-    "reconstruction": (*TOKENIZER, *RECONSTRUCTION),
-    "generation": (*TOKENIZER, *CODES, *GENERATOR, *SEARCH, *GENERATION),
-}
-
-
-class Feed(NamedTuple):
-    """'table10 HAR@750k': the table or figure, the row's name there, and the checkpoint; None: every one."""
-
-    item: str
-    name: str
-    label: str | None
-
-
-@dataclass(frozen=True)
-class Trial:
-    """One row with one seed. `name` is its folder below results/ and runs/: RUN where its settings are the parameter file's
-    own, else RUN/experiments/ID.SEED."""
-
-    run: str
-    id: str
-    name: str
-    own: tuple[str, ...]            # what the row itself changes
-    overrides: tuple[str, ...]      # what it changes of the parameter file, with its base and seed
-    params: Params
-    feeds: tuple[Feed, ...]
-    tokenizer: str | None           # finished weights, where the row names them
-    generator: str | None
-
-    @property
-    def seed(self) -> int:
-        return self.params.seed
-
-    @property
-    def labels(self) -> list[str]:
-        """The checkpoints of the tokenizer that the row measures."""
-        if self.tokenizer:
-            return [RELEASED]
-        every = list(self.params.tokenizer_training.checkpoints)
-        wanted = {feed.label for feed in self.feeds}
-        return every if None in wanted else [label for label in every if label in wanted]
-
-    def depends_on(self, stage: str) -> str:
-        """What the stage's result is a function of, as canonical JSON."""
-        return facts(self.params, *dict.fromkeys(STAGES[stage])) + json.dumps([self.tokenizer, self.generator])
-
-
-class Entry(NamedTuple):
-    """One measurement that feeds a table or figure."""
-
-    name: str
-    trial: Trial
-    label: str
-
-
-class Sheet:
-    """The trials of one parameter file, in the order of the rows."""
-
-    def __init__(self, run: str, trials: Sequence[Trial]):
-        self.run, self.trials = run, list(trials)
-
-    @cached_property
-    def by_name(self) -> dict[str, Trial]:
-        return {trial.name: trial for trial in self.trials}
-
-    @cached_property
-    def _first(self) -> dict[tuple[str, str], Trial]:
-        found = {}
-        for trial in self.trials:
-            for stage in STAGES:
-                found.setdefault((stage, trial.depends_on(stage)), trial)
-        return found
-
-    def home(self, stage: str, trial: Trial) -> Trial:
-        """The trial whose folder holds this trial's result of a stage."""
-        return self._first[stage, trial.depends_on(stage)]
-
-    def feeding(self, item: str) -> Iterator[Entry]:
-        """What feeds a table or figure: rows in their order, each with its seeds and checkpoints."""
-        for trial in self.trials:
-            for feed in trial.feeds:
-                if feed.item == item:
-                    for label in [feed.label] if feed.label else trial.labels:
-                        yield Entry(feed.name, trial, label)
 
 
 def load_sheet(params: str | Path, overrides: Sequence[str] = (), sheet: str | Path | None = None) -> Sheet:
@@ -137,6 +36,7 @@ def load_sheet(params: str | Path, overrides: Sequence[str] = (), sheet: str | P
     for override in overrides:
         apply_override(tree, override)
     whole = parse(Params, tree, str(params))
+    _settings(params, whole, _shared(whole), f"{params}: experiments.ablation")
     trials, names = [], set()
     for line, row in _rows(sheet):
         where = f"{sheet}, line {line}, row {row['id'] or '?'!r}, column"
@@ -145,9 +45,8 @@ def load_sheet(params: str | Path, overrides: Sequence[str] = (), sheet: str | P
         if row["id"] in names:
             raise ConfigError(f"{where} id: a row above has it; every row has its own")
         names.add(row["id"])
-        if row["params"] and params.stem not in _parts(row["params"]):
-            continue
-        trials += _trials(params, whole, row, where)
+        if _belongs(params, row["params"], where):
+            trials += _trials(params, whole, row, where)
     return Sheet(params.stem, trials)
 
 
@@ -178,26 +77,52 @@ def _rows(sheet: Path) -> Iterator[tuple[int, dict[str, str]]]:
         yield number, dict(zip(columns, [cell.strip() for cell in cells] + [""] * (len(columns) - len(cells)), strict=True))
 
 
+def _belongs(params: Path, cell: str, where: str) -> bool:
+    """Whether a row is one of this parameter file's: blank, it is of every one; '!demo', of every one but the demo's."""
+    files = {path.stem for path in params.parent.glob("*.yaml")}
+    names = _parts(cell)
+    for name in names:
+        if name.removeprefix("!") not in files:
+            raise ConfigError(f"{where} params: {name!r} is no parameter file beside {params}; there are "
+                              f"{', '.join(sorted(files))}")
+    without = [name[1:] for name in names if name.startswith("!")]
+    return params.stem in names if len(without) < len(names) else params.stem not in without
+
+
+def _shared(whole: Params) -> tuple[str, ...]:
+    """The overrides that every ablation starts from."""
+    return tuple(f"{key}={json.dumps(value)}" for key, value in whole.experiments.ablation.items())
+
+
 def _parts(cell: str) -> list[str]:
     return [part.strip() for part in cell.split(";") if part.strip()]
 
 
 def _trials(params: Path, whole: Params, row: dict[str, str], where: str) -> Iterator[Trial]:
     experiments = whole.experiments
-    bases = {"main": ({}, experiments.main_seeds), "ablation": (experiments.ablation, experiments.ablation_seeds)}
+    bases = {"main": ((), experiments.main_seeds), "ablation": (_shared(whole), experiments.ablation_seeds)}
     if row["base"] not in bases:
         raise ConfigError(f"{where} base: {row['base']!r}; choose main or ablation")
     if row["generator"] and not row["tokenizer"]:
         raise ConfigError(f"{where} tokenizer: blank, but a generator is named; name the tokenizer that its codes came from")
+    for column in ("tokenizer", "generator"):
+        if re.search(r"\s", row[column]):
+            raise ConfigError(f"{where} {column}: {row[column]!r} has white space; name a folder without")
     shared, seeds = bases[row["base"]]
     own = tuple(_parts(row["overrides"]))
+    for override in own:
+        if re.match(r"seed=|experiments[.=]", override):
+            raise ConfigError(f"{where} overrides: {override!r}; seeds come from experiments.main_seeds and ablation_seeds")
     for seed in range(whole.seed, whole.seed + seeds):
-        overrides = (f"seed={seed}", *(f"{key}={json.dumps(value)}" for key, value in shared.items()), *own)
-        settings = _settings(params, whole, overrides, where)
+        overrides = (f"seed={seed}", *shared, *own)
+        settings = _settings(params, whole, overrides, f"{where} overrides")
         feeds = tuple(_feed(text, settings, where) for text in _parts(row["feeds"]))
         if not feeds:
             raise ConfigError(f"{where} feeds: blank; name the tables and figures, such as 'table2 #9'")
         plain = settings == whole and not row["tokenizer"]
+        if wrong := [feed.item for feed in feeds if feed.item in MAIN_ALONE and own]:
+            raise ConfigError(f"{where} feeds: {wrong[0]} shows the parameter file's own run, which this row changes; leave it "
+                              "out")
         name = params.stem if plain else f"{params.stem}/experiments/{row['id']}.{seed}"
         yield Trial(params.stem, row["id"], name, own, () if plain else overrides, settings, feeds, row["tokenizer"] or None,
                     row["generator"] or None)
@@ -211,17 +136,23 @@ def _settings(params: Path, whole: Params, overrides: Sequence[str], where: str)
             apply_override(tree, override)
         settings = parse(Params, tree, str(params))
     except ConfigError as error:
-        raise ConfigError("\n".join(f"{where} overrides: {line}" for line in str(error).splitlines())) from None
+        raise ConfigError("\n".join(f"{where}: {line}" for line in str(error).splitlines())) from None
     for key in SHARED:
         if facts(settings, key) != facts(whole, key):
-            raise ConfigError(f"{where} overrides: {key} is shared by every row, so that their numbers compare; write another "
+            raise ConfigError(f"{where}: {key} is shared by every row, so that their numbers compare; write another "
                               "parameter file for another value")
     return settings
 
 
 def _feed(text: str, settings: Params, where: str) -> Feed:
     item, _, rest = text.partition(" ")
-    name, _, label = rest.strip().partition("@")
+    name, _, label = (part.strip() for part in rest.partition("@"))
+    if item not in ITEMS:
+        near = difflib.get_close_matches(item, ITEMS, n=1)
+        raise ConfigError(f"{where} feeds: {item!r} takes no rows" + (f"; did you mean {near[0]!r}?" if near else
+                                                                      f"; choose one of {', '.join(ITEMS)}"))
+    if item in NAMED and not name:
+        raise ConfigError(f"{where} feeds: {text!r}: a row has a name in {item}, such as '{item} mine'")
     if label and label not in settings.tokenizer_training.checkpoints:
         raise ConfigError(f"{where} feeds: {text!r}: no checkpoint {label!r}; choose one of "
                           f"{', '.join(settings.tokenizer_training.checkpoints)}")
