@@ -35,7 +35,7 @@ def sheet_of(run):
 
 
 def run_of(wildcards):
-    return wildcards.trial.split("/")[0] if hasattr(wildcards, "trial") else wildcards.run
+    return Path(wildcards.trial).parts[0] if hasattr(wildcards, "trial") else wildcards.run
 
 
 def trial_of(wildcards):

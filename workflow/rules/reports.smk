@@ -65,7 +65,9 @@ rule figure:
     input:
         inputs(FIGURE_INPUTS),
     output:
-        multiext("reports/{run}/{prefix}{name}", ".png", ".pdf", ".csv"),
+        png="reports/{run}/{prefix}{name}.png",
+        pdf="reports/{run}/{prefix}{name}.pdf",
+        csv="reports/{run}/{prefix}{name}.csv",
     log:
         "results/{run}/logs/{prefix}{name}.log",
     benchmark:
@@ -85,7 +87,7 @@ rule figure:
         entries=lambda wildcards: entries(wildcards.prefix + wildcards.name)(wildcards),
     shell:
         "restok figure {wildcards.name} --params params/{wildcards.run}.yaml --results results/{wildcards.run} "
-        "--out {output[0]} 2> {log}"
+        "--out {output.png} 2> {log}"
 
 
 rule chart:
@@ -93,7 +95,8 @@ rule chart:
     input:
         "reports/{run}/table{number}.csv",
     output:
-        multiext("reports/{run}/table{number}", ".png", ".pdf"),
+        png="reports/{run}/table{number}.png",
+        pdf="reports/{run}/table{number}.pdf",
     log:
         "results/{run}/logs/chart{number}.log",
     benchmark:
@@ -108,7 +111,7 @@ rule chart:
         mem_mb=1000,
         runtime=10,
     shell:
-        "restok figure table{wildcards.number} --table {input} --out {output[0]} 2> {log}"
+        "restok figure table{wildcards.number} --table {input} --out {output.png} 2> {log}"
 
 
 rule tables:
