@@ -184,6 +184,7 @@ def test_a_switch_of_the_release_has_both_sides_and_their_difference(results):
     half = 12.706 * 0.08                                           # Student's t of one degree of freedom
     assert layout[["gfid_effect_low", "gfid_effect_high"]].tolist() == pytest.approx([8.08 - half, 8.08 + half], rel=1e-4)
     assert (layout["gfid_verdict"], layout["rfid_verdict"], layout["entropy_verdict"]) == ("higher", "unchanged", "higher")
+    assert table["default_class_accuracy"].tolist() == [0.625] * 6 and set(table["class_accuracy_verdict"]) == {"unchanged"}
     assert table.loc["merging", "switched_setting"] == "nearest; width"
     assert table.loc["8-bit rounding", ["default", "switched_setting", "switched_run"]].tolist() == [
         "round", "truncate", "truncated"]

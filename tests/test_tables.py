@@ -180,6 +180,7 @@ def test_a_reader_sees_mean_and_deviation_and_never_fid_of_another_network(resul
     assert not any("FID" in column for column in found.frame.columns)
     assert "Mean ± standard deviation over 2 seeds (10086 10087)." in found.notes
     switches = view("release_switches", shown(tables.release_switches(results, experiments(), SWITCHES), tmp_path)).frame
+    assert "change of read as the class asked for" in switches
     assert switches.loc[0, "change of FD-digits"] == "+8.08 ± 0.11, higher"
 
 

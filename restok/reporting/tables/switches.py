@@ -14,7 +14,7 @@ from restok.reporting.run import ReportError
 from restok.reporting.tables.cells import read_settings
 
 COLUMNS = ("switch", "setting", "paper", "release", "default_run", "switched_run", "note")
-QUANTITIES = ("rfid", "entropy", "gfid")
+QUANTITIES = ("rfid", "entropy", "gfid", "class_accuracy")     # the last shows whether samples still know their class
 
 
 def release_switches(results: Path, sheet: Sheet, switches_csv: str | Path) -> pd.DataFrame:
