@@ -21,7 +21,7 @@ test: $(READY)
 
 # The demo with few steps, for continuous integration, and a check of every table and picture that it makes.
 short: $(READY)
-	$(RUN) snakemake --cores $(CORES) reports/short/index.html
+	$(RUN) snakemake --cores $(CORES) --config run=short
 	$(RUN) RESTOK_PARAMS=params/short.yaml python -m pytest tests/check_reports.py
 
 lint: $(READY)
