@@ -54,7 +54,7 @@ lock: $(READY)
 	$(BIN)/uv pip compile pyproject.toml --group dev --universal --python-version 3.11 --generate-hashes \
 		--no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" --output-file requirements.lock $(UPGRADE)
 
-# What editors check parameter files against; a test keeps it in step with restok/config.py.
+# What editors check parameter files against; a test keeps it in step with restok/config/.
 schema: $(READY)
 	$(BIN)/python -m restok.params > workflow/schemas/params.json
 

@@ -124,8 +124,7 @@ def _table10(frame: pd.DataFrame) -> View:
 def _release_switches(frame: pd.DataFrame) -> View:
     columns = {"switch": frame["switch"], "ours → switched": frame["default"] + " → " + frame["switched_setting"]}
     names = {"rfid": _one(frame["rfid_metric"]), "entropy": "entropy (bits)", "gfid": _one(frame["gfid_metric"])}
-    if any(frame["default_class_accuracy"]):
-        names["class_accuracy"] = "read as the class asked for"
+    names |= {"class_accuracy": "read as the class asked for"} if any(frame["default_class_accuracy"]) else {}
     for name, called in names.items():
         columns[called] = _values(frame, f"default_{name}")
         columns[f"change of {called}"] = [_change(row, name) for _, row in frame.iterrows()]

@@ -1,0 +1,17 @@
+"""Frozen, strict models that mirror `params/*.yaml`: every field is written out there, none has a default here.
+
+`restok.params` reads the files.
+"""
+
+from restok.config.base import Config
+from restok.config.data import Codes, Data
+from restok.config.evaluation import Classifier, Evaluation
+from restok.config.generator import Generator, Guidance, GuidanceSearch, Sampling
+from restok.config.objective import Alignment, Discriminator, Objective, Perceptual
+from restok.config.params import Experiments, Params
+from restok.config.tokenizer import CNN, Tokenizer
+from restok.config.training import GeneratorTraining, Optimizer, TokenizerTraining, Training
+
+__all__ = ["CNN", "Alignment", "Classifier", "Codes", "Config", "Data", "Discriminator", "Evaluation", "Experiments",
+           "Generator", "GeneratorTraining", "Guidance", "GuidanceSearch", "Objective", "Optimizer", "Params", "Perceptual",
+           "Sampling", "Tokenizer", "TokenizerTraining", "Training"]

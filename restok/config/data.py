@@ -1,0 +1,39 @@
+"""Images, and the crops of them that become codes."""
+
+from pathlib import PurePath
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from restok.config.base import Config, Fraction, Positive
+
+
+class Data(Config):
+    source: Literal["digits", "imagefolder"]
+    path: str | None                       # of an image folder: PATH/{train,validation}/CLASS/*; None for the embedded digits
+    train: str
+    validation: str
+    crop_scale: tuple[Fraction, Fraction]  # side of the random training crop over the shorter side of the image
+    flip: bool
+    workers: Annotated[int, Field(ge=0)]
+
+    @property
+    def name(self) -> str:
+        """What reports call these images: 'digits', or the folder's own name."""
+        return "digits" if self.path is None else PurePath(self.path).name
+
+    @model_validator(mode="after")
+    def check(self) -> Self:
+        if (self.path is None) != (self.source == "digits"):
+            raise ValueError("path: a folder for 'imagefolder', null for 'digits'")
+        if not 0 < self.crop_scale[0] <= self.crop_scale[1]:
+            raise ValueError("crop_scale: two increasing fractions above 0, such as [0.8, 1.0]")
+        return self
+
+
+class Codes(Config):
+    # The image's shorter side over the crop's.
+    scales: Annotated[tuple[Annotated[float, Field(ge=1)], ...], Field(min_length=1)]
+    five_crops: bool                       # corners and centre; else the centre
+    flip: bool
+    batch_size: Positive

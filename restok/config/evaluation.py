@@ -1,0 +1,35 @@
+"""How images are measured."""
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from restok.config.base import Config, Positive, Positives, Weight
+
+
+class Evaluation(Config):
+    features: Literal["digits", "inception"]
+    weights: str | None                    # of the Inception network: a file instead of the download
+    lpips: bool                            # whether reconstructions are measured by LPIPS-Alex
+    lpips_weights: str | None              # of its AlexNet: a file instead of torchvision's download
+    reference: str | None                  # of samples: images or statistics; null: the workflow's validation split
+    samples_per_class: Positive
+    neighbours: Positive                   # k of precision and recall
+    distances: Annotated[tuple[Literal["exact", "adm-fp16"], ...], Field(min_length=1)]   # of precision and recall
+    batch_size: Positive
+    save_every: Positive                   # images between resumable states: about the most that a killed run can lose
+
+    @model_validator(mode="after")
+    def check(self) -> Self:
+        if "exact" not in self.distances or len(set(self.distances)) != len(self.distances):
+            raise ValueError("distances: 'exact', which the reports show, and each at most once")
+        return self
+
+
+class Classifier(Config):
+    """The demo's feature network, trained on the training split."""
+
+    channels: Positives
+    steps: Positive
+    batch_size: Positive
+    learning_rate: Weight

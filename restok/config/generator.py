@@ -1,0 +1,79 @@
+"""The generator's architecture, and how images are drawn from it (Tables 6 and 8)."""
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from restok.config.base import Config, Fraction, Positive, Weight
+from restok.hierarchy import group_sizes
+
+
+class Generator(Config):
+    codebook_size: Positive
+    tokens: Positive
+    classes: Positive
+    width: Positive
+    layers: Positive
+    heads: Positive
+    hidden: Positive                       # of SwiGLU
+    rope_base: Positive
+    ntp: Positive | Literal["all"]         # next-token predictions before levels are drawn whole; 'all': vanilla autoregression
+    token_dropout: Fraction
+    residual_dropout: Fraction
+    ffn_dropout: Fraction
+    class_dropout: Fraction
+
+    @property
+    def groups(self) -> tuple[int, ...]:
+        """Tokens drawn at each step."""
+        return group_sizes(self.tokens, self.tokens if self.ntp == "all" else self.ntp)
+
+    @model_validator(mode="after")
+    def check(self) -> Self:
+        if self.width % self.heads or self.width // self.heads % 2:
+            raise ValueError(f"heads: {self.width} / {self.heads} must be even, for rotary positions")
+        try:
+            _ = self.groups
+        except ValueError as error:
+            raise ValueError(f"ntp: {error}") from None
+        return self
+
+
+class Guidance(Config):
+    """Classifier-free guidance over the steps of one image (Table 6)."""
+
+    schedule: Literal["constant", "linear", "step", "cosine"]
+    scale: Weight                          # the largest; 1 is no guidance
+    start: Fraction = 0.0                  # of the trajectory; 'step' only
+    over: Literal["steps", "tokens"] = "steps"   # what its ratio counts: the paper leaves it open, the release counts steps
+
+    @model_validator(mode="after")
+    def check(self) -> Self:
+        if self.start and self.schedule != "step":
+            raise ValueError(f"start: only the 'step' schedule has a start ratio, not {self.schedule!r}")
+        return self
+
+
+class Sampling(Config):
+    temperature: Annotated[float, Field(gt=0)]
+    top_k: Annotated[int, Field(ge=0)]     # 0: off
+    top_p: Fraction                        # 0 and 1: off
+    guidance: Guidance | None              # null: the search's choice
+    class_cache: Literal["kept", "overwritten"]   # overwritten: the release's fault with ntp 1, emulated to measure it
+    rounding: Literal["round", "truncate"]        # of samples to 8 bits; truncate: the release's, half a grey level darker
+    batch_size: Positive
+
+
+class GuidanceSearch(Config):
+    samples_per_class: Positive
+    schedules: tuple[Literal["constant", "linear", "step", "cosine"], ...]
+    starts: tuple[Fraction, ...]           # tried with 'step'
+    scales: tuple[Weight, ...]
+
+    def candidates(self) -> tuple[Guidance, ...]:
+        """Every setting to try, no guidance first."""
+        found = [Guidance(schedule="constant", scale=1.0)]
+        for schedule in self.schedules:
+            for start in self.starts if schedule == "step" else (0.0,):
+                found += [Guidance(schedule=schedule, scale=s, start=start) for s in self.scales if s != 1]
+        return tuple(dict.fromkeys(found))

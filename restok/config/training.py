@@ -1,0 +1,48 @@
+"""How tokenizer and generator are trained (Tables 7 and 8)."""
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from restok.config.base import Beta, Config, Fraction, Label, Positive, Weight
+
+
+class Optimizer(Config):
+    learning_rate: Weight
+    final_learning_rate: Weight
+    warmup_steps: Annotated[int, Field(ge=0)]
+    betas: tuple[Beta, Beta]
+    weight_decay: Weight
+
+
+class Training(Config):
+    batch_size: Positive
+    optimizer: Optimizer
+    clip: Weight
+    precision: Literal["fp32", "bf16", "fp16"]
+    ema: Fraction
+    log_every: Positive
+    save_every: Positive                   # steps between resumable states: the most that a killed run can lose
+
+
+class TokenizerTraining(Training):
+    checkpoints: dict[Label, Positive]     # label: step, increasing
+    schedule_steps: Positive | None        # where the learning rate ends; null: with the last checkpoint
+
+    @model_validator(mode="after")
+    def check(self) -> Self:
+        steps = list(self.checkpoints.values())
+        if not steps or steps != sorted(set(steps)):
+            raise ValueError("checkpoints: one label or more, with increasing steps")
+        if self.schedule_steps is not None and self.schedule_steps < steps[-1]:
+            raise ValueError(f"schedule_steps: {self.schedule_steps} ends before the last checkpoint, at {steps[-1]}")
+        return self
+
+    @property
+    def total(self) -> int:
+        """Steps of the learning rate's schedule."""
+        return self.schedule_steps or list(self.checkpoints.values())[-1]
+
+
+class GeneratorTraining(Training):
+    steps: Positive
