@@ -120,7 +120,7 @@ def _trials(params: Path, whole: Params, row: dict[str, str], where: str) -> Ite
         if not feeds:
             raise ConfigError(f"{where} feeds: blank; name the tables and figures, such as 'table2 #9'")
         plain = settings == whole and not row["tokenizer"]
-        if wrong := [feed.item for feed in feeds if feed.item in MAIN_ALONE and own]:
+        if wrong := [feed.item for feed in feeds if feed.item in MAIN_ALONE and (shared or own or row["tokenizer"])]:
             raise ConfigError(f"{where} feeds: {wrong[0]} shows the parameter file's own run, which this row changes; leave it "
                               "out")
         name = params.stem if plain else f"{params.stem}/experiments/{row['id']}.{seed}"
