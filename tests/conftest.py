@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from restok.config import Params
+from restok.config import Data, Params
+from restok.data.sources import prepare
 from restok.params import load_params
 
 ROOT = Path(__file__).parent.parent
@@ -20,6 +21,15 @@ SMALL = ["tokenizer.image_size=16", "tokenizer.cnn.channels=8", "tokenizer.cnn.m
 def small_params(*overrides: str) -> Params:
     """The demo's parameters with models small enough for a test."""
     return load_params(ROOT / "params/demo.yaml", [*SMALL, *overrides])
+
+
+@pytest.fixture(scope="module")
+def digits(tmp_path_factory) -> Path:
+    """The embedded digits, prepared."""
+    folder = tmp_path_factory.mktemp("digits") / "data"
+    prepare(Data(source="digits", path=None, train="train", validation="validation", crop_scale=(0.8, 1.0), flip=False,
+                 workers=0), 16, folder)
+    return folder
 
 
 @pytest.fixture(autouse=True)

@@ -82,6 +82,8 @@ def test_the_run_of_four_tables_is_trained_once():
     ("a\tablation\t\ttable7", "column feeds: 'table7' takes no rows"),
     ("a\tablation\t\ttable2 @150k", "column feeds: .*a row has a name in table2"),
     ("a\tmain\ttokenizer.scales=2\tfig5", "column feeds: fig5 shows the parameter file's own run"),
+    ("a\tablation\t\tcodebook", "column feeds: codebook shows the parameter file's own run"),
+    ("a\tmain\t\tfig6\t\tweights\tweights", "column feeds: fig6 shows the parameter file's own run"),
     ("a\tablation\tseed=5\ttable2 #9", "'seed=5'; seeds come from"),
     ("a\tablation\texperiments.main_seeds=5\ttable2 #9", "seeds come from"),
     ("a\tablation\t\ttable2 #9\tdmeo", "column params: 'dmeo' is no parameter file"),

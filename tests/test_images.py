@@ -7,22 +7,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from restok import config
 from restok.data.images import AHEAD, ImageSource, open_images
 from restok.data.loader import evaluation_batches
-from restok.data.sources import DataError, open_split, prepare
+from restok.data.sources import DataError, open_split
 from restok.data.transforms import center_crop, to_uint8
 from restok.files import FileError
 
 PICTURES = np.random.default_rng(0).integers(256, size=(10, 12, 16, 3), dtype=np.uint8)
-
-
-@pytest.fixture(scope="module")
-def digits(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("digits") / "data"
-    prepare(config.Data(source="digits", path=None, train="train", validation="validation", crop_scale=(0.8, 1.0), flip=False,
-                        workers=0), 16, folder)
-    return folder
 
 
 def save(root, *names, pictures=PICTURES):

@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 from conftest import ROOT, small_params
 
-from restok import config
-from restok.data.sources import DataError, open_split, prepare
+from restok.data.sources import DataError, open_split
 from restok.generator.model import HAR
 from restok.tokenizer.model import ResTok
 from restok.weights import save_model
@@ -19,14 +18,6 @@ OPEN = ("import sys; from restok.data.sources import open_split; split = open_sp
 LOAD = ("import sys, torch; from restok.weights import load_generator, load_tokenizer; before = torch.get_rng_state();"
         "load_tokenizer(sys.argv[1]); load_generator(sys.argv[2]); assert torch.equal(before, torch.get_rng_state());"
         "sys.exit(' '.join({'torch._dynamo', 'sympy'} & set(sys.modules)) or 0)")
-
-
-@pytest.fixture(scope="module")
-def digits(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("digits") / "data"
-    prepare(config.Data(source="digits", path=None, train="train", validation="validation", crop_scale=(0.8, 1.0), flip=False,
-                        workers=0), 16, folder)
-    return folder
 
 
 def test_a_split_is_read_without_the_libraries_that_wrote_it(digits):
