@@ -56,7 +56,7 @@ lock: $(READY)
 
 # What editors check parameter files against; a test keeps it in step with restok/config/.
 schema: $(READY)
-	$(BIN)/python -m restok.params > workflow/schemas/params.json
+	$(BIN)/python -m restok.config.load > workflow/schemas/params.json
 
 # The environment and the caches; results/, runs/ and reports/ stay.
 clean:

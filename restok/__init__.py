@@ -3,7 +3,7 @@
 import importlib
 
 _HOMES = {
-    "load_params": "params", "Guidance": "config",
+    "load_params": "config.load", "Guidance": "config",
     "ResTok": "tokenizer.model", "HAR": "generator.model", "generate": "generator.sampling",
     "load_tokenizer": "weights", "load_generator": "weights",
 }

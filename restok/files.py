@@ -17,8 +17,10 @@ from uuid import uuid4
 import numpy as np
 from filelock import FileLock, Timeout
 
+from restok.errors import InputError, RestokError
 
-class FileError(ValueError):
+
+class FileError(RestokError):
     """A file that cannot be read as what it should be; the message names it."""
 
 
@@ -119,11 +121,11 @@ def write_npz_rows(path: str | Path, name: str, shape: tuple[int, ...], dtype: n
                 file, {"descr": np.lib.format.dtype_to_descr(np.dtype(dtype)), "fortran_order": False, "shape": shape})
             for piece in rows:
                 if piece.dtype != dtype or piece.shape[1:] != shape[1:]:
-                    raise ValueError(f"{path}: a piece of {piece.dtype} {piece.shape} does not fit {np.dtype(dtype)} {shape}")
+                    raise InputError(f"{path}: a piece of {piece.dtype} {piece.shape} does not fit {np.dtype(dtype)} {shape}")
                 file.write(np.ascontiguousarray(piece).data)
                 found += len(piece)
         if found != shape[0]:
-            raise ValueError(f"{path}: {found} rows came, {shape[0]} were announced")
+            raise InputError(f"{path}: {found} rows came, {shape[0]} were announced")
         for other, value in arrays.items():
             with archive.open(f"{other}.npy", "w") as file:
                 np.lib.format.write_array(file, value(), allow_pickle=False)

@@ -9,13 +9,14 @@ from torch import nn
 from torch.overrides import TorchFunctionMode
 
 from restok import config
+from restok.config.load import parse
+from restok.errors import RestokError
 from restok.files import read_json, write_json
 from restok.generator.model import HAR
-from restok.params import parse
 from restok.tokenizer.model import ResTok
 
 
-class WeightsError(ValueError):
+class WeightsError(RestokError):
     """A model folder that is missing, damaged, or of another architecture; the message names the file and the remedy."""
 
 

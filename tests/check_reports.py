@@ -16,8 +16,8 @@ import pytest
 import yaml
 from PIL import Image
 
+from restok.config.load import load_params
 from restok.experiments import load_sheet
-from restok.params import load_params
 from restok.reporting.items import ITEMS
 from restok.reporting.tables import Published, read_csv
 

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from restok.config import Data, Params
+from restok.config.load import load_params
 from restok.data.sources import prepare
-from restok.params import load_params
 
 ROOT = Path(__file__).parent.parent
 SMALL = ["tokenizer.image_size=16", "tokenizer.cnn.channels=8", "tokenizer.cnn.multipliers=[1,1,2]", "tokenizer.cnn.blocks=1",

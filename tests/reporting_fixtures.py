@@ -8,8 +8,8 @@ import numpy as np
 from conftest import ROOT
 
 from restok.config import Params
+from restok.config.load import load_params
 from restok.experiments import Feed, Sheet, Trial, load_sheet
-from restok.params import load_params
 
 CHECKPOINTS = {"early": 10, "middle": 20, "late": 30}
 DISTANCES = {"early": 30.0, "middle": 18.123456, "late": 19.5}     # of generation: the middle one is best

@@ -7,9 +7,9 @@ import pytest
 from conftest import ROOT
 from reporting_fixtures import experiments, numbers, write, write_evaluations, write_experiments
 
+from restok.config.load import ConfigError
 from restok.experiments import COLUMNS, load_sheet
 from restok.metrics.results import ComparisonError
-from restok.params import ConfigError
 from restok.reporting import tables
 from restok.reporting.measured import rows
 from restok.reporting.run import ReportError

@@ -10,9 +10,9 @@ import torch
 from torch_fidelity import calculate_metrics
 from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
 
+from restok.config.load import load_protocol
 from restok.data.images import open_images
 from restok.metrics.frechet import Moments, frechet_distance
-from restok.params import load_protocol
 from restok.stages.evaluator import Evaluator
 from restok.stages.measure import Request, evaluate
 from restok.stages.subjects import images_of

@@ -2,7 +2,7 @@ import pytest
 from conftest import ROOT, small_params
 
 from restok.config import Guidance
-from restok.params import ConfigError, facts, load_params, load_protocol, schema
+from restok.config.load import ConfigError, canonical_json, load_params, load_protocol, schema
 
 IMAGENET = ROOT / "params/imagenet256.yaml"
 
@@ -91,9 +91,9 @@ def test_numbers_in_exponent_notation_are_numbers():
 def test_facts_leave_out_what_changes_no_result():
     same = load_params(IMAGENET, ["data.workers=1", "tokenizer_training.save_every=7", "generator_training.log_every=7"])
     names = "data", "tokenizer_training", "generator_training"
-    assert facts(same, *names) == facts(load_params(IMAGENET), *names)
+    assert canonical_json(same, *names) == canonical_json(load_params(IMAGENET), *names)
     other = load_params(IMAGENET, ["tokenizer_training.clip=1.0"])
-    assert facts(other, *names) != facts(same, *names)
+    assert canonical_json(other, *names) != canonical_json(same, *names)
 
 
 def test_the_protocol_without_a_parameter_file_is_the_papers():

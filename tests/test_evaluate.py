@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 import torch
 
+from restok.config.load import load_protocol
 from restok.metrics import inception_score, sheet
 from restok.metrics.evaluate import evaluate_generation, evaluate_reconstruction
 from restok.metrics.features import FeatureNetwork, Features
 from restok.metrics.reconstruction import psnr_ceiling, similarity
 from restok.metrics.results import ComparisonError, average, require_comparable
 from restok.metrics.statistics import Statistics, StatisticsError
-from restok.params import load_protocol
 
 SETTINGS = load_protocol(["evaluation.features=digits", "evaluation.neighbours=2"])
 

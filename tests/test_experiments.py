@@ -7,12 +7,12 @@ import torch
 from conftest import ROOT
 
 from restok.compat import generate_with_lost_class
+from restok.config.load import ConfigError, load_params
 from restok.data.transforms import to_uint8
 from restok.experiments import COLUMNS, load_sheet, load_trial
 from restok.generator.model import HAR
 from restok.generator.sampling import generate
 from restok.nn.classifier import SmallClassifier
-from restok.params import ConfigError, load_params
 from restok.training.tokenizer import TokenizerJob
 
 FILES = ("demo", "short", "imagenet256")

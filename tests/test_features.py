@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
+from restok.config.load import load_protocol
 from restok.metrics.features import full_precision, inception_network, load_features, metric_names
 from restok.nn.classifier import SmallClassifier
-from restok.params import load_protocol
 
 
 def settings(**changes):

@@ -2,8 +2,8 @@ import pytest
 import torch
 from conftest import ROOT, small_params
 
+from restok.config.load import load_params
 from restok.generator.model import HAR
-from restok.params import load_params
 
 NTP = [1, 2, 4, "all"]
 PAPER = load_params(ROOT / "params/imagenet256.yaml").generator

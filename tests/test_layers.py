@@ -8,9 +8,9 @@ import pytest
 from conftest import ROOT
 
 LAYERS = [
+    {"errors"},
     {"hierarchy", "files", "progress"},
     {"config"},
-    {"params"},
     {"experiments"},
     {"nn"},
     {"tokenizer", "generator", "data", "metrics"},
@@ -77,7 +77,7 @@ def test_every_part_but_the_newest_is_there():
 
 def test_what_the_workflow_reads_never_loads_torch():
     """Tables, pictures, parameters and guidance scales: rules and reports start at once, and on machines without torch."""
-    light = [path for path in FILES if part(name(path)) in ("hierarchy", "config", "params", "files", "progress", "reporting")]
+    light = [path for path in FILES if part(name(path)) in ("hierarchy", "config", "errors", "files", "progress", "reporting")]
     modules = ["restok", "restok.generator.guidance", *(name(path).removesuffix(".__init__") for path in light)]
     code = f"import sys, {', '.join(modules)}; sys.exit('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)

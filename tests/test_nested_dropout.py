@@ -3,7 +3,7 @@ from math import sqrt
 import torch
 from conftest import ROOT
 
-from restok.params import load_params
+from restok.config.load import load_params
 from restok.tokenizer.nested_dropout import draw_keep
 
 PAPER = load_params(ROOT / "params/imagenet256.yaml").tokenizer

@@ -10,7 +10,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 from reporting_fixtures import experiments, numbers, write, write_evaluations, write_experiments
 
-from restok.params import load_params
+from restok.config.load import load_params
 from restok.reporting import page, tables
 from restok.reporting.items import ITEMS
 from restok.reporting.run import ReportError

@@ -11,11 +11,11 @@ from typer.testing import CliRunner
 
 from restok.cli import app
 from restok.config import Sampling
+from restok.config.load import load_params
 from restok.data.sources import prepare
 from restok.data.transforms import center_crop, to_tensor, to_uint8
 from restok.files import sha256_file, write_json
 from restok.generator.model import HAR
-from restok.params import load_params
 from restok.stages.images import SAMPLING, Sampler, reconstruction
 from restok.tokenizer.model import ResTok
 from restok.weights import load_tokenizer, save_model

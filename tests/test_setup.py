@@ -10,7 +10,7 @@ import pytest
 import yaml
 from conftest import ROOT
 
-from restok.params import load_params
+from restok.config.load import load_params
 
 LOCK = (ROOT / "requirements.lock").read_text()
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())

@@ -4,8 +4,8 @@ import pytest
 from conftest import ROOT
 from reporting_fixtures import CHECKPOINTS, experiments, numbers, write_evaluations, write_experiments, write_run
 
+from restok.config.load import load_params
 from restok.experiments import COLUMNS, load_sheet
-from restok.params import load_params
 from restok.reporting import tables
 from restok.reporting.run import ReportError
 from restok.reporting.tables.markdown import tables as markdown

@@ -3,10 +3,10 @@ import torch
 import torch.nn.functional as F
 from conftest import ROOT, small_params
 
+from restok.config.load import load_params
 from restok.nn.classifier import SmallClassifier
 from restok.objective.alignment import Alignment
 from restok.objective.tokenizer import Adversary, TokenizerObjective
-from restok.params import load_params
 from restok.tokenizer.model import ResTok
 
 PAPER = load_params(ROOT / "params/imagenet256.yaml")

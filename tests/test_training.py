@@ -11,11 +11,11 @@ import torch
 from conftest import ROOT, small_params
 
 from restok.config import Optimizer
+from restok.config.load import ConfigError
 from restok.data.codes import CodesError, write_codes
 from restok.data.sources import prepare
 from restok.files import sha256_file
 from restok.nn.classifier import SmallClassifier
-from restok.params import ConfigError
 from restok.training.generator import GeneratorJob, train_generator
 from restok.training.loop import LossError
 from restok.training.optim import learning_rate, parameter_groups

@@ -14,13 +14,13 @@ from rich.table import Table
 
 from restok import config
 from restok.bench.timing import machine, short, time_runs
+from restok.config.load import ConfigError
 from restok.data.codes import open_codes, write_codes
 from restok.data.loader import code_batches
 from restok.files import write_json
 from restok.generator.model import HAR
 from restok.generator.sampling import generate
 from restok.nn.classifier import SmallClassifier
-from restok.params import ConfigError
 from restok.progress import CONSOLE
 from restok.tokenizer.model import ResTok
 from restok.tokenizer.nested_dropout import draw_keep

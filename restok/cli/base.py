@@ -2,7 +2,6 @@
 
 import logging
 import sys
-import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,8 +11,9 @@ import typer
 from rich.logging import RichHandler
 
 from restok.config import Params
+from restok.config.load import load_params
+from restok.errors import RestokError
 from restok.experiments import load_trial
-from restok.params import load_params
 from restok.progress import CONSOLE
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False, rich_markup_mode="rich",
@@ -50,11 +50,7 @@ def plain_errors() -> Iterator[None]:
     anything else keeps its traceback."""
     try:
         yield
-    except (ValueError, OSError, RuntimeError) as error:
-        last = traceback.extract_tb(error.__traceback__)[-1]
-        ours = Path(last.filename).is_relative_to(Path(__file__).parent.parent) and (last.line or "").startswith("raise ")
-        if not ours and not isinstance(error, OSError):
-            raise
+    except (RestokError, OSError) as error:
         CONSOLE.print(f"[bold red]error[/]: {type(error).__name__}:", end=" ", highlight=False)
         CONSOLE.print(str(error), markup=False, highlight=False, soft_wrap=True)
         raise typer.Exit(1) from None

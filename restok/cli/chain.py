@@ -74,7 +74,7 @@ def score_guidance(params: ParamsFile, reference: Reference, tokenizer: Tokenize
                    state: State = None, experiment: Experiment = None, overrides: Overrides = None) -> None:
     """Measure one guidance setting on samples of its own."""
     with plain_errors():
-        from restok.params import parse
+        from restok.config.load import parse
         from restok.stages.evaluator import Evaluator, processes
         from restok.stages.measure import score_guidance
         guidance = parse(Guidance, {"schedule": schedule, "scale": scale, "start": start}, "guidance")

@@ -7,7 +7,7 @@ import typer
 from rich.table import Table
 
 from restok.cli.base import AnyParams, Classifier, Experiment, OutFile, Overrides, State, app, option, plain_errors, read
-from restok.params import ConfigError, load_protocol
+from restok.config.load import ConfigError, load_protocol
 from restok.progress import CONSOLE
 
 AnyOutFile = option(Path | None, "JSON file to write.", "--out", "-o")

@@ -8,7 +8,7 @@ from typer import Argument
 from restok.cli.base import Experiment, Overrides, app, option, plain_errors, read
 from restok.cli.chain import GeneratorFolder, Start, TokenizerFolder
 from restok.config import Sampling
-from restok.params import ConfigError, parse
+from restok.config.load import ConfigError, parse
 from restok.progress import CONSOLE
 
 PRINTED = 64                             # lines of single images at most

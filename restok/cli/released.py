@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from restok.cli.base import app, option, plain_errors
-from restok.params import ConfigError
+from restok.config.load import ConfigError
 from restok.progress import CONSOLE
 
 FORMATS = ("release",)

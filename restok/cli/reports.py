@@ -6,8 +6,8 @@ from typing import Annotated
 import typer
 
 from restok.cli.base import AnyParams, OutFile, Overrides, ParamsFile, app, option, plain_errors, read
+from restok.config.load import ConfigError
 from restok.experiments import load_sheet
-from restok.params import ConfigError
 
 Results = option(Path, "Run folder, such as results/demo.", "--results")
 Experiments = option(Path | None, "Experiments, one row a run; else experiments.tsv beside the parameters.", "--experiments")

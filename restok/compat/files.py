@@ -14,7 +14,7 @@ from torch import Tensor
 
 from restok.compat.settings import ReleasedWeightsError
 from restok.compat.weights import plain_names
-from restok.params import Loader
+from restok.config.load import Loader
 
 PICKLES = (".bin", ".pt", ".pth")
 NESTS = ("ema", "ema_model", "model", "module", "state_dict")     # under which a checkpoint keeps weights, the averaged first

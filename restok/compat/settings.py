@@ -7,7 +7,8 @@ from typing import Any
 from torch import Tensor
 
 from restok.config import CNN, Config, Generator, Tokenizer
-from restok.params import parse
+from restok.config.load import parse
+from restok.errors import RestokError
 
 VIT_SIZES = {"small": (512, 6, 8), "base": (768, 12, 12), "large": (1024, 24, 16)}   # width, layers, heads
 MASKGIT = CNN(channels=128, multipliers=(1, 1, 2, 2, 4), blocks=2, latent_channels=256, groups=32)
@@ -29,7 +30,7 @@ OURS_ALONE = {"codebook_init", "revive_after"}       # of training, no part of t
 OF_MERGING = {"merge", "merge_factor", "merge_grid", "merge_residual"}
 
 
-class ReleasedWeightsError(ValueError):
+class ReleasedWeightsError(RestokError):
     """What does not go between the release and here: names missing, unexpected or of another shape, settings that only one
     side has, files that hold no weights."""
 

@@ -1,6 +1,6 @@
 """Frozen, strict models that mirror `params/*.yaml`: every field is written out there, none has a default here.
 
-`restok.params` reads the files.
+`restok.config.load` reads them.
 """
 
 from restok.config.base import Config

@@ -9,12 +9,13 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Int
 
+from restok.errors import RestokError
 from restok.files import FileError, atomic_folder, read_json, sha256_file, write_json
 
 LARGEST_CODEBOOK = 2 ** 16               # what uint16 can number
 
 
-class CodesError(ValueError):
+class CodesError(RestokError):
     """Codes that cannot be stored or used; the message names the folder and the remedy."""
 
 

@@ -19,6 +19,7 @@ from PIL import Image
 
 from restok.data.sources import DataError, open_split
 from restok.data.transforms import Pixels, center_crop
+from restok.errors import InputError
 from restok.files import NpzArray, npz_names, read_json, sha256_file
 from restok.progress import track
 
@@ -51,7 +52,7 @@ class ImageSource:
         ones. Raises ValueError where `start` is not such a multiple.
         """
         if batch_size < 1 or start < 0 or start % batch_size:
-            raise ValueError(f"start {start}: expected a multiple of the batch size, {batch_size}")
+            raise InputError(f"start {start}: expected a multiple of the batch size, {batch_size}")
         stop = self.n if stop is None else min(stop, self.n)
         waiting = deque()
         with ThreadPoolExecutor(1) as pool:

@@ -13,6 +13,7 @@ import numpy as np
 from PIL import Image
 
 from restok import config
+from restok.errors import RestokError
 from restok.files import FileError, atomic_folder, read_json, write_json
 from restok.progress import track
 
@@ -21,7 +22,7 @@ SKIPPED_AT_MOST = 0.01                   # of a split's files; more means that t
 log = logging.getLogger("restok")
 
 
-class DataError(ValueError):
+class DataError(RestokError):
     """Images that cannot be used; the message names the folder and the remedy."""
 
 

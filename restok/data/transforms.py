@@ -9,6 +9,7 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from restok import config
+from restok.errors import InputError
 
 Pixels = UInt8[np.ndarray, "h w c"]
 
@@ -59,7 +60,7 @@ def to_uint8(images: Float[Tensor, "b c h w"], rounding: str = "round") -> UInt8
     """Clamp to [0, 1] and bring to 8 bits, the only place where that is done: rounded, or as the release's samples 'truncate'd,
     half a grey level darker. Raises ValueError on NaN."""
     if images.isnan().any():
-        raise ValueError("images hold NaN, which no 8-bit value stands for: the model that made them has diverged")
+        raise InputError("images hold NaN, which no 8-bit value stands for: the model that made them has diverged")
     pixels = images.detach().float().clamp(0, 1).mul(255)
     pixels = (pixels.round() if rounding == "round" else pixels).to(torch.uint8)
     return pixels.permute(0, 2, 3, 1).contiguous().cpu().numpy()

@@ -11,8 +11,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from restok.config import Params
+from restok.config.load import ConfigError, apply_override, canonical_json, parse, read_tree
 from restok.experiments.trials import Feed, Sheet, Trial
-from restok.params import ConfigError, apply_override, facts, parse, read_tree
 
 COLUMNS = ("id", "base", "overrides", "feeds", "params", "tokenizer", "generator")
 NAMED = ("table2", "table3", "table4", "table5", "table10")            # a row has a name there
@@ -138,7 +138,7 @@ def _settings(params: Path, whole: Params, overrides: Sequence[str], where: str)
     except ConfigError as error:
         raise ConfigError("\n".join(f"{where}: {line}" for line in str(error).splitlines())) from None
     for key in SHARED:
-        if facts(settings, key) != facts(whole, key):
+        if canonical_json(settings, key) != canonical_json(whole, key):
             raise ConfigError(f"{where}: {key} is shared by every row, so that their numbers compare; write another "
                               "parameter file for another value")
     return settings

@@ -11,7 +11,7 @@ from functools import cached_property
 from typing import NamedTuple
 
 from restok.config import Params
-from restok.params import facts
+from restok.config.load import canonical_json
 
 RELEASED = "released"      # the checkpoint of a row that names finished weights
 
@@ -75,7 +75,7 @@ class Trial:
 
     def depends_on(self, stage: str) -> str:
         """What the stage's result is a function of, as canonical JSON."""
-        return facts(self.params, *dict.fromkeys(STAGES[stage])) + json.dumps([self.tokenizer, self.generator])
+        return canonical_json(self.params, *dict.fromkeys(STAGES[stage])) + json.dumps([self.tokenizer, self.generator])
 
 
 class Entry(NamedTuple):

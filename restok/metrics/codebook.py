@@ -7,6 +7,8 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
+from restok.errors import InputError
+
 EPSILON = 1e-8      # Eq. 6: inside the logarithm
 Codes = Int[Tensor, "n t"] | Int[np.ndarray, "n t"]
 
@@ -30,12 +32,12 @@ def code_counts(codes: Codes, codebook_size: int, levels: Sequence[int]) -> Int[
     """
     codes = torch.as_tensor(codes)
     if codes.is_floating_point() or codes.ndim != 2 or not codes.numel():
-        raise ValueError(f"codes of {codes.dtype} and shape {tuple(codes.shape)}: expected integers, images by tokens")
+        raise InputError(f"codes of {codes.dtype} and shape {tuple(codes.shape)}: expected integers, images by tokens")
     if sum(levels) != codes.shape[1]:
-        raise ValueError(f"levels of {sum(levels)} tokens, but images have {codes.shape[1]}: take the tokenizer's own levels")
+        raise InputError(f"levels of {sum(levels)} tokens, but images have {codes.shape[1]}: take the tokenizer's own levels")
     codes = codes.to(torch.int64)
     if codes.min() < 0 or codes.max() >= codebook_size:
-        raise ValueError(f"codes from {codes.min()} to {codes.max()} are outside a codebook of {codebook_size}")
+        raise InputError(f"codes from {codes.min()} to {codes.max()} are outside a codebook of {codebook_size}")
     return torch.stack([part.flatten().bincount(minlength=codebook_size) for part in codes.split(list(levels), dim=1)])
 
 

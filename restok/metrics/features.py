@@ -14,6 +14,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
 from restok.config import Evaluation
+from restok.errors import InputError
 from restok.files import sha256_file
 from restok.nn.weights_file import read_tensors, weights_file
 
@@ -70,10 +71,10 @@ def metric_names(kind: str) -> dict[str, str]:
 def check_images(name: str, images: UInt8[np.ndarray, "n h w c"]) -> None:
     """Raises ValueError, which opens with `name`, for anything but 8-bit RGB."""
     if not isinstance(images, np.ndarray) or images.dtype != np.uint8:
-        raise ValueError(f"{name}: {getattr(images, 'dtype', type(images).__name__)}, not uint8; "
+        raise InputError(f"{name}: {getattr(images, 'dtype', type(images).__name__)}, not uint8; "
                          "clamp and round images to 8 bits first (restok.data.transforms.to_uint8)")
     if images.ndim != 4 or images.shape[3] != 3:
-        raise ValueError(f"{name}: shape {images.shape}, expected n h w 3")
+        raise InputError(f"{name}: shape {images.shape}, expected n h w 3")
 
 
 def load_features(settings: Evaluation, classifier: str | Path | None,
@@ -87,7 +88,7 @@ def load_features(settings: Evaluation, classifier: str | Path | None,
     if settings.features == "inception":
         return _inception(settings.weights, device)
     if classifier is None:
-        raise ValueError(f"features {settings.features!r} need a classifier: name its folder with --classifier, or train one "
+        raise InputError(f"features {settings.features!r} need a classifier: name its folder with --classifier, or train one "
                          "with `restok train-classifier`")
     return _classifier(Path(classifier), device)
 
@@ -111,7 +112,7 @@ def _inception(weights: str | None, device: torch.device) -> FeatureNetwork:
     try:
         network = inception_network(read_tensors(path))
     except (ValueError, RuntimeError) as error:      # load_state_dict raises RuntimeError on other shapes
-        raise ValueError(f"{path}: not the weights of {Path(URL_INCEPTION_V3).name}: {error}") from error
+        raise InputError(f"{path}: not the weights of {Path(URL_INCEPTION_V3).name}: {error}") from error
     if device.type == "cpu":
         network = network.to(memory_format=torch.channels_last)      # about 1.5 times as fast there
     classes = network.fc.out_features if network.has_head else 0
@@ -148,7 +149,7 @@ def inception_network(state: Mapping[str, Tensor] | None) -> nn.Module:
         missing, unexpected = nn.Module.load_state_dict(network, state, strict=False)
         missing = [name for name in missing if Inception.has_head or name not in HEAD]
         if missing or unexpected:
-            raise ValueError(f"{len(missing)} tensors missing {missing[:3]}, {len(unexpected)} unexpected {unexpected[:3]}")
+            raise InputError(f"{len(missing)} tensors missing {missing[:3]}, {len(unexpected)} unexpected {unexpected[:3]}")
     return network
 
 

@@ -7,6 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from restok.errors import InputError
 from restok.metrics.jackknife import group_of
 
 ROUNDING = 1e-5   # of the largest eigenvalue: how far below zero a covariance that was once stored in float32 may reach
@@ -24,11 +25,11 @@ class Gaussian:
         """Raises ValueError on NaN and on what is no pair of a vector and a symmetric matrix."""
         d, matrix = len(self.mean), self.factor if self.covariance is None else self.covariance
         if self.mean.ndim != 1 or matrix.ndim != 2 or matrix.shape[1] != d or (matrix is self.covariance and len(matrix) != d):
-            raise ValueError(f"mean of shape {tuple(self.mean.shape)}, covariance of {tuple(matrix.shape)}: expected d, d x d")
+            raise InputError(f"mean of shape {tuple(self.mean.shape)}, covariance of {tuple(matrix.shape)}: expected d, d x d")
         if not (self.mean.isfinite().all() and matrix.isfinite().all()):
-            raise ValueError("the mean or the covariance holds NaN or infinity: compute the statistics again")
+            raise InputError("the mean or the covariance holds NaN or infinity: compute the statistics again")
         if matrix is self.covariance and (matrix - matrix.T).abs().max() > ROUNDING * matrix.abs().max():
-            raise ValueError("not a covariance: it is not symmetric")
+            raise InputError("not a covariance: it is not symmetric")
 
     def require_covariance(self) -> None:
         """Raises ValueError on negative eigenvalues."""
@@ -79,10 +80,10 @@ class Moments:
         another width, and on more than n images."""
         stop = start + len(features)
         if features.ndim != 2 or features.shape[1] != self.dims or stop > self.n:
-            raise ValueError(f"features of images {start} to {stop}, shape {tuple(features.shape)}, do not fit moments of "
+            raise InputError(f"features of images {start} to {stop}, shape {tuple(features.shape)}, do not fit moments of "
                              f"{self.n} images in {self.dims} dimensions")
         if not features.isfinite().all():
-            raise ValueError("features hold NaN or infinity: look at the images and at the feature network's weights")
+            raise InputError("features hold NaN or infinity: look at the images and at the feature network's weights")
         centred, member = features.double() - self.shift, self._member[start:stop]         # b d
         self.count += member.long().bincount(minlength=self.groups)
         if self.rows is not None:
@@ -99,11 +100,11 @@ class Moments:
         Raises ValueError before all n images are in, and for fewer than two.
         """
         if self.count.sum() != self.n:
-            raise ValueError(f"{self.count.sum()} of {self.n} images are in: take in the others first")
+            raise InputError(f"{self.count.sum()} of {self.n} images are in: take in the others first")
         kept = [group for group in range(self.groups) if group != without]
         n = int(self.count[kept].sum())
         if n < 2:
-            raise ValueError(f"{n} samples: a covariance takes 2")
+            raise InputError(f"{n} samples: a covariance takes 2")
         if self.rows is not None:
             rows = self.rows if without is None else self.rows[self._member != without]
             return Gaussian(self.shift + rows.mean(0), factor=(rows - rows.mean(0)) / (n - 1) ** 0.5)
@@ -121,7 +122,7 @@ class Frechet:
         """Raises ValueError on different dimensions and on what is not a covariance."""
         a, b = samples, self.reference
         if len(a.mean) != len(b.mean):
-            raise ValueError(f"{len(a.mean)} and {len(b.mean)} dimensions do not compare: take one feature network for both")
+            raise InputError(f"{len(a.mean)} and {len(b.mean)} dimensions do not compare: take one feature network for both")
         distance = (a.mean - b.mean).square().sum() + a.trace + b.trace - 2 * self._cross(a)
         return max(distance.item(), 0.0)     # equal sets round to either side of zero
 
@@ -152,5 +153,5 @@ def _root_trace(symmetric: Float[Tensor, "n n"]) -> Float[Tensor, ""]:
 def _roots(eigenvalues: Float[Tensor, " d"]) -> Float[Tensor, " d"]:
     """Of eigenvalues in increasing order, which only rounding may bring below zero."""
     if eigenvalues[0] < -ROUNDING * eigenvalues[-1].abs():
-        raise ValueError(f"not a covariance: negative eigenvalues, down to {eigenvalues[0]:.3g}; compute it in float64")
+        raise InputError(f"not a covariance: negative eigenvalues, down to {eigenvalues[0]:.3g}; compute it in float64")
     return eigenvalues.clamp(min=0).sqrt()

@@ -5,6 +5,7 @@ import torch
 from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
+from restok.errors import InputError
 from restok.metrics.jackknife import group_of
 
 SPLIT = 5000        # images a split of ADM's score
@@ -42,7 +43,7 @@ class Score:
     def update(self, start: int, logits: Float[Tensor, "b k"]) -> None:
         """Take in images start, start + 1, ... Raises ValueError on NaN and infinity."""
         if not logits.isfinite().all():
-            raise ValueError("the logits hold NaN or infinity: look at the images and at the feature network's weights")
+            raise InputError("the logits hold NaN or infinity: look at the images and at the feature network's weights")
         images, logits = torch.arange(start, start + len(logits), device=logits.device), logits.double()
         p, member = logits.softmax(1), self._member[images].long()                         # b k, b
         negentropy = -torch.special.entr(p).sum(1)                                         # b
@@ -60,7 +61,7 @@ class Score:
         kept = [group for group in range(self.groups) if group != without]
         count = self.count[mode][:, kept].sum(1)                                           # s
         if count.min() < 1:
-            raise ValueError(f"{self.n} images leave one of {len(count)} splits empty: take more")
+            raise InputError(f"{self.n} images leave one of {len(count)} splits empty: take more")
         p = self.p[mode][:, kept].sum(1) / count[:, None]                                  # s k
         divergence = self.negentropy[mode][:, kept].sum(1) / count + torch.special.entr(p).sum(1)      # s, in nats
         return divergence.exp().mean().item()

@@ -7,6 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from restok.errors import InputError
 from restok.metrics.jackknife import NORMAL_QUANTILE
 
 
@@ -25,7 +26,7 @@ class KID(NamedTuple):
         too wide. Raises ValueError where n is not more than a subset.
         """
         if n <= self.subset_size:
-            raise ValueError(f"{n} images are no more than a subset of {self.subset_size}: its spread says nothing about them")
+            raise InputError(f"{n} images are no more than a subset of {self.subset_size}: its spread says nothing about them")
         error = self.deviation * (self.subset_size / (n - self.subset_size) + 1 / self.subsets) ** 0.5
         return self.value - NORMAL_QUANTILE * error, self.value + NORMAL_QUANTILE * error
 
@@ -39,7 +40,7 @@ def kid(samples: Float[Tensor, "n d"], references: Float[Tensor, "m d"], subset_
     """
     size = min(subset_size, len(samples) // 2, len(references) // 2)
     if size < 2 or subsets < 2:
-        raise ValueError(f"{subsets} subsets of {size} from {len(samples)} samples and {len(references)} references: take 2 "
+        raise InputError(f"{subsets} subsets of {size} from {len(samples)} samples and {len(references)} references: take 2 "
                          "subsets or more, of 2 images or more; a subset is at most half of a set")
     draws = np.random.RandomState(seed)
     values = torch.stack([polynomial_mmd(*(points[torch.from_numpy(draws.choice(len(points), size, replace=False))]
@@ -53,13 +54,13 @@ def polynomial_mmd(x: Float[Tensor, "n d"], y: Float[Tensor, "m d"]) -> Float[Te
     Raises ValueError on NaN, on different dimensions and on sets of fewer than two points.
     """
     if x.shape[1] != y.shape[1]:
-        raise ValueError(f"{x.shape[1]} and {y.shape[1]} dimensions: take one feature network for both")
+        raise InputError(f"{x.shape[1]} and {y.shape[1]} dimensions: take one feature network for both")
     if min(len(x), len(y)) < 2:
-        raise ValueError(f"sets of {len(x)} and {len(y)} points: take 2 at the least")
+        raise InputError(f"sets of {len(x)} and {len(y)} points: take 2 at the least")
     x, y = x.double(), y.double()
     value = _pairs_mean(x) + _pairs_mean(y) - 2 * _kernel(x, y).mean()
     if not value.isfinite():
-        raise ValueError("the features hold NaN or infinity: look at the images and at the feature network's weights")
+        raise InputError("the features hold NaN or infinity: look at the images and at the feature network's weights")
     return value
 
 

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from restok.errors import InputError
 from restok.metrics.features import full_precision
 
 SIDE = 1024             # rows and columns of a block of distances
@@ -29,11 +30,11 @@ def precision_recall(samples: Float[Tensor, "n d"], references: Float[Tensor, "m
     """
     for name, points in (("samples", samples), ("references", references)):
         if len(points) <= neighbours or neighbours < 1:
-            raise ValueError(f"{len(points)} {name} have no {neighbours} neighbours each: take more, or fewer neighbours")
+            raise InputError(f"{len(points)} {name} have no {neighbours} neighbours each: take more, or fewer neighbours")
         if not all(points[rows].isfinite().all() for rows in _blocks(len(points), SIDE)):
-            raise ValueError(f"the features of the {name} hold NaN or infinity")
+            raise InputError(f"the features of the {name} hold NaN or infinity")
     if samples.shape[1] != references.shape[1]:
-        raise ValueError(f"{samples.shape[1]} and {references.shape[1]} dimensions: take one feature network for both")
+        raise InputError(f"{samples.shape[1]} and {references.shape[1]} dimensions: take one feature network for both")
     with full_precision(samples.device):
         match distances:
             case "exact":
@@ -41,7 +42,7 @@ def precision_recall(samples: Float[Tensor, "n d"], references: Float[Tensor, "m
             case "adm-fp16":
                 inside, reached = _inside_adm(samples, references, neighbours)
             case _:
-                raise ValueError(f"distances {distances!r}: take 'exact' or 'adm-fp16'")
+                raise InputError(f"distances {distances!r}: take 'exact' or 'adm-fp16'")
     return inside.double().mean().item(), reached.double().mean().item()
 
 

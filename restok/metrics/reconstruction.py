@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
+from restok.errors import InputError
 from restok.metrics.features import check_images, full_precision
 
 WINDOW, SIGMA = 11, 1.5
@@ -142,8 +143,8 @@ def _blur(maps: Float[Tensor, "m p h w"]) -> Float[Tensor, "m p hh ww"]:
 
 def _check(images: Tensor, targets: Tensor, smallest: int) -> None:
     if images.shape != targets.shape or images.ndim != 4:
-        raise ValueError(f"images of {tuple(images.shape)} against {tuple(targets.shape)}: expected b c h w, twice the same")
+        raise InputError(f"images of {tuple(images.shape)} against {tuple(targets.shape)}: expected b c h w, twice the same")
     height, width = images.shape[-2:]
     if min(height, width) < smallest:
-        raise ValueError(f"images of {height}x{width} are smaller than {smallest}x{smallest}, which the metric needs: "
+        raise InputError(f"images of {height}x{width} are smaller than {smallest}x{smallest}, which the metric needs: "
                          "take larger images")

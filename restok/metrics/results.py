@@ -5,13 +5,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from statistics import mean, stdev
 
+from restok.errors import RestokError
 from restok.files import read_json
 
 COMPARED = {"features": ("sha256", "name", "resize"), "reference": ("digest", "size"), "samples": ("size",)}
 EQUAL = ("protocol", "originals", "likeness", "neighbours")      # as a whole
 
 
-class ComparisonError(ValueError):
+class ComparisonError(RestokError):
     """Values that were not measured alike; the message names the files, the difference and the remedy."""
 
 

@@ -15,6 +15,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from restok.errors import InputError, RestokError
 from restok.files import atomic_file
 from restok.metrics.codebook import code_counts
 from restok.metrics.features import FeatureNetwork, Features
@@ -26,7 +27,7 @@ KEPT = 50_000       # the most images whose features are kept, for precision, re
 LIBRARIES = ("restok", "torch-fidelity", "numpy")
 
 
-class StatisticsError(ValueError):
+class StatisticsError(RestokError):
     """Statistics that are damaged, incomplete, or of other images or another network; the message names the remedy."""
 
 
@@ -93,7 +94,7 @@ class Statistics:
             if self.score:
                 self.score.update(start, features.logits)
         except ValueError as error:
-            raise ValueError(f"{self.name}, images {start} to {stop - 1}, {self.facts['features']['name']}: {error}") from None
+            raise InputError(f"{self.name}, images {start} to {stop - 1}, {self.facts['features']['name']}: {error}") from None
         self.seen[start:stop] += 1
         first, last = np.searchsorted(self.kept_images, (start, stop))
         self.kept[first:last] = features.pooled[self.kept_images[first:last] - start]
@@ -110,7 +111,7 @@ class Statistics:
 
     def _count_labels(self, labels: Int[Tensor, " b"], logits: Float[Tensor, "b k"] | None) -> None:
         if labels.min() < 0 or labels.max() >= len(self.asked):
-            raise ValueError(f"{self.name}: labels from {labels.min()} to {labels.max()}, of {len(self.asked)} classes")
+            raise InputError(f"{self.name}: labels from {labels.min()} to {labels.max()}, of {len(self.asked)} classes")
         self.asked += labels.bincount(minlength=len(self.asked))
         if self.facts["knows_labels"]:
             self.right += labels[logits.argmax(1) == labels].bincount(minlength=len(self.asked))

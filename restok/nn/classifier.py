@@ -10,6 +10,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from restok.errors import InputError
+
 REMEDY = "train one with `restok train-classifier`"
 
 
@@ -76,5 +78,5 @@ def load_classifier(folder: str | Path) -> SmallClassifier:
         classifier = SmallClassifier(**json.loads((folder / "config.json").read_text()))
         classifier.load_state_dict(load_file(folder / "model.safetensors"))
     except (ValueError, TypeError, RuntimeError, OSError, SafetensorError) as error:
-        raise ValueError(f"{folder}: not a readable classifier ({error}); {REMEDY}") from error
+        raise InputError(f"{folder}: not a readable classifier ({error}); {REMEDY}") from error
     return classifier.requires_grad_(False).eval()

@@ -6,6 +6,7 @@ from typing import Literal
 
 from torch import nn
 
+from restok.errors import InputError
 from restok.files import sha256_file
 from restok.nn.weights_file import read_tensors, weights_file
 
@@ -32,7 +33,7 @@ def load_lpips(network: Literal["alex", "vgg"], weights: str | Path | None,
     faults = [f"{name} ({tuple(state[name].shape) if name in state else 'missing'}, not {tuple(tensor.shape)})"
               for name, tensor in trunk.items() if name not in state or state[name].shape != tensor.shape]
     if faults:
-        raise ValueError(f"{path}: not the weights of {Path(url).name}, {len(faults)} of {len(trunk)} tensors do not fit: "
+        raise InputError(f"{path}: not the weights of {Path(url).name}, {len(faults)} of {len(trunk)} tensors do not fit: "
                          f"{', '.join(faults[:4])}{', ...' if len(faults) > 4 else ''}; download {url} there")
     for name, tensor in trunk.items():
         tensor.copy_(state[name])

@@ -6,6 +6,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from restok.errors import InputError
+
 
 def weights_file(given: str | Path | None, url: str, setting: str | None = None) -> Path:
     """The file to read: `given`, or for None torch's own copy of `url`, which is downloaded first where it is missing.
@@ -36,8 +38,8 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:      # what a foreign file raises depends on what it is, and a damaged one too
-        raise ValueError(f"{path}: not a PyTorch file of tensors, or damaged ({type(error).__name__}); "
+        raise InputError(f"{path}: not a PyTorch file of tensors, or damaged ({type(error).__name__}); "
                          "download it again") from error
     if not isinstance(state, dict) or not all(isinstance(tensor, Tensor) for tensor in state.values()):
-        raise ValueError(f"{path}: not a state dict; expected a mapping from names to tensors; download it again")
+        raise InputError(f"{path}: not a state dict; expected a mapping from names to tensors; download it again")
     return state

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from restok.errors import InputError
 from restok.nn.classifier import SmallClassifier, load_classifier
 
 
@@ -35,7 +36,7 @@ class VisionTransformer(Frozen):
     def __init__(self, name: str, weights: str | None, grid: int | None = None):
         super().__init__(create(name, weights))
         if not all(hasattr(self.network, a) for a in ("num_prefix_tokens", "set_input_size", "forward_intermediates")):
-            raise ValueError(f"network: {name} is not a plain vision transformer; take one, such as vit_small_patch16_224.dino")
+            raise InputError(f"network: {name} is not a plain vision transformer; take one, such as vit_small_patch16_224.dino")
         if grid is not None:
             self.network.set_input_size(img_size=grid * self.network.patch_embed.patch_size[0])
         self.name, self.width, self.depth = name, self.network.embed_dim, len(self.network.blocks)
@@ -67,7 +68,7 @@ def create(name: str, weights: str | None) -> nn.Module:
     if not timm.is_model(name):
         near = difflib.get_close_matches(name, timm.list_pretrained(), n=1)
         hint = f"; did you mean {near[0]!r}?" if near else ""
-        raise ValueError(f"network: {name!r} is neither 'digits' nor known to timm{hint}")
+        raise InputError(f"network: {name!r} is neither 'digits' nor known to timm{hint}")
     if weights is None:
         try:
             return timm.create_model(name, pretrained=True)
@@ -78,11 +79,11 @@ def create(name: str, weights: str | None) -> nn.Module:
     try:                                                       # its own number of classes, so that loading stays strict
         return timm.create_model(name, pretrained=True, pretrained_cfg_overlay={"file": str(weights)})
     except Exception as error:
-        raise ValueError(f"weights: {weights} does not hold the weights of {name}: {error}") from error
+        raise InputError(f"weights: {weights} does not hold the weights of {name}: {error}") from error
 
 
 def demo_classifier(folder: str | Path | None) -> SmallClassifier:
     """The classifier behind the 'digits' networks. Raises ValueError without a folder, and what `load_classifier` raises."""
     if folder is None:
-        raise ValueError("network: 'digits' needs a classifier; train one with `restok train-classifier` and pass its folder")
+        raise InputError("network: 'digits' needs a classifier; train one with `restok train-classifier` and pass its folder")
     return load_classifier(folder)

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
 from restok.config import Discriminator
+from restok.errors import InputError
 from restok.objective.backbone import Frozen, VisionTransformer, demo_classifier
 
 
@@ -26,7 +27,7 @@ class FeatureDiscriminator(nn.Module):
             self.backbone = TransformerTokens(VisionTransformer(config.network, config.weights))
         widths, self.layers = self.backbone.widths, config.layers
         if not self.layers or list(self.layers) != sorted(set(self.layers)) or self.layers[-1] >= len(widths):
-            raise ValueError(f"layers: {list(self.layers)}; {config.network} has layers 0 to {len(widths) - 1}, "
+            raise InputError(f"layers: {list(self.layers)}; {config.network} has layers 0 to {len(widths) - 1}, "
                              "of which one or more, increasing, are judged")
         self.heads = nn.ModuleList(Head(widths[layer]) for layer in self.layers)
 

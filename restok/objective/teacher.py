@@ -8,6 +8,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from restok.config import Alignment
+from restok.errors import InputError
 from restok.nn.classifier import SmallClassifier
 from restok.objective.backbone import Frozen, VisionTransformer, demo_classifier
 
@@ -28,7 +29,7 @@ class TransformerTeacher(Teacher):
 
     def __init__(self, network: VisionTransformer):
         if getattr(network.network, "cls_token", None) is None:
-            raise ValueError(f"network: {network.name} has no class token for the encoder to be aligned with")
+            raise InputError(f"network: {network.name} has no class token for the encoder to be aligned with")
         super().__init__(network, class_width=network.width, patch_width=network.width)
 
     @torch.no_grad()

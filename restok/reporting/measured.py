@@ -9,9 +9,9 @@ from pathlib import Path
 from statistics import mean, stdev
 
 from restok.config import Generator, Guidance, Params, Tokenizer
+from restok.config.load import ConfigError, parse
 from restok.experiments import Sheet, Trial
 from restok.metrics.results import ComparisonError
-from restok.params import ConfigError, parse
 from restok.reporting.run import Evaluation, Record, ReportError, by_protocol, comparable, evaluation, read
 from restok.reporting.run import guidance as read_guidance
 

@@ -10,16 +10,17 @@ from typing import Any
 import numpy as np
 
 from restok.config import Guidance, Params
+from restok.config.load import parse
+from restok.errors import RestokError
 from restok.files import FileError, NpzArray
 from restok.metrics.results import require_comparable
-from restok.params import parse
 
 COMMANDS = {"data": "prepare", "classifier": "train-classifier", "tokenizer": "train-tokenizer",
             "generator": "train-generator", "guidance": "search-guidance", "evaluation": "evaluate",
             "panel": "panel", "samples": "sample"}   # by the folder of a run that they write
 
 
-class ReportError(ValueError):
+class ReportError(RestokError):
     """An input of a report that is missing or does not fit; the message names the file and the remedy."""
 
 

@@ -12,6 +12,7 @@ import torch.distributed
 
 from restok import config
 from restok.data.images import open_images
+from restok.errors import RestokError
 from restok.files import npz_names, sha256_file
 from restok.metrics.features import FeatureNetwork, Features, load_features
 from restok.metrics.reconstruction import similarity, similarity_names
@@ -25,7 +26,7 @@ Shard = tuple[int, int]     # this part of so many, counted from 0
 log = logging.getLogger("restok")
 
 
-class MeasureError(ValueError):
+class MeasureError(RestokError):
     """Images that cannot be measured; the message names the file and the remedy."""
 
 

@@ -12,12 +12,12 @@ from torch import Tensor
 
 from restok import config
 from restok.compat import generate_with_lost_class
+from restok.config.load import ConfigError
 from restok.data.sources import open_split
 from restok.data.transforms import center_crop, to_tensor, to_uint8
 from restok.files import atomic_file, read_json, sha256_file, write_npz, write_npz_rows
 from restok.generator.sampling import generate
 from restok.hierarchy import prefixes
-from restok.params import ConfigError
 from restok.progress import track
 from restok.tokenizer.model import ResTok
 from restok.training.loop import device

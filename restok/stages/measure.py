@@ -8,11 +8,11 @@ from pathlib import Path
 import torch
 
 from restok import config
+from restok.config.load import canonical_json
 from restok.data.images import open_images
 from restok.files import write_json
 from restok.metrics.evaluate import evaluate_candidate, evaluate_generation, evaluate_reconstruction, require_alike
 from restok.metrics.statistics import Statistics
-from restok.params import facts
 from restok.stages.evaluator import Evaluator, MeasureError, Shard, is_first
 from restok.stages.images import Sampler
 from restok.stages.subjects import Subject, images_of, sampled
@@ -82,7 +82,7 @@ def score_guidance(evaluator: Evaluator, params: config.Params, guidance: config
     if not is_first():
         return None
     row = {**guidance.model_dump(), **evaluate_candidate(found, against), "seed": seed,
-           "sampling": json.loads(facts(params, "sampling"))["sampling"]}
+           "sampling": json.loads(canonical_json(params, "sampling"))["sampling"]}
     write_json(out, row)
     _forget(state)
     return row

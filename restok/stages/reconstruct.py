@@ -9,11 +9,11 @@ import numpy as np
 from jaxtyping import Int, UInt8
 from PIL import Image
 
+from restok.config.load import ConfigError
 from restok.data.images import SUFFIXES, check_image, decode_image, open_images
 from restok.data.transforms import to_tensor
 from restok.files import atomic_folder, write_npz_rows
 from restok.metrics.reconstruction import psnr
-from restok.params import ConfigError
 from restok.progress import track
 from restok.stages.images import PICTURES, reconstruction, require_shown, write_grid
 from restok.training.loop import device

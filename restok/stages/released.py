@@ -9,9 +9,9 @@ from safetensors.torch import save_file
 
 from restok import compat
 from restok.compat.files import weights_file
+from restok.config.load import ConfigError
 from restok.files import atomic_folder, sha256_file, write_json
 from restok.generator.model import HAR
-from restok.params import ConfigError
 from restok.stages.images import pair
 from restok.tokenizer.model import ResTok
 from restok.weights import load_generator, load_tokenizer, save_model

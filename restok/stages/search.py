@@ -3,12 +3,13 @@
 from pathlib import Path
 
 from restok.config import Guidance
+from restok.config.load import parse
+from restok.errors import RestokError
 from restok.files import read_json, write_json
 from restok.metrics.results import require_comparable
-from restok.params import parse
 
 
-class SearchError(ValueError):
+class SearchError(RestokError):
     """Candidates that do not compare; the message names the file and the remedy."""
 
 

@@ -12,9 +12,10 @@ import torch
 from jaxtyping import Int, UInt8
 
 from restok import config
+from restok.config.load import canonical_json
 from restok.data.images import ROUNDED, TRUNCATED, ImageSource, open_images
+from restok.errors import RestokError
 from restok.files import NpzArray, npz_names, read_json, sha256_file
-from restok.params import facts as facts_of
 from restok.stages.images import Sampler, balanced_labels, reconstruction
 from restok.stages.search import read_guidance
 from restok.training.loop import device
@@ -53,7 +54,7 @@ class Subject:
         return 0 if self.labels is None else int(self.labels.max()) + 1
 
 
-class SubjectError(ValueError):
+class SubjectError(RestokError):
     """Images that do not belong together; the message names them and the remedy."""
 
 
@@ -154,7 +155,7 @@ def sampled(sampler: Sampler, params: config.Params, guidance: config.Guidance, 
             wanted = labels[first:min(first + size, stop)]
             yield Batch(first, sampler(params.sampling, guidance, wanted, seed, first))
 
-    made_by = {"models": sampler.digests, "guidance": guidance.model_dump(), "sampling": facts_of(params, "sampling"),
+    made_by = {"models": sampler.digests, "guidance": guidance.model_dump(), "sampling": canonical_json(params, "sampling"),
                "per_class": per_class, "seed": seed}
     facts = {"name": f"samples by {sampler.name}", "digest": _digest(made_by), "n": len(labels),
              "size": [side, side], "rounding": ROUNDED if params.sampling.rounding == "round" else TRUNCATED, "originals": None,

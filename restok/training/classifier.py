@@ -6,11 +6,11 @@ import torch
 import torch.nn.functional as F
 
 from restok import config
+from restok.config.load import ConfigError
 from restok.data.loader import batches, evaluation_batches
 from restok.data.sources import open_split
 from restok.files import atomic_folder, write_json
 from restok.nn.classifier import SmallClassifier
-from restok.params import ConfigError
 from restok.progress import track
 from restok.training.loop import device
 from restok.training.optim import learning_rate

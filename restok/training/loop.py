@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from restok import config
+from restok.errors import RestokError
 from restok.progress import track
 from restok.training.state import RunFolder
 
@@ -26,7 +27,7 @@ class Job(Protocol):
     def load_state_dict(self, state: dict) -> None: ...
 
 
-class LossError(RuntimeError):
+class LossError(RestokError):
     """A loss, or the weights after it, that is not finite; the message names it and the state that was kept."""
 
 

@@ -11,10 +11,12 @@ from typing import Any
 import torch
 from filelock import FileLock, Timeout
 
+from restok.errors import RestokError
+
 log = logging.getLogger("restok")
 
 
-class StateError(RuntimeError):
+class StateError(RestokError):
     """A state that cannot be read or written; the message names the file and the remedy."""
 
 

@@ -9,7 +9,7 @@ from functools import cache
 from pathlib import Path
 
 from restok.experiments import load_sheet, trials
-from restok.params import facts, load_params
+from restok.config.load import canonical_json, load_params
 from snakemake.exceptions import WorkflowError
 
 RUNS = sorted(path.stem for path in Path("params").glob("*.yaml"))
@@ -53,7 +53,7 @@ def settings_of(wildcards):
 
 def depends_on(*names):
     """The settings that an output depends on, as JSON: Snakemake makes it anew when they change, and only then."""
-    return lambda wildcards: facts(settings_of(wildcards), *names)
+    return lambda wildcards: canonical_json(settings_of(wildcards), *names)
 
 
 def options(wildcards):

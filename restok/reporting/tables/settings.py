@@ -7,8 +7,8 @@ import pandas as pd
 import yaml
 
 from restok.config import Params
+from restok.config.load import Loader
 from restok.hierarchy import keep_probabilities
-from restok.params import Loader
 from restok.reporting.tables.published import Published
 
 

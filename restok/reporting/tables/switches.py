@@ -7,8 +7,8 @@ from statistics import mean, stdev
 
 import pandas as pd
 
+from restok.config.load import ConfigError
 from restok.experiments import Sheet
-from restok.params import ConfigError
 from restok.reporting.measured import Row, rows, value_of
 from restok.reporting.run import ReportError
 from restok.reporting.tables.cells import read_settings

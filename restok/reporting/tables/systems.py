@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pandas as pd
 
+from restok.config.load import ConfigError
 from restok.experiments import Sheet
-from restok.params import ConfigError
 from restok.reporting.measured import Row, guidance, lowest, rows
 from restok.reporting.run import chosen_candidate, require_metric
 from restok.reporting.tables.cells import count, number, spread

@@ -11,6 +11,7 @@ import yaml
 from pydantic import ValidationError
 
 from restok.config import Config, Evaluation, Params
+from restok.errors import RestokError
 
 
 class Loader(yaml.SafeLoader):
@@ -20,7 +21,7 @@ class Loader(yaml.SafeLoader):
 Loader.add_implicit_resolver("tag:yaml.org,2002:float", re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+$"), list("-+0123456789"))
 
 
-class ConfigError(ValueError):
+class ConfigError(RestokError):
     """A parameter file that cannot be used; the message names the file, the key's path and the remedy."""
 
 
@@ -30,7 +31,7 @@ INCIDENTAL = {"data": {"workers"}, "codes": {"batch_size"}, "sampling": {"batch_
               "evaluation": {"save_every"}}
 
 
-def facts(params: Params, *names: str) -> str:
+def canonical_json(params: Params, *names: str) -> str:
     """The sections and keys (such as 'tokenizer', 'data.crop_scale') that a result depends on, as canonical JSON."""
     tree = params.model_dump(mode="json", exclude=INCIDENTAL)
     found = {}
