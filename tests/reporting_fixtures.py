@@ -9,7 +9,10 @@ from conftest import ROOT
 
 from restok.config import Params
 from restok.config.load import load_params
-from restok.experiments import Feed, Sheet, Trial, load_sheet
+from restok.experiments import ITEMS, Feed, Sheet, Tree, Trial, load_sheet
+from restok.reporting.inputs import Inputs, table_of
+from restok.reporting.published import Published
+from restok.reporting.tables.table import Table
 
 CHECKPOINTS = {"early": 10, "middle": 20, "late": 30}
 DISTANCES = {"early": 30.0, "middle": 18.123456, "late": 19.5}     # of generation: the middle one is best
@@ -103,27 +106,25 @@ def write_run(folder: Path) -> Path:
 
 def write_experiments(results: Path, sheet: Sheet, numbers: Callable[[Trial, str], tuple[float, float, float]]) -> Path:
     """What all trials of a sheet leave in `results`, each stage where the sheet says; returns `results`."""
-    def folder(stage: str, trial: Trial) -> Path:
-        return results / Path(sheet.home(stage, trial).name).relative_to(sheet.run)
-
+    tree = Tree(results, sheet)
     write(results / "data" / "manifest.json", {"splits": {"train": {"classes": ["zero", "one"]}}})
     for trial in reversed(sheet.trials):                           # of shared files, the first trial's stay
         for label in trial.labels:
             measured = results / "both"
             write_evaluations(measured, label, numbers=numbers(trial, label))
             for protocol in ("reconstruction", "generation"):
-                path = folder(protocol, trial) / "evaluation" / label / f"{protocol}.json"
+                path = tree.path(protocol, trial, label)
                 path.parent.mkdir(parents=True, exist_ok=True)
                 (measured / "evaluation" / label / path.name).rename(path)
-            write(Path(trial.tokenizer or folder("tokenizer", trial) / "tokenizer" / label) / "metrics.json",
+            write(tree.path("tokenizer", trial, label) / "metrics.json",
                   {"step": trial.params.tokenizer_training.checkpoints.get(label), "parameters": 1_234_567})
-            write(Path(trial.generator or folder("generator", trial) / "generator" / label) / "metrics.json",
+            write(tree.path("generator", trial, label) / "metrics.json",
                   {"parameters": 84_512, "sampling_steps": len(trial.params.generator.groups)})
             for weights, found in ((trial.tokenizer, trial.params.tokenizer), (trial.generator, trial.params.generator)):
                 if weights:
                     write(Path(weights) / "config.json", found.model_dump(mode="json"))
             candidates = [candidate("constant", 1.0, 0.0, 40.0), candidate("step", 2.0, 0.25, 21.0)]
-            write(folder("guidance", trial) / "guidance" / f"{label}.json", {
+            write(tree.path("guidance", trial, label), {
                 "chosen": {"schedule": "step", "scale": 2.0, "start": 0.25}, "top_k": 0, "top_p": 0.95, "metric": "FD-digits",
                 "candidates": candidates})
     return results
@@ -145,3 +146,16 @@ def numbers(trial: Trial, label: str) -> tuple[float, float, float]:
     more = 1.02 if trial.seed == 10087 else 1.0
     gfid = {"baseline": 60.0, "restok": 38.0, "pooling_1": 38.1, "pooling_4": 44.0, "main": 25.0}.get(trial.id, 46.0)
     return 8.0 / trial.params.tokenizer.scales * more, 7.0 - 0.5 * (trial.id == "restok"), (gfid - 5 * (label == "750k")) * more
+
+
+def inputs(results: Path, sheet: Sheet, params: Params | None = None, orders: Path | None = None,
+           switches: Path | None = None) -> Inputs:
+    """What tables and figures of some results are made from; by themselves the repository's orders and switches."""
+    folder = ROOT / "params"
+    return Inputs(Tree(results, sheet), params or load_params(folder / "demo.yaml"), Published(folder / "published.csv"),
+                  orders or folder / "orders.csv", switches or folder / "release_switches.csv")
+
+
+def made(item: str, *given, **changes) -> Table:
+    """A table as the reports make it, of `inputs`."""
+    return table_of(inputs(*given, **changes), ITEMS[item])

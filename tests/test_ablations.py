@@ -5,18 +5,20 @@ from pathlib import Path
 
 import pytest
 from conftest import ROOT
-from reporting_fixtures import experiments, numbers, write, write_evaluations, write_experiments
+from reporting_fixtures import experiments, made, numbers, write, write_evaluations, write_experiments
 
 from restok.config.load import ConfigError
-from restok.experiments import COLUMNS, load_sheet
+from restok.experiments import COLUMNS, ITEMS, Tree, load_sheet
 from restok.metrics.results import ComparisonError
-from restok.reporting import tables
+from restok.reporting.cells import read_csv
 from restok.reporting.measured import rows
+from restok.reporting.published import Published
 from restok.reporting.run import ReportError
-from restok.reporting.tables.orders import agreement
+from restok.reporting.tables.orders import claims, joined
 
 ORDERS, SWITCHES = ROOT / "params" / "orders.csv", ROOT / "params" / "release_switches.csv"
-PUBLISHED = tables.Published(ROOT / "params" / "published.csv")
+ABLATIONS = [name for name, item in ITEMS.items() if item.kind == "chart"]
+PUBLISHED = Published(ROOT / "params" / "published.csv")
 
 
 @pytest.fixture
@@ -30,7 +32,12 @@ def single(tmp_path):
 
 
 def ablation(item: str, results: Path, sheet):
-    return tables.ablation(item, results, sheet, PUBLISHED, ORDERS).set_index("setting")
+    return made(item, results, sheet).frame.set_index("setting")
+
+
+def agreement(item: str, results: Path, sheet, orders: Path, paper_rows: list[str]) -> dict[str, str]:
+    said = claims(item, rows(Tree(results, sheet), item), orders, paper_rows)
+    return {row: joined(said, row) for row in said}
 
 
 def test_an_ablation_is_the_mean_over_its_seeds(results):
@@ -99,7 +106,7 @@ def test_rows_that_share_a_measurement_count_once_for_the_noise(tmp_path):
     results = write_experiments(tmp_path / "results" / "demo", sheet, found)
     orders = tmp_path / "orders.csv"
     orders.write_text("item,quantity,lower,higher,source,note\ntable5,rfid,vanilla,other,s,\n")
-    assert agreement("table5", rows(results, sheet, "table5"), orders, [])["vanilla"] == "rFID below other: undecided"
+    assert agreement("table5", results, sheet, orders, [])["vanilla"] == "rFID below other: undecided"
 
 
 def test_seeds_of_finished_weights_say_nothing_of_the_noise_between_trainings(tmp_path):
@@ -119,14 +126,14 @@ def test_finished_weights_are_described_by_their_own_settings(tmp_path):
                           ("generator", {"ntp": 1})):
         path = tmp_path / "weights" / name / "config.json"
         write(path, json.loads(path.read_text()) | changes)
-    found = {item: ablation(item, results, sheet).iloc[-1] for item in tables.ABLATIONS}
+    found = {item: ablation(item, results, sheet).iloc[-1] for item in ABLATIONS}
     assert [row["description"] for row in found.values()] == [
         "pooled latents, 4 levels; S = 2, image residual", "factor 4: 16-4 image tokens", "finished weights",
         "1 next-token prediction, then groups up to 8: 5 steps"]
-    assert found["table2"]["tokens"] == 8 and tables.table1(results, sheet, PUBLISHED).iloc[-1]["tokens"] == "8"
+    assert found["table2"]["tokens"] == 8 and made("table1", results, sheet).frame.iloc[-1]["tokens"] == "8"
     path = tmp_path / "switches.csv"
     path.write_text(SWITCHES.read_text().replace("legacy_layout", "released"))
-    assert tables.release_switches(results, sheet, path).loc[0, "switched_setting"] == "legacy"
+    assert made("release_switches", results, sheet, switches=path).frame.loc[0, "switched_setting"] == "legacy"
     (tmp_path / "weights" / "tokenizer" / "config.json").unlink()
     with pytest.raises(ReportError, match=r"weights/tokenizer/config\.json: missing"):
         ablation("table3", results, sheet)
@@ -135,16 +142,16 @@ def test_finished_weights_are_described_by_their_own_settings(tmp_path):
 def test_the_other_way_round_is_no(results, tmp_path):
     orders = tmp_path / "orders.csv"
     orders.write_text("item,quantity,lower,higher,source,note\ntable2,gfid,#1,#2,s,\ntable2,rfid,#3,*,s,\ntable2,gfid,#1,#77,s,\n")
-    found = agreement("table2", rows(results, experiments(), "table2"), orders, PUBLISHED.rows("table2"))
+    found = agreement("table2", results, experiments(), orders, PUBLISHED.rows("table2"))
     assert found["#1"] == "gFID below #2: no; gFID below #77: not run"
     assert found["#3"] == "lowest rFID: no (against #4, #5, #6, #7, #8)"
     orders.write_text("item,quantity,lower,higher,source,note\ntable2,fid,#1,#2,s,\n")
     with pytest.raises(ReportError, match="quantity 'fid'; choose one of rfid, gfid, entropy"):
-        agreement("table2", rows(results, experiments(), "table2"), orders, [])
+        agreement("table2", results, experiments(), orders, [])
 
 
 def test_every_order_is_about_rows_of_the_paper():
-    for order in tables.read_csv(ORDERS).itertuples():
+    for order in read_csv(ORDERS).itertuples():
         assert {order.lower, order.higher} - {"*"} <= set(PUBLISHED.rows(order.item)), order
         assert order.source.startswith("arXiv 2601.03955v1, ")
 
@@ -169,14 +176,14 @@ def test_two_rows_of_one_name_and_a_table_without_rows_are_refused(tmp_path, res
         ablation("table2", results, sheet)
     lines = ["a\tmain\t\ttable10 mine", "b\tmain\tgenerator.ntp=1\ttable10 mine at 750k@750k"]
     with pytest.raises(ConfigError, match="rows 'a' and 'b' both feed table10 as 'mine at 750k'"):
-        rows(results, experiments(*lines, folder=tmp_path), "table10")
+        rows(Tree(results, experiments(*lines, folder=tmp_path)), "table10")
     (tmp_path / "none.tsv").write_text("\t".join(COLUMNS) + "\nmain\tmain\t\ttable1\n")
     with pytest.raises(ConfigError, match="no row feeds table2 for demo"):
         ablation("table2", results, load_sheet(ROOT / "params" / "demo.yaml", sheet=tmp_path / "none.tsv"))
 
 
 def test_a_switch_of_the_release_has_both_sides_and_their_difference(results):
-    table = tables.release_switches(results, experiments(), SWITCHES).set_index("switch")
+    table = made("release_switches", results, experiments()).frame.set_index("switch")
     layout = table.loc["latent layout"]
     assert (layout["default"], layout["switched_setting"]) == ("tokens", "legacy")
     assert layout[["default_gfid", "switched_gfid", "gfid_effect", "gfid_effect_sd"]].tolist() == pytest.approx(
@@ -194,10 +201,10 @@ def test_a_switch_of_the_release_has_both_sides_and_their_difference(results):
 
 def test_a_switch_of_one_seed_counts_where_intervals_do_not_overlap(single):
     sheet = experiments(seeds=1)
-    table = tables.release_switches(single, sheet, SWITCHES).set_index("switch")
+    table = made("release_switches", single, sheet).frame.set_index("switch")
     assert table.loc["latent layout", ["gfid_effect", "gfid_verdict"]].tolist() == [8.0, "undecided (one seed)"]
     write_evaluations(single / "experiments" / "legacy_layout.10086", "150k", numbers=(2.0, 6.5, 60.0))
-    table = tables.release_switches(single, sheet, SWITCHES).set_index("switch")
+    table = made("release_switches", single, sheet).frame.set_index("switch")
     assert table.loc["latent layout", ["gfid_verdict", "rfid_verdict"]].tolist() == ["higher (one seed)", "lower (one seed)"]
 
 
@@ -205,10 +212,10 @@ def test_a_switch_without_its_experiment_is_refused(results, tmp_path):
     path = tmp_path / "switches.csv"
     path.write_text(SWITCHES.read_text().replace("margin_75", "margin_57"))
     with pytest.raises(ConfigError, match=r"switches\.csv, row 'alignment margin': no experiment 'margin_57' of demo"):
-        tables.release_switches(results, experiments(), path)
+        made("release_switches", results, experiments(), switches=path)
 
 
 def test_orders_and_switches_of_other_columns_are_refused(tmp_path, results):
     (tmp_path / "orders.csv").write_text("item,lower\n")
     with pytest.raises(ReportError, match=r"orders\.csv: columns item, lower; expected item, quantity, lower, higher"):
-        agreement("table2", rows(results, experiments(), "table2"), tmp_path / "orders.csv", [])
+        agreement("table2", results, experiments(), tmp_path / "orders.csv", [])

@@ -9,7 +9,7 @@ from conftest import ROOT
 from restok.compat import generate_with_lost_class
 from restok.config.load import ConfigError, load_params
 from restok.data.transforms import to_uint8
-from restok.experiments import COLUMNS, load_sheet, load_trial
+from restok.experiments import COLUMNS, Tree, load_sheet, load_trial
 from restok.generator.model import HAR
 from restok.generator.sampling import generate
 from restok.nn.classifier import SmallClassifier
@@ -58,14 +58,15 @@ def test_ablations_train_vanilla_autoregression_for_their_own_steps_without_guid
 def test_the_run_of_four_tables_is_trained_once():
     restok = DEMO.by_name["demo/experiments/restok.10087"]
     assert {feed.item for feed in restok.feeds} >= {"table2", "table3", "table4", "table5"}
+    home = Tree("results/demo", DEMO).home
     for name, stage in (("har_ntp_4", "tokenizer"), ("har_ntp_4", "reconstruction"), ("truncated", "generator"),
                         ("class_lost", "codes")):
-        assert DEMO.home(stage, DEMO.by_name[f"demo/experiments/{name}.10087"]) is restok
+        assert home(stage, DEMO.by_name[f"demo/experiments/{name}.10087"], "150k") is restok
     truncated = DEMO.by_name["demo/experiments/truncated.10087"]
-    assert DEMO.home("reconstruction", truncated) is restok and DEMO.home("generation", truncated) is truncated
-    trained = {DEMO.home("tokenizer", trial).name for trial in DEMO.trials}
+    assert home("reconstruction", truncated, "150k") is restok and home("generation", truncated, "150k") is truncated
+    trained = {home("tokenizer", trial, label).name for trial in DEMO.trials for label in trial.labels}
     assert len(trained) == 1 + 2 * 16                                              # the main run, 16 settings of two seeds
-    assert DEMO.home("tokenizer", DEMO.by_name["demo/experiments/vanilla_searched.10086"]).name == "demo"
+    assert home("tokenizer", DEMO.by_name["demo/experiments/vanilla_searched.10086"], "750k").name == "demo"
 
 
 @pytest.mark.parametrize(("row", "message"), [

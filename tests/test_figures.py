@@ -25,13 +25,13 @@ from typer.testing import CliRunner
 
 from restok.cli import app
 from restok.config import Guidance
-from restok.experiments import Sheet
+from restok.experiments import Sheet, Tree
 from restok.metrics.results import ComparisonError
 from restok.progress import CONSOLE
 from restok.reporting import figures
 from restok.reporting.figures import bars, masks
-from restok.reporting.measured import best
-from restok.reporting.run import ReportError, evaluations
+from restok.reporting.measured import best, checkpoints
+from restok.reporting.run import ReportError
 
 
 @pytest.fixture(scope="module")
@@ -51,8 +51,16 @@ def run(tmp_path):
     return folder
 
 
-def fig7_data(params, *runs):
-    return figures.fig7_data([(seed, evaluations(run, params)) for seed, run in enumerate(runs)], params)
+def tree(run, params, *items: str, seeds: int = 1) -> Tree:
+    return Tree(run, run_sheet(params, *items, seeds=seeds))
+
+
+def fig7_data(params, run, seeds: int = 1) -> pd.DataFrame:
+    return figures.fig7_data(checkpoints(tree(run, params, "fig7", seeds=seeds), "fig7"))
+
+
+def guidance_data(run, params) -> pd.DataFrame:
+    return figures.guidance_data(tree(run, params, "guidance"), "guidance")
 
 
 DRAWN = {
@@ -61,8 +69,8 @@ DRAWN = {
     "fig7": lambda run, params, out: figures.fig7(fig7_data(params, run), out),
     "fig8": lambda run, params, out: figures.fig8(run / "layout.npz", out),
     "fig9": lambda run, params, out: figures.fig9(run / "layout.npz", out),
-    "codebook": lambda run, params, out: figures.codebook(figures.codebook_data(run, run_sheet(params, "codebook")), out),
-    "guidance": lambda run, params, out: figures.guidance(figures.guidance_data(run, params), out)}
+    "codebook": lambda run, params, out: figures.codebook(figures.codebook_data(tree(run, params, "codebook")), out),
+    "guidance": lambda run, params, out: figures.guidance(guidance_data(run, params), out)}
 
 
 @pytest.mark.parametrize("name", DRAWN)
@@ -128,47 +136,50 @@ def test_fig7_of_one_seed_has_intervals(run, params):
 
 
 def test_fig7_of_several_seeds_has_their_mean_and_deviation(run, params, tmp_path):
-    other = write_run(tmp_path / "other")
+    other = write_run(run / "experiments" / "main.1")
     path = other / "evaluation" / "early" / "generation.json"
     found = json.loads(path.read_text())
     write(path, found | {"metrics": found["metrics"] | {"FD-digits": 34.0}})
-    first = fig7_data(params, run, other).iloc[0]
+    first = fig7_data(params, run, seeds=2).iloc[0]
     assert (first["generation_distance"], first["generation_distance_sd"]) == (32.0, pytest.approx(math.sqrt(8)))   # of 30, 34
-    assert first["generation_distance_low"] is None and first["reconstruction_distance_sd"] == 0
+    assert pd.isna(first["generation_distance_low"]) and first["reconstruction_distance_sd"] == 0
     assert (first["n_seeds"], first["seeds"]) == (2, "0 1") and str(other) in first["source"]
-    figures.fig7(fig7_data(params, run, other), tmp_path / "fig7.png")
+    figures.fig7(fig7_data(params, run, seeds=2), tmp_path / "fig7.png")
 
 
 def test_fig7_is_fed_by_every_seed_of_one_row_of_the_sheet(run, params):
     write_run(run / "experiments" / "main.1")
-    sheet = run_sheet(params, "fig7", seeds=2)
-    found = figures.fig7_runs(run, sheet)
-    assert [(seed, [e.label for e in measured]) for seed, measured in found] == [(0, list(DISTANCES)), (1, list(DISTANCES))]
-    assert found[1][1][0].generation.path == run / "experiments" / "main.1" / "evaluation" / "early" / "generation.json"
+    both = tree(run, params, "fig7", seeds=2)
+    found = checkpoints(both, "fig7")
+    assert [row.first.label for row in found] == list(DISTANCES)
+    assert all([trial.seed for trial in row.trials] == [0, 1] for row in found)
+    assert found[0].measured[1].generation.path == run / "experiments" / "main.1" / "evaluation" / "early" / "generation.json"
+    trials = both.sheet.trials
     with pytest.raises(ReportError, match="rows main, mine feed fig7, which shows one"):
-        figures.fig7_runs(run, Sheet("run", [*sheet.trials, replace(sheet.trials[1], id="mine")]))
+        checkpoints(Tree(run, Sheet("run", [*trials, replace(trials[1], id="mine")])), "fig7")
 
 
 def test_every_figure_takes_the_checkpoint_that_is_best_on_average(run, params):
     other = write_run(run / "experiments" / "main.1")
     write_evaluations(other, "middle", numbers=(4.0, 11.5, 40.0))
-    sheet = run_sheet(params, "fig7", "codebook", seeds=2)
-    data = figures.fig7_data(figures.fig7_runs(run, sheet), params)
+    data, both = fig7_data(params, run, seeds=2), tree(run, params, "fig7", "codebook", seeds=2)
     assert data["generation_distance"].tolist() == [30.0, pytest.approx(29.06, abs=0.01), 19.5]
     for item in ("fig7", "codebook"):
-        assert best(run, sheet, item).first.label == data.loc[data["generation_distance"].idxmin(), "checkpoint"] == "late"
-    assert set(figures.codebook_data(run, sheet)["checkpoint"]) == {"late"}
-    assert set(figures.codebook_data(run, run_sheet(params, "codebook"))["checkpoint"]) == {"middle"}
+        assert best(both, item).first.label == data.loc[data["generation_distance"].idxmin(), "checkpoint"] == "late"
+    assert set(figures.codebook_data(both)["checkpoint"]) == {"late"}
+    assert set(figures.codebook_data(tree(run, params, "codebook"))["checkpoint"]) == {"middle"}
 
 
-def test_fig7_takes_only_runs_that_compare_and_have_every_checkpoint(run, params, tmp_path):
-    other = write_run(tmp_path / "other")
-    with pytest.raises(ReportError, match=r"seed 1: checkpoint late is not among the evaluated \['early', 'middle'\]"):
-        figures.fig7_data([(0, evaluations(run, params)), (1, evaluations(other, params)[:2])], params)
+def test_fig7_takes_only_runs_that_compare_and_have_every_checkpoint(run, params):
+    other = write_run(run / "experiments" / "main.1")
+    result = other / "evaluation" / "late" / "generation.json"
+    result.unlink()
+    with pytest.raises(ReportError, match=r"main\.1/evaluation/late/generation\.json: missing"):
+        fig7_data(params, run, seeds=2)
     for label in DISTANCES:
         write_evaluations(other, label, reference={"digest": "another", "name": "", "size": [8, 8]})
     with pytest.raises(ComparisonError, match="reference digest differ"):
-        fig7_data(params, run, other)
+        fig7_data(params, run, seeds=2)
 
 
 def test_fig7_is_drawn_where_there_are_no_intervals(run, params, tmp_path):
@@ -183,7 +194,7 @@ def test_guidance_data_are_all_that_was_tried(run, params):
     path = run / "guidance" / "late.json"
     found = json.loads(path.read_text())
     write(path, found | {"candidates": [*found["candidates"], candidate("linear", 3.0, 0.0, 22.0)]})
-    data = figures.guidance_data(run, params)
+    data = guidance_data(run, params)
     late = data[data["checkpoint"] == "late"]
     assert late[["schedule", "start", "scale", "distance", "low", "high", "chosen"]].to_numpy().tolist() == [
         ["constant", 0.0, 1.0, 40.0, 38.0, 42.0, False], ["step", 0.25, 2.0, 21.0, 19.0, 23.0, True],
@@ -194,7 +205,7 @@ def test_guidance_data_are_all_that_was_tried(run, params):
 def test_a_guidance_that_the_parameters_set_has_no_search_to_draw(run, params):
     sampling = params.sampling.model_copy(update={"guidance": Guidance(schedule="constant", scale=2.0)})
     with pytest.raises(ReportError, match=r"the parameters set sampling\.guidance, so that nothing is searched"):
-        figures.guidance_data(run, params.model_copy(update={"sampling": sampling}))
+        guidance_data(run, params.model_copy(update={"sampling": sampling}))
 
 
 def test_a_search_that_chose_no_guidance_is_drawn(run, params, tmp_path):
@@ -202,12 +213,12 @@ def test_a_search_that_chose_no_guidance_is_drawn(run, params, tmp_path):
         write(run / "guidance" / f"{label}.json", {
             "chosen": {"schedule": "constant", "scale": 1.0, "start": 0.0}, "metric": "FD-digits",
             "candidates": [candidate("constant", 1.0, 0.0, 4.0) | {"intervals": {"FD-digits": None}}]})
-    figures.guidance(figures.guidance_data(run, params), tmp_path / "guidance.png")
+    figures.guidance(guidance_data(run, params), tmp_path / "guidance.png")
     assert pd.read_csv(tmp_path / "guidance.csv")["chosen"].all()
 
 
 def test_codebook_data_say_what_the_number_of_images_allows(run, params):
-    levels = figures.codebook_data(run, run_sheet(params, "codebook"))
+    levels = figures.codebook_data(tree(run, params, "codebook"))
     assert levels["checkpoint"].tolist() == ["middle", "middle"]
     assert levels["most_usage"].tolist() == [60 / 8192, 60 * 127 / 8192]   # 60 images cannot use more
     assert levels["most_entropy"][0] == math.log2(60)
@@ -306,7 +317,7 @@ def test_an_ablations_table_is_its_data(tmp_path):
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["t.pdf", "t.png"]
 
 
-@pytest.mark.parametrize("name", ["5", "6", "codebook"])
+@pytest.mark.parametrize("name", ["fig5", "fig6", "codebook"])
 def test_the_verb_draws_the_best_checkpoint(name, run, tmp_path):
     sheet = experiments(seeds=1)
     results = write_experiments(tmp_path / "results" / "demo", sheet, numbers)       # 750k is best
@@ -320,8 +331,8 @@ def test_the_verb_draws_the_best_checkpoint(name, run, tmp_path):
 
 
 @pytest.mark.parametrize(("words", "message"), [
-    (["10"], "choose one of 5, 6, 7, 8, 9, codebook, guidance, table2, table3, table4, table5"),
-    (["7"], "figure 7: give --params and --results"), (["8"], "figure 8: give --results"),
+    (["fig10"], "fig10: choose one of fig7, table2, table3, table4, table5, guidance, fig5, fig6, codebook, fig8, fig9"),
+    (["fig7"], "figure fig7: give --params and --results"), (["fig8", "--params", "p"], "figure fig8: give --results"),
     (["table3", "--results", "r"], "figure table3: give --table")])
 def test_the_verb_says_what_it_needs(words, message, tmp_path):
     with CONSOLE.capture() as capture:

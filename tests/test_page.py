@@ -8,17 +8,14 @@ import pytest
 from conftest import ROOT
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
-from reporting_fixtures import experiments, numbers, write, write_evaluations, write_experiments
+from reporting_fixtures import experiments, inputs, numbers, write, write_evaluations, write_experiments
 
 from restok.config.load import load_params
-from restok.reporting import page, tables
-from restok.reporting.items import ITEMS
+from restok.experiments import ITEMS
+from restok.reporting import page
 from restok.reporting.run import ReportError
 
 PARAMS = load_params(ROOT / "params" / "demo.yaml")
-PUBLISHED = tables.Published(ROOT / "params" / "published.csv")
-ORDERS, SWITCHES = ROOT / "params" / "orders.csv", ROOT / "params" / "release_switches.csv"
-SPREADS = ("", "_sd", "_low", "_high")
 
 
 @pytest.fixture
@@ -30,45 +27,35 @@ def run(tmp_path):
 
 @pytest.fixture
 def reports(run, tmp_path):
-    """The reports' folder: real tables, and figures that are a blank each of another size."""
-    folder, sheet = tmp_path / "reports" / "demo", experiments()
-    made = {"table1": tables.table1(run, sheet, PUBLISHED), "table6": tables.table6(run, sheet, PUBLISHED),
-            **{item: tables.ablation(item, run, sheet, PUBLISHED, ORDERS) for item in tables.ABLATIONS},
-            **{item: tables.settings(item, PARAMS, PUBLISHED) for item in ("table7", "table8")},
-            "table9": tables.table9(PARAMS, PUBLISHED), "table10": tables.table10(run, sheet, PUBLISHED, ORDERS),
-            "release_switches": tables.release_switches(run, sheet, SWITCHES)}
-    for name, table in made.items():
-        tables.write_csv(table, folder / f"{name}.csv")
-    for size, (name, (kinds, *_)) in enumerate(ITEMS.items(), start=1):
-        if "png" in kinds:
+    """The reports' folder: figures that are a blank each of another size."""
+    folder = tmp_path / "reports" / "demo"
+    folder.mkdir(parents=True)
+    for size, (name, item) in enumerate(ITEMS.items(), start=1):
+        for file in item.files:
+            (folder / file).write_text("checkpoint\n")
+        if item.kind != "table":
             source = PngInfo()
             source.add_text("Source", f"results/{name}.json")
             Image.new("RGB", (size, size)).save(folder / f"{name}.png", pnginfo=source)
-        for kind in {"pdf", "csv"} & set(kinds) - ({"csv"} if name in made else set()):
-            (folder / f"{name}.{kind}").write_text("checkpoint\n")
-    distances = [f"{stage}_distance{end}" for stage in ("reconstruction", "generation") for end in SPREADS]
-    columns = ["checkpoint", "step", "reconstruction_metric", "generation_metric", *distances, "n_seeds", "seeds"]
-    (folder / "fig7.csv").write_text(f"{','.join(columns)}\n750k,1000,rFD,FD,4.123456,,4,5,20.5,,20,21,1,10086\n")
-    (folder / "codebook.csv").write_text("checkpoint,level,tokens,used,usage,entropy,n\n750k,1,1,9,0.0351,3.123456,60\n")
     return folder
 
 
-def page_of(run, reports) -> str:
-    page.report(run, reports, PARAMS, experiments(), PUBLISHED, ORDERS, reports / "index.html")
+def page_of(run, reports, sheet=None, params=None) -> str:
+    page.report(inputs(run, sheet or experiments(), params), reports, reports / "index.html")
     return (reports / "index.html").read_text("utf-8")
 
 
 def test_page_holds_every_figure_table_and_source(run, reports):
     html = page_of(run, reports)
-    for name, (kinds, title, caption) in ITEMS.items():
-        assert title.replace("'", "&#39;") in html and caption.replace("'", "&#39;") in html
-        assert all(f"{name}.{kind}" in html for kind in kinds)
-        if "png" in kinds:
+    for name, item in ITEMS.items():
+        assert item.title.replace("'", "&#39;") in html and item.caption.replace("'", "&#39;") in html
+        assert all(file in html for file in item.files)
+        if item.kind != "table":
             assert base64.b64encode((reports / f"{name}.png").read_bytes()).decode() in html
             assert f"results/{name}.json" in html
     for claim in ("87.5 % [78.8 % to 96.3 %]", "62.5 % [", "20.00 [18.00 to 22.00]", "0.02000 [0.01800 to 0.02200]",
                   "50.0 % [40.0 % to 60.0 %]", "7.000 [6.750 to 7.250]", "95 %, for the chance of these n images",
-                  "few images", "a step warning", "750k, step 1000", "1M/reconstruction.json", "4.123 [4.000 to 5.000]",
+                  "few images", "a step warning", "750k, step 1000", "1M/reconstruction.json", "2.667 [2.400 to 2.933]",
                   "FD-digits and IS-digits are comparable with nothing else", "validation accuracy 96.9 % of 64",
                   "38.38 ± 0.54", "+8.08 ± 0.11, higher"):
         assert claim in html, claim
@@ -105,27 +92,34 @@ def test_page_of_an_inception_run_has_no_warning_about_its_metrics(run, reports)
 def test_page_of_a_run_whose_guidance_is_set_needs_no_search(run, reports):
     for path in (*(run / "guidance").iterdir(), *reports.glob("guidance.*")):
         path.unlink()
-    params = load_params(ROOT / "params" / "demo.yaml", ["sampling.guidance={schedule: step, scale: 3.5, start: 0.5}"])
-    page.report(run, reports, params, experiments(), PUBLISHED, ORDERS, reports / "index.html")
-    html = (reports / "index.html").read_text("utf-8")
+    setting = "sampling.guidance={schedule: step, scale: 3.5, start: 0.5}"
+    html = page_of(run, reports, experiments(changes=(setting,)), load_params(ROOT / "params" / "demo.yaml", [setting]))
     assert "step, at most 3.5 from 0.5 of the steps on; top-k 0, top-p 0.95" in html
-    assert ITEMS["guidance"][1] not in html and ITEMS["table6"][1] in html
+    assert ITEMS["guidance"].title not in html and ITEMS["table6"].title in html
 
 
 def test_page_of_several_seeds_shows_the_checkpoint_that_is_best_on_average(run, reports):
     sheet = experiments(main_seeds=2)
     write_experiments(run, sheet, lambda trial, label: (4.0, 7.0, {  # 750k: 20, 60; 1M: 21, 22
         ("750k", 10086): 20.0, ("1M", 10086): 21.0, ("1M", 10087): 22.0}.get((label, trial.seed), 60.0)))
-    page.report(run, reports, PARAMS, sheet, PUBLISHED, ORDERS, reports / "index.html")
-    assert "1M, step 1300: the lowest generation FD-digits of 4 checkpoints, as the mean of 2 seeds; below, seed 10086" in (
-        reports / "index.html").read_text("utf-8")
+    claim = "1M, step 1300: the lowest generation FD-digits of 4 checkpoints, as the mean of 2 seeds; below, seed 10086"
+    assert claim in page_of(run, reports, sheet)
 
 
-@pytest.mark.parametrize("name", ["table1.csv", "table3.pdf", "release_switches.csv", "fig9.png"])
+@pytest.mark.parametrize("name", ["table1.csv", "fig7.pdf", "table9.csv", "fig9.png"])
 def test_page_names_the_report_that_is_missing(run, reports, name):
     (reports / name).unlink()
     with pytest.raises(ReportError, match=rf"{name}: missing; make it with `snakemake .*reports/demo/{name}`"):
         page_of(run, reports)
+
+
+@pytest.mark.parametrize("name", ["table3.pdf", "table10.csv", "release_switches.csv"])
+def test_page_without_an_ablation_says_how_it_is_made(run, reports, name):
+    (reports / name).unlink()
+    item = ITEMS[name.partition(".")[0]]
+    html = page_of(run, reports)
+    assert f'id="{item.name}"' not in html and html.count('<h2 id="') == len(ITEMS) - 1
+    assert f"{item.title.replace(chr(39), '&#39;')}: <code>snakemake {reports.as_posix()}/{item.files[0]}</code>" in html
 
 
 def test_a_figure_without_its_sources_is_refused(run, reports):

@@ -4,10 +4,16 @@ import json
 
 import numpy as np
 import pytest
-from reporting_fixtures import run_params, write, write_evaluations, write_run
+from reporting_fixtures import run_params, run_sheet, write, write_evaluations, write_run
 
+from restok.experiments import Tree
 from restok.metrics.results import ComparisonError
-from restok.reporting.run import ReportError, array_rows, evaluations
+from restok.reporting.measured import checkpoints
+from restok.reporting.run import ReportError, array_rows
+
+
+def evaluations(run, params):
+    return checkpoints(Tree(run, run_sheet(params, "fig7")), "fig7")
 
 
 @pytest.fixture(scope="module")

@@ -1,27 +1,27 @@
 """The verbs that make tables, figures and the page from files, and the benchmarks."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from restok.cli.base import AnyParams, OutFile, Overrides, ParamsFile, app, option, plain_errors, read
 from restok.config.load import ConfigError
-from restok.experiments import load_sheet
+from restok.experiments import ITEMS, Item, Tree, load_sheet
 
+if TYPE_CHECKING:
+    from restok.reporting.inputs import Inputs
+
+PUBLISHED, ORDERS, SWITCHES = (Path("params", f"{name}.csv") for name in ("published", "orders", "release_switches"))
 Results = option(Path, "Run folder, such as results/demo.", "--results")
 Experiments = option(Path | None, "Experiments, one row a run; else experiments.tsv beside the parameters.", "--experiments")
 Published = option(Path, "Published numbers.", "--published")
 Orders = option(Path, "What the paper says of the order of its rows.", "--orders")
 Switches = option(Path, "The release's choices, and the experiments that measure them.", "--switches")
 Reports = option(Path, "Folder with the tables and figures.", "--reports")
-RUN, LAYOUT, TABLE = ("--params", "--results"), ("--results",), ("--table",)
-FIGURES = {"5": RUN, "6": RUN, "7": RUN, "8": LAYOUT, "9": LAYOUT, "codebook": RUN, "guidance": RUN, "table2": TABLE,
-           "table3": TABLE, "table4": TABLE, "table5": TABLE}                     # and what each is drawn from
-FigureName = Annotated[str, typer.Argument(help=f"{', '.join(FIGURES)}.")]
-FigureParams = option(Path | None, "Parameter file; 8, 9 and tables go without.", "--params", "-p")
+TableFile = option(Path | None, "Of a table that is drawn: the file that `restok table` wrote.", "--table")
+FigureParams = option(Path | None, "Parameter file; tables go without.", "--params", "-p")
 FigureResults = option(Path | None, "Run folder, such as results/demo; tables go without.", "--results")
-TableFile = option(Path | None, "A table that `restok table` wrote; for tables only.", "--table")
 What = Annotated[str, typer.Argument(help="chain or metrics.")]
 BenchSamples = option(int, "Samples, and references, of precision and recall.", "--samples")
 BenchImages = option(int, "Images that go through the Inception network.", "--images")
@@ -29,80 +29,78 @@ BatchSize = option(int, "Images a step.", "--batch-size")
 Repeats = option(int, "Timed runs of each row, after a warm-up.", "--repeats")
 
 
+def named(*kinds: str) -> str:
+    return ", ".join(item.name for item in ITEMS.values() if item.kind in kinds)
+
+
+TableName = Annotated[str, typer.Argument(help=f"{named('table', 'chart')}.")]
+FigureName = Annotated[str, typer.Argument(help=f"{named('figure')}; of tables, {named('chart')}.")]
+
+
+def chosen(name: str, *kinds: str) -> Item:
+    """Raises ConfigError for what is none of these kinds."""
+    if name not in ITEMS or ITEMS[name].kind not in kinds:
+        raise ConfigError(f"{name}: choose one of {named(*kinds)}")
+    return ITEMS[name]
+
+
+def load_inputs(params: Path, results: Path, overrides: list[str] | None, experiments: Path | None = None,
+                published: Path = PUBLISHED, orders: Path = ORDERS, switches: Path = SWITCHES) -> "Inputs":
+    from restok.reporting.inputs import Inputs
+    from restok.reporting.published import Published as Numbers
+    tree = Tree(results, load_sheet(params, overrides or [], experiments))
+    return Inputs(tree, read(params, overrides), Numbers(published), orders, switches)
+
+
 @app.command()
-def table(name: Annotated[str, typer.Argument(help="1 to 10, or release_switches.")], params: ParamsFile, results: Results,
-          out: OutFile, experiments: Experiments = None, published: Published = Path("params/published.csv"),
-          orders: Orders = Path("params/orders.csv"), switches: Switches = Path("params/release_switches.csv"),
+def table(name: TableName, params: ParamsFile, results: Results, out: OutFile, experiments: Experiments = None,
+          published: Published = PUBLISHED, orders: Orders = ORDERS, switches: Switches = SWITCHES,
           overrides: Overrides = None) -> None:
     """Write a table of the paper as CSV, or what the release's choices change, from files alone."""
     with plain_errors():
-        from restok.reporting import tables
-        settings, item = read(params, overrides), name if name == "release_switches" else f"table{name}"
-        theirs, sheet = tables.Published(published), load_sheet(params, overrides or [], experiments)
-        make = {"table1": lambda: tables.table1(results, sheet, theirs),
-                **dict.fromkeys(tables.ABLATIONS, lambda: tables.ablation(item, results, sheet, theirs, orders)),
-                "table6": lambda: tables.table6(results, sheet, theirs),
-                **dict.fromkeys(("table7", "table8"), lambda: tables.settings(item, settings, theirs)),
-                "table9": lambda: tables.table9(settings, theirs),
-                "table10": lambda: tables.table10(results, sheet, theirs, orders),
-                "release_switches": lambda: tables.release_switches(results, sheet, switches)}
-        if item not in make:
-            raise ConfigError(f"table {name}: choose one of {', '.join(key.removeprefix('table') for key in make)}")
-        tables.write_csv(make[item](), out)
-
-
-@app.command("tables")
-def all_tables(params: ParamsFile, reports: Reports, out: OutFile) -> None:
-    """Write the tables that are there as CSV on one Markdown page."""
-    with plain_errors():
-        from restok.reporting.tables.markdown import tables
-        tables(reports, params.stem, out)
+        from restok.reporting.cells import write_csv
+        from restok.reporting.inputs import table_of
+        item = chosen(name, "table", "chart")
+        inputs = load_inputs(params, results, overrides, experiments, published, orders, switches)
+        write_csv(table_of(inputs, item).frame, out)
 
 
 @app.command()
-def figure(name: FigureName, out: OutFile, params: FigureParams = None, results: FigureResults = None, table: TableFile = None,
-           experiments: Experiments = None, overrides: Overrides = None) -> None:
-    """Draw a figure of the paper, from files alone: PNG and PDF and, but for a table's, its data as CSV, side by side."""
+def tables(params: ParamsFile, results: Results, out: OutFile, experiments: Experiments = None,
+           published: Published = PUBLISHED, orders: Orders = ORDERS, switches: Switches = SWITCHES,
+           overrides: Overrides = None) -> None:
+    """Write every table whose results are there on one Markdown page."""
+    with plain_errors():
+        from restok.reporting.tables.markdown import tables
+        tables(load_inputs(params, results, overrides, experiments, published, orders, switches), out)
+
+
+@app.command()
+def figure(name: FigureName, out: OutFile, params: FigureParams = None, results: FigureResults = None,
+           table: TableFile = None, experiments: Experiments = None, overrides: Overrides = None) -> None:
+    """Draw a figure, from files alone: PNG and PDF and, but for a table's, its data as CSV, side by side."""
     with plain_errors():
         from restok.reporting import figures
-        from restok.reporting.measured import best
-        from restok.reporting.run import read as read_record
+        from restok.reporting.inputs import drawer
+        item = chosen(name, "figure", "chart")
         given = {"--params": params, "--results": results, "--table": table}
-        if name not in FIGURES:
-            raise ConfigError(f"figure {name}: choose one of {', '.join(FIGURES)}")
-        if missing := [flag for flag in FIGURES[name] if given[flag] is None]:
+        needed = ("--table",) if item.kind == "chart" else ("--params", "--results")
+        if missing := [flag for flag in needed if given[flag] is None]:
             raise ConfigError(f"figure {name}: give {' and '.join(missing)}")
-        settings = read(params, overrides) if "--params" in FIGURES[name] else None
-        sheet = load_sheet(params, overrides or [], experiments) if settings else None
-        if name == "5":
-            figures.fig5(results / "panel" / f"{best(results, sheet, 'fig5').first.label}.npz", out)
-        elif name == "6":
-            classes = read_record(results / "data" / "manifest.json")["splits"]["train"]["classes"]
-            figures.fig6(results / "samples" / f"{best(results, sheet, 'fig6').first.label}.npz", classes, out)
-        elif name == "7":
-            figures.fig7(figures.fig7_data(figures.fig7_runs(results, sheet), settings), out)
-        elif name == "8":
-            figures.fig8(results / "layout.npz", out)
-        elif name == "9":
-            figures.fig9(results / "layout.npz", out)
-        elif name == "codebook":
-            figures.codebook(figures.codebook_data(results, sheet), out)
-        elif name == "guidance":
-            figures.guidance(figures.guidance_data(results, settings), out)
-        else:
+        if item.kind == "chart":
             figures.ablation(table, out)
+        else:
+            drawer(item)(load_inputs(params, results, overrides, experiments), name, out)
 
 
 @app.command()
 def report(params: ParamsFile, results: Results, reports: Reports, out: OutFile, experiments: Experiments = None,
-           published: Published = Path("params/published.csv"), orders: Orders = Path("params/orders.csv"),
+           published: Published = PUBLISHED, orders: Orders = ORDERS, switches: Switches = SWITCHES,
            overrides: Overrides = None) -> None:
-    """Write one HTML page with every table and figure."""
+    """Write one HTML page with the tables and figures that are there."""
     with plain_errors():
         from restok.reporting.page import report
-        from restok.reporting.tables import Published
-        sheet = load_sheet(params, overrides or [], experiments)
-        report(results, reports, read(params, overrides), sheet, Published(published), orders, out)
+        report(load_inputs(params, results, overrides, experiments, published, orders, switches), reports, out)
 
 
 @app.command()

@@ -4,6 +4,7 @@ import difflib
 import json
 import re
 from collections.abc import Iterable, Sequence
+from functools import reduce
 from pathlib import Path
 from typing import Any
 
@@ -31,16 +32,15 @@ INCIDENTAL = {"data": {"workers"}, "codes": {"batch_size"}, "sampling": {"batch_
               "evaluation": {"save_every"}}
 
 
-def canonical_json(params: Params, *names: str) -> str:
-    """The sections and keys (such as 'tokenizer', 'data.crop_scale') that a result depends on, as canonical JSON."""
-    tree = params.model_dump(mode="json", exclude=INCIDENTAL)
-    found = {}
-    for name in names:
-        value = tree
-        for key in name.split("."):
-            value = value[key]
-        found[name] = value
-    return json.dumps(found, sort_keys=True)
+def settings_tree(params: Params) -> dict:
+    """Every setting that a result may depend on, as plain values."""
+    return params.model_dump(mode="json", exclude=INCIDENTAL)
+
+
+def canonical_json(settings: Params | dict, *names: str) -> str:
+    """The sections and keys (such as 'tokenizer', 'data.crop_scale') of parameters, or of their `settings_tree`, as JSON."""
+    tree = settings if isinstance(settings, dict) else settings_tree(settings)
+    return json.dumps({name: reduce(dict.__getitem__, name.split("."), tree) for name in names}, sort_keys=True)
 
 
 def load_params(path: str | Path, overrides: Iterable[str] = ()) -> Params:

@@ -43,6 +43,11 @@ class TokenizerTraining(Training):
         """Steps of the learning rate's schedule."""
         return self.schedule_steps or list(self.checkpoints.values())[-1]
 
+    def until(self, label: str) -> Self:
+        """What training to a checkpoint depends on: those after it matter only where the learning rate ends with the last."""
+        kept = {name: step for name, step in self.checkpoints.items() if step <= self.checkpoints[label]}
+        return self.model_copy(update={"checkpoints": kept, "schedule_steps": self.total})
+
 
 class GeneratorTraining(Training):
     steps: Positive

@@ -12,12 +12,10 @@ from pathlib import Path
 
 from restok.config import Params
 from restok.config.load import ConfigError, apply_override, canonical_json, parse, read_tree
+from restok.experiments.items import ITEMS
 from restok.experiments.trials import Feed, Sheet, Trial
 
 COLUMNS = ("id", "base", "overrides", "feeds", "params", "tokenizer", "generator")
-NAMED = ("table2", "table3", "table4", "table5", "table10")            # a row has a name there
-MAIN_ALONE = ("fig5", "fig6", "codebook", "guidance")                  # drawn of the main run
-ITEMS = (*NAMED, *MAIN_ALONE, "table1", "table6", "fig7", "release_switches")
 
 # What every row of a file shares, so that their numbers compare: other values belong in a parameter file of their own.
 SHARED = ("data.source", "data.path", "data.train", "data.validation", "classifier", "tokenizer.image_size",
@@ -120,7 +118,8 @@ def _trials(params: Path, whole: Params, row: dict[str, str], where: str) -> Ite
         if not feeds:
             raise ConfigError(f"{where} feeds: blank; name the tables and figures, such as 'table2 #9'")
         plain = settings == whole and not row["tokenizer"]
-        if wrong := [feed.item for feed in feeds if feed.item in MAIN_ALONE and (shared or own or row["tokenizer"])]:
+        changed = shared or own or row["tokenizer"]
+        if wrong := [feed.item for feed in feeds if ITEMS[feed.item].rows == "main" and changed]:
             raise ConfigError(f"{where} feeds: {wrong[0]} shows the parameter file's own run, which this row changes; leave it "
                               "out")
         name = params.stem if plain else f"{params.stem}/experiments/{row['id']}.{seed}"
@@ -147,11 +146,12 @@ def _settings(params: Path, whole: Params, overrides: Sequence[str], where: str)
 def _feed(text: str, settings: Params, where: str) -> Feed:
     item, _, rest = text.partition(" ")
     name, _, label = (part.strip() for part in rest.partition("@"))
-    if item not in ITEMS:
-        near = difflib.get_close_matches(item, ITEMS, n=1)
+    taking = [other.name for other in ITEMS.values() if other.rows]
+    if item not in taking:
+        near = difflib.get_close_matches(item, taking, n=1)
         raise ConfigError(f"{where} feeds: {item!r} takes no rows" + (f"; did you mean {near[0]!r}?" if near else
-                                                                      f"; choose one of {', '.join(ITEMS)}"))
-    if item in NAMED and not name:
+                                                                      f"; choose one of {', '.join(taking)}"))
+    if ITEMS[item].rows == "named" and not name:
         raise ConfigError(f"{where} feeds: {text!r}: a row has a name in {item}, such as '{item} mine'")
     if label and label not in settings.tokenizer_training.checkpoints:
         raise ConfigError(f"{where} feeds: {text!r}: no checkpoint {label!r}; choose one of "

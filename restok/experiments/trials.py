@@ -1,40 +1,14 @@
-"""Rows of the sample sheet as trials, and what each stage of a trial is a function of. No tensors here.
+"""Rows of the sample sheet as trials: a row is run once for each seed."""
 
-A row is run once for each seed (a trial). Trials whose settings agree in all that a stage depends on share that stage: the
-first of them in the sheet makes it, in its own folder, and the others read it. New rows therefore belong at the end.
-"""
-
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
 
 from restok.config import Params
-from restok.config.load import canonical_json
+from restok.config.load import ConfigError
 
 RELEASED = "released"      # the checkpoint of a row that names finished weights
-
-# What each stage reads of the parameters; a stage depends on what comes before it, too.
-FEATURES = ("evaluation.features", "evaluation.weights", "evaluation.batch_size")
-TOKENIZER = ("seed", "data", "tokenizer", "tokenizer_training", "objective")
-CODES = ("codes.scales", "codes.five_crops", "codes.flip")
-GENERATOR = ("seed", "generator", "generator_training")
-DRAWING = ("seed", "sampling.temperature", "sampling.top_k", "sampling.top_p", "sampling.class_cache", "sampling.rounding")
-CANDIDATE = (*DRAWING, *FEATURES, "guidance_search.samples_per_class")
-SEARCH = (*CANDIDATE, "guidance_search")
-RECONSTRUCTION = (*FEATURES, "evaluation.lpips", "evaluation.lpips_weights")
-GENERATION = (*DRAWING, "sampling.guidance", *FEATURES, "evaluation.samples_per_class", "evaluation.neighbours",
-              "evaluation.distances")
-MODELS = ("tokenizer", "tokenizer_training", "objective", "codes", "generator", "generator_training", "sampling")
-STAGES = {
-    "tokenizer": TOKENIZER,
-    "codes": (*TOKENIZER, *CODES),
-    "generator": (*TOKENIZER, *CODES, *GENERATOR),
-    "guidance": (*TOKENIZER, *CODES, *GENERATOR, *SEARCH),
-    "reconstruction": (*TOKENIZER, *RECONSTRUCTION),
-    "generation": (*TOKENIZER, *CODES, *GENERATOR, *SEARCH, *GENERATION),
-}
 
 
 class Feed(NamedTuple):
@@ -65,17 +39,15 @@ class Trial:
         return self.params.seed
 
     @property
-    def labels(self) -> list[str]:
-        """The checkpoints of the tokenizer that the row measures."""
-        if self.tokenizer:
-            return [RELEASED]
-        every = list(self.params.tokenizer_training.checkpoints)
-        wanted = {feed.label for feed in self.feeds}
-        return every if None in wanted else [label for label in every if label in wanted]
+    def every_label(self) -> list[str]:
+        """The checkpoints of the tokenizer."""
+        return [RELEASED] if self.tokenizer else list(self.params.tokenizer_training.checkpoints)
 
-    def depends_on(self, stage: str) -> str:
-        """What the stage's result is a function of, as canonical JSON."""
-        return canonical_json(self.params, *dict.fromkeys(STAGES[stage])) + json.dumps([self.tokenizer, self.generator])
+    @property
+    def labels(self) -> list[str]:
+        """The checkpoints that the row measures."""
+        wanted = {feed.label for feed in self.feeds}
+        return [label for label in self.every_label if self.tokenizer or None in wanted or label in wanted]
 
 
 class Entry(NamedTuple):
@@ -96,22 +68,17 @@ class Sheet:
     def by_name(self) -> dict[str, Trial]:
         return {trial.name: trial for trial in self.trials}
 
-    @cached_property
-    def _first(self) -> dict[tuple[str, str], Trial]:
-        found = {}
-        for trial in self.trials:
-            for stage in STAGES:
-                found.setdefault((stage, trial.depends_on(stage)), trial)
-        return found
-
-    def home(self, stage: str, trial: Trial) -> Trial:
-        """The trial whose folder holds this trial's result of a stage."""
-        return self._first[stage, trial.depends_on(stage)]
+    def trial(self, name: str) -> Trial:
+        """The trial of a folder. Raises ConfigError for another name."""
+        if name not in self.by_name:
+            raise ConfigError(f"{name}: not a row of params/experiments.tsv with one of its seeds; there are "
+                              f"{', '.join(self.by_name)}")
+        return self.by_name[name]
 
     def feeding(self, item: str) -> Iterator[Entry]:
         """What feeds a table or figure: rows in their order, each with its seeds and checkpoints."""
         for trial in self.trials:
             for feed in trial.feeds:
                 if feed.item == item:
-                    for label in [feed.label] if feed.label else trial.labels:
+                    for label in [feed.label] if feed.label and not trial.tokenizer else trial.labels:
                         yield Entry(feed.name, trial, label)

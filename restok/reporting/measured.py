@@ -10,10 +10,10 @@ from statistics import mean, stdev
 
 from restok.config import Generator, Guidance, Params, Tokenizer
 from restok.config.load import ConfigError, parse
-from restok.experiments import Sheet, Trial
+from restok.experiments import ITEMS, Tree, Trial
 from restok.metrics.results import ComparisonError
-from restok.reporting.run import Evaluation, Record, ReportError, by_protocol, comparable, evaluation, read
-from restok.reporting.run import guidance as read_guidance
+from restok.reporting.cells import Measure
+from restok.reporting.run import Checkpoint, Record, ReportError, by_protocol, checkpoint, comparable, read
 
 Interval = tuple[float, float]
 
@@ -25,10 +25,10 @@ class Row:
     name: str                                # in the table or figure; may be blank
     several: bool                            # whether it is there at other checkpoints, too
     trials: tuple[Trial, ...]
-    measured: tuple[Evaluation, ...]
+    measured: tuple[Checkpoint, ...]
 
     @property
-    def first(self) -> Evaluation:
+    def first(self) -> Checkpoint:
         return self.measured[0]
 
     @property
@@ -40,12 +40,12 @@ class Row:
     def params(self) -> Params:
         """The settings of its first seed. Of finished weights, tokenizer and generator are those of the config.json beside the
         weights, whatever the sheet says; how they were trained is unknown. Raises ReportError, ConfigError."""
-        trial, found = self.trials[0], {}
+        trial, finished = self.trials[0], {}
         for name, model, weights in (("tokenizer", Tokenizer, trial.tokenizer), ("generator", Generator, trial.generator)):
             if weights:
                 path = Path(weights) / "config.json"
-                found[name] = parse(model, read(path), str(path))
-        return trial.params.model_copy(update=found)
+                finished[name] = parse(model, read(path), str(path))
+        return trial.params.model_copy(update=finished)
 
     def records(self, quantity: str) -> list[Record]:
         """What a quantity was read from, by seed; without generator, nothing for those of generation."""
@@ -53,16 +53,18 @@ class Row:
 
     def values(self, quantity: str) -> list[float] | None:
         """A quantity by seed; None where a seed lacks it."""
-        found = [value_of(e, quantity)[0] for e in self.measured]
-        return None if None in found else found
+        values = [value_of(e, quantity)[0] for e in self.measured]
+        return None if None in values else values
 
-    def summary(self, quantity: str, scale: float = 1) -> dict[str, float | None]:
-        """The mean; of several seeds their standard deviation (n - 1), of one the 95 % interval of its images; else None."""
-        values, one = self.values(quantity), len(self.measured) == 1
-        low, high = value_of(self.first, quantity)[1] or (None, None) if one and values else (None, None)
-        found = {"": mean(values) if values else None, "_sd": stdev(values) if values and not one else None,
-                 "_low": low, "_high": high}
-        return {f"{quantity}{end}": number if number is None else scale * number for end, number in found.items()}
+    def measure(self, quantity: str) -> Measure:
+        """The mean; of several seeds with their standard deviation (n - 1), of one with the 95 % interval of its images."""
+        values = self.values(quantity)
+        if values is None:
+            return Measure(None)
+        if len(values) > 1:
+            return Measure(mean(values), stdev(values))
+        low, high = value_of(self.first, quantity)[1] or (None, None)
+        return Measure(values[0], None, low, high)
 
     @property
     def about(self) -> dict[str, str | int]:
@@ -77,16 +79,17 @@ class Row:
                 "source": sources(record for e in self.measured for record in e.records)}
 
 
-def record_of(e: Evaluation, quantity: str) -> Record | None:
+def record_of(e: Checkpoint, quantity: str) -> Record | None:
     """The result that holds a quantity."""
-    return e.reconstruction if quantity in ("rfid", "entropy", "usage") else e.generation
+    of_reconstruction = quantity in ("rfid", "entropy", "usage") or quantity.startswith("reconstruction ")
+    return e.reconstruction if of_reconstruction else e.generation
 
 
-def value_of(e: Evaluation, quantity: str) -> tuple[float | None, Interval | None]:
+def value_of(e: Checkpoint, quantity: str) -> tuple[float | None, Interval | None]:
     """A quantity in the paper's terms (rfid, entropy, usage, gfid, is, precision, recall) and its interval; None: unknown."""
     record = record_of(e, quantity)
     metric = {"rfid": e.reconstruction_distance, "gfid": e.distance, "is": e.score, "entropy": "codebook",
-              "usage": "codebook"}.get(quantity, quantity)
+              "usage": "codebook"}.get(quantity, quantity.removeprefix("reconstruction "))
     if record is None:
         return None, None
     value, interval = record["metrics"][metric], record["intervals"][metric]
@@ -105,83 +108,76 @@ def called(name: str, label: str, several: bool) -> str:
     return f"{name} at {label}" if name and several else name or label
 
 
-def rows(results: Path, sheet: Sheet, item: str, unnamed: bool = False) -> list[Row]:
+def rows(tree: Tree, item: str) -> list[Row]:
     """What feeds a table or figure, in the order of the sheet; a row of the sheet with several checkpoints becomes several.
 
     Raises ReportError where a result is missing, ComparisonError where two were not measured alike, ConfigError where no row
-    feeds the item, or two have one key. `unnamed`: keys may be equal, because the item tells its rows apart by their ids.
+    feeds the item, or two have one name where the item's rows are named.
     """
     grouped = {}
-    for name, trial, label in sheet.feeding(item):
+    for name, trial, label in tree.sheet.feeding(item):
         grouped.setdefault((trial.id, name, label), {})[trial.name] = trial
     if not grouped:
-        raise ConfigError(f"experiments: no row feeds {item} for {sheet.run}; name {item} among the feeds of one")
+        raise ConfigError(f"experiments: no row feeds {item} for {tree.sheet.run}; name {item} among the feeds of one")
     counts = Counter((id, name) for id, name, _ in grouped)
     several = {group: counts[group[:2]] > 1 for group in grouped}
     keys = {}
-    for group in () if unnamed else grouped:
+    for group in grouped if ITEMS[item].rows == "named" else ():
         id, key = group[0], called(*group[1:], several[group])
         if keys.setdefault(key, id) != id:
             raise ConfigError(f"experiments: rows {keys[key]!r} and {id!r} both feed {item} as {key!r}; rename one")
-    found = [Row(group[1], several[group], tuple(trials.values()),
-                 tuple(measured(results, sheet, trial, group[2]) for trial in trials.values()))
-             for group, trials in grouped.items()]
-    require_alike([e for row in found for e in row.measured])
-    return found
+    every = [Row(group[1], several[group], tuple(trials.values()),
+                 tuple(measured(tree, trial, group[2]) for trial in trials.values())) for group, trials in grouped.items()]
+    require_alike([e for row in every for e in row.measured])
+    return every
 
 
-def checkpoints(results: Path, sheet: Sheet, item: str) -> list[Row]:
+def checkpoints(tree: Tree, item: str) -> list[Row]:
     """What feeds an item that shows one row of the sheet, by checkpoint. Raises ReportError where more than one feeds it, and
     what `rows` raises."""
-    found = rows(results, sheet, item, unnamed=True)
-    ids = dict.fromkeys(row.trials[0].id for row in found)
+    every = rows(tree, item)
+    ids = dict.fromkeys(row.trials[0].id for row in every)
     if len(ids) > 1:
         raise ReportError(f"experiments: rows {', '.join(ids)} feed {item}, which shows one; take it out of the others")
-    return found
+    return every
 
 
-def lowest(found: Sequence[Row]) -> Row:
+def lowest(rows: Sequence[Row]) -> Row:
     """The row with the lowest generation distance, the mean over its seeds, as the paper chooses its own checkpoint."""
-    return min(found, key=lambda row: mean(row.values("gfid") or [math.inf]))
+    return min(rows, key=lambda row: mean(row.values("gfid") or [math.inf]))
 
 
-def best(results: Path, sheet: Sheet, item: str) -> Row:
+def best(tree: Tree, item: str) -> Row:
     """The best checkpoint of the row of the sheet that an item shows."""
-    return lowest(checkpoints(results, sheet, item))
+    return lowest(checkpoints(tree, item))
 
 
-def require_alike(found: Sequence[Evaluation]) -> None:
+def require_alike(measured: Sequence[Checkpoint]) -> None:
     """Raises ComparisonError unless all were measured alike, on as many images: a distance depends on their number."""
-    comparable(found)
-    for records in by_protocol(found):
+    comparable(measured)
+    for records in by_protocol(measured):
         for record in records:
             if record["n"] != records[0]["n"]:
                 raise ComparisonError(f"{records[0].path} and {record.path} do not compare: n differ, {records[0]['n']} and "
                                       f"{record['n']}; measure both on as many images")
 
 
-def measured(results: Path, sheet: Sheet, trial: Trial, label: str) -> Evaluation:
-    """One trial at one checkpoint, each stage from the folder that holds it."""
-    def stage(name: str) -> Path:
-        return folder(results, sheet, name, trial)
-
-    return evaluation(
-        label,
-        None if trial.tokenizer else trial.params.tokenizer_training.checkpoints[label],
-        Path(trial.tokenizer) if trial.tokenizer else stage("tokenizer") / "tokenizer" / label,
-        Path(trial.generator) if trial.generator else None if trial.tokenizer else stage("generator") / "generator" / label,
-        stage("reconstruction") / "evaluation" / label / "reconstruction.json",
-        stage("generation") / "evaluation" / label / "generation.json")
+def measured(tree: Tree, trial: Trial, label: str) -> Checkpoint:
+    """One trial at one checkpoint."""
+    step = None if trial.tokenizer else trial.params.tokenizer_training.checkpoints[label]
+    stages = ("tokenizer", "generator", "reconstruction", "generation")
+    tokenizer, generator, reconstruction, generation = (tree.path(stage, trial, label) for stage in stages)
+    generator = None if trial.tokenizer and not trial.generator else generator
+    return checkpoint(label, step, tokenizer, generator, reconstruction, generation)
 
 
-def guidance(results: Path, sheet: Sheet, trial: Trial, label: str) -> tuple[Guidance, Record | None]:
-    """What guided a trial's samples, and the record of the search that chose it, if one did."""
-    return read_guidance(folder(results, sheet, "guidance", trial) / "guidance" / f"{label}.json", trial.params)
-
-
-def folder(results: Path, sheet: Sheet, stage: str, trial: Trial) -> Path:
-    """The folder with a trial's result of a stage: its own, or that of the trial with which it shares the stage."""
-    return Path(results) / Path(sheet.home(stage, trial).name).relative_to(sheet.run)
+def chosen_guidance(tree: Tree, trial: Trial, label: str) -> tuple[Guidance, Record | None]:
+    """What guided a trial's samples: the parameters' own setting, or the choice of the search, with its record."""
+    if trial.params.sampling.guidance is not None:
+        return trial.params.sampling.guidance, None
+    path = tree.path("guidance", trial, label)
+    record = read(path)
+    return parse(Guidance, record["chosen"], str(path)), record
 
 
 def sources(records: Iterable[Record]) -> str:

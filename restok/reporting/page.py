@@ -9,69 +9,62 @@ from jinja2 import Environment, StrictUndefined
 from PIL import Image
 
 from restok.config import Params
-from restok.experiments import Sheet
+from restok.experiments import Item, Tree, Trial
+from restok.experiments.items import items
 from restok.files import atomic_file
-from restok.reporting.items import ITEMS
-from restok.reporting.measured import Row, checkpoints, lowest
-from restok.reporting.run import (
-    Evaluation,
-    Record,
-    chosen_candidate,
-    evaluations,
-    fault,
-    guidance,
-    read,
-    require,
-    require_metric,
-)
-from restok.reporting.tables import Published, count, number, read_csv, spread
-from restok.reporting.tables.orders import agreement
-from restok.reporting.tables.reader import VIEWS, numeric, view
+from restok.reporting.cells import count, number, spread
+from restok.reporting.inputs import Inputs, table_of
+from restok.reporting.measured import Row, checkpoints, chosen_guidance, lowest
+from restok.reporting.run import Checkpoint, Record, chosen_candidate, fault, read, require, require_metric
+from restok.reporting.tables.table import numeric
 
 CALLED = {"class_accuracy": "class accuracy", "per_class_accuracy": "class accuracy by class", "psnr": "PSNR (dB)",
           "ssim": "SSIM", "ms_ssim": "MS-SSIM", "lpips": "LPIPS"}     # the other metrics bear the field's names
 
 
-def report(run_dir: str | Path, reports_dir: str | Path, params: Params, sheet: Sheet, published: Published,
-           orders_csv: str | Path, out: str | Path) -> None:
+def report(inputs: Inputs, reports_dir: str | Path, out: str | Path) -> None:
     """Write the page of a run to `out`: self-contained HTML, pictures within.
 
-    Reads the run's JSON files and, from `reports_dir`, the files of `ITEMS`. Raises ReportError, which names the file and how
-    it is made, when one is missing.
+    Reads the run's results and, from `reports_dir`, the files of the tables and figures. Those that show other trained models
+    than the main run's may be missing: the page says how they are made. Raises ReportError, which names the file and how it
+    is made, when another is.
     """
-    run_dir, name = Path(run_dir), sheet.run
-    measured, seeds = evaluations(run_dir, params), checkpoints(run_dir, sheet, "fig7")
+    tree, params, seeds = inputs.tree, inputs.params, checkpoints(inputs.tree, "fig7")
     best = lowest(seeds)
-    chosen = best.first
+    chosen, firsts = best.first, [(row.trials[0], row.first) for row in seeds]
     template = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True).from_string(
         files("restok.reporting").joinpath("page.html.j2").read_text("utf-8"))
-    items = [_item(Path(reports_dir), item, *content) for item, content in ITEMS.items()
-             if item != "guidance" or params.sampling.guidance is None]          # what is set was not searched
-    curve = next(item for item in items if item["name"] == "fig7")
-    orders = agreement("fig7", seeds, orders_csv, published.rows("fig7"))
-    curve["notes"] += [f"The paper's order, of {checkpoint}: {found}." for checkpoint, found in orders.items()]
+    shown, lacking = [], []
+    for item in items(params):
+        paths = [Path(reports_dir) / file for file in item.files]
+        if tree.beyond_main(item) and not all(path.is_file() for path in paths):
+            lacking.append((item.title, f"snakemake {paths[0].as_posix()}"))
+        else:
+            shown.append(_item(inputs, item, paths))
     page = template.render(
-        name=name,
+        name=tree.sheet.run,
         chosen=chosen,
-        settings=_settings(run_dir, params, chosen),
+        settings=_settings(tree, params, best),
         headline=_headline(best, len(seeds)),
         levels=require_metric(chosen.reconstruction, "codebook")["levels"],
-        refused=_refused(measured),
-        warnings=_warnings(run_dir, params, measured),
-        items=items,
+        refused=_refused([e for _, e in firsts]),
+        warnings=_warnings(tree, firsts),
+        items=shown,
+        lacking=lacking,
         parameters=params.model_dump_json(indent=2),
     )
     with atomic_file(out) as partial:
         partial.write_text(page, "utf-8")
 
 
-def _settings(run_dir: Path, params: Params, chosen: Evaluation) -> list[tuple[str, str, str]]:
+def _settings(tree: Tree, params: Params, best: Row) -> list[tuple[str, str, str]]:
     """What was run: (what, value, file)."""
+    chosen = best.first
     tokenizer, generator = chosen.tokenizer, chosen.generator
-    found, search = guidance(run_dir / "guidance" / f"{chosen.label}.json", params)
-    manifest = read(run_dir / "data" / "manifest.json")
+    guidance, search = chosen_guidance(tree, best.trials[0], chosen.label)
+    manifest = read(tree.path("data") / "manifest.json")
     t, sampling = params.tokenizer, search or params.sampling.model_dump()
-    start = f" from {found.start:g} of the {found.over} on" if found.schedule == "step" else ""
+    start = f" from {guidance.start:g} of the {guidance.over} on" if guidance.schedule == "step" else ""
     settings = (f"{params.data.source} at {t.image_size} x {t.image_size} pixels; {t.latents} tokens in {len(t.levels)} "
                 f"levels, {t.scales} image scales, codebook {t.codebook_size} x {t.codebook_dim}; seed {params.seed}")
     lines = [
@@ -79,12 +72,12 @@ def _settings(run_dir: Path, params: Params, chosen: Evaluation) -> list[tuple[s
         ("tokenizer", f"{count(tokenizer['parameters'])} parameters, {tokenizer['step']} steps", tokenizer.path),
         ("generator", f"{count(generator['parameters'])} parameters, {generator['sampling_steps']} sampling steps",
          generator.path),
-        ("guidance", f"{found.schedule}, at most {found.scale:g}{start}; top-k {sampling['top_k']}, "
+        ("guidance", f"{guidance.schedule}, at most {guidance.scale:g}{start}; top-k {sampling['top_k']}, "
          f"top-p {sampling['top_p']:g}", search.path if search else "all parameters, below"),
         ("features", f"{chosen.features}, weights sha256 {chosen.generation['features']['sha256']}", chosen.generation.path),
     ]
     if params.classifier:
-        trained = read(run_dir / "classifier" / "metrics.json")
+        trained = read(tree.path("classifier") / "metrics.json")
         lines.append(("feature network", f"validation accuracy {_percent(trained['validation_accuracy'])} of {trained['n']}",
                      trained.path))
     for record in (chosen.reconstruction, chosen.generation):
@@ -124,50 +117,49 @@ def _rows(what: str, record: Record, *metrics: str) -> Iterator[tuple[str, str, 
             yield f"{what}: {CALLED.get(metric, metric)}", text, record.path.as_posix()
 
 
-def _sure(found: float, interval: Sequence[float] | None, show: Callable[[float], str] = number) -> str:
+def _sure(value: float, interval: Sequence[float] | None, show: Callable[[float], str] = number) -> str:
     """A value and, in brackets, its interval where it has one."""
-    return f"{show(found)} [{spread(interval, show)}]" if interval else show(found)
+    return f"{show(value)} [{spread(interval, show)}]" if interval else show(value)
 
 
-def _refused(measured: list[Evaluation]) -> dict[str, list[str]]:
+def _refused(measured: Sequence[Checkpoint]) -> dict[str, list[str]]:
     """What was not measured and why, each reason of a protocol once, with the files that carry it."""
-    found = {}
+    refused = {}
     for record in (record for e in measured for record in (e.reconstruction, e.generation)):
         metrics = {}
         for metric, reason in record["refused"].items():
             metrics.setdefault(reason, []).append(CALLED.get(metric, metric))
         for reason, names in metrics.items():
-            found.setdefault(f"{record['protocol']}, {', '.join(names)}: {reason}", []).append(record.path.as_posix())
-    return found
+            refused.setdefault(f"{record['protocol']}, {', '.join(names)}: {reason}", []).append(record.path.as_posix())
+    return refused
 
 
-def _warnings(run_dir: Path, params: Params, measured: list[Evaluation]) -> dict[str, list[str]]:
+def _warnings(tree: Tree, measured: Sequence[tuple[Trial, Checkpoint]]) -> dict[str, list[str]]:
     """Every warning of the evaluations and of the guidance chosen for them, once, with the files that carry it."""
-    found = {}
-    for e in measured:
-        _, search = guidance(run_dir / "guidance" / f"{e.label}.json", params)
+    warnings = {}
+    for trial, e in measured:
+        _, search = chosen_guidance(tree, trial, e.label)
         for record in (e.reconstruction, e.generation, *([chosen_candidate(search)] if search else [])):
             for warning in record["warnings"]:
-                found.setdefault(warning, []).append(record.path.as_posix())
-    return found
+                warnings.setdefault(warning, []).append(record.path.as_posix())
+    return warnings
 
 
-def _item(folder: Path, name: str, kinds: tuple[str, ...], title: str, caption: str) -> dict:
+def _item(inputs: Inputs, item: Item, paths: Sequence[Path]) -> dict:
     """One table or figure as the template takes it: title, caption, notes, files, `image` (base64) and `table` (a frame with
     its `own` rows and `numeric` columns), or None."""
-    paths = {kind: require(folder / f"{name}.{kind}") for kind in kinds}
-    item = {"name": name, "title": title, "caption": caption, "image": None, "table": None, "own": (), "notes": [],
-            "numeric": (), "sources": "", "files": [path.as_posix() for path in paths.values()]}
-    if "png" in paths:
-        item["image"] = base64.b64encode(paths["png"].read_bytes()).decode()
-        with Image.open(paths["png"]) as picture:
-            if "Source" not in picture.info:
-                raise fault(paths["png"], "does not name the files it was drawn from")
-            item["sources"] = picture.info["Source"]
-    if name in VIEWS:
-        found = view(name, read_csv(paths["csv"]))
-        item |= {"table": found.frame, "notes": list(found.notes), "own": found.own, "numeric": numeric(found.frame)}
-    return item
+    shown = {"name": item.name, "title": item.title, "caption": item.caption, "image": None, "table": None, "own": (),
+             "notes": [], "numeric": (), "sources": "", "files": [require(path).as_posix() for path in paths]}
+    for path in paths:
+        if path.suffix == ".png":
+            shown["image"] = base64.b64encode(path.read_bytes()).decode()
+            with Image.open(path) as picture:
+                if "Source" not in picture.info:
+                    raise fault(path, "does not name the files it was drawn from")
+                shown["sources"] = picture.info["Source"]
+    if table := table_of(inputs, item):
+        shown |= {"table": table.shown, "notes": table.notes, "own": table.own, "numeric": numeric(table.shown)}
+    return shown
 
 
 def _percent(share: float) -> str:

@@ -1,4 +1,4 @@
-"""A run directory as the reports read it: results/NAME/{tokenizer,generator,guidance,evaluation,panel,samples,data}."""
+"""The files of a run as the reports read them: each fault names the file, and how it is made."""
 
 import json
 import zipfile
@@ -9,15 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from restok.config import Guidance, Params
-from restok.config.load import parse
 from restok.errors import RestokError
+from restok.experiments.places import stage_of
 from restok.files import FileError, NpzArray
 from restok.metrics.results import require_comparable
-
-COMMANDS = {"data": "prepare", "classifier": "train-classifier", "tokenizer": "train-tokenizer",
-            "generator": "train-generator", "guidance": "search-guidance", "evaluation": "evaluate",
-            "panel": "panel", "samples": "sample"}   # by the folder of a run that they write
 
 
 class ReportError(RestokError):
@@ -36,7 +31,7 @@ class Record(dict):
 
 
 @dataclass(frozen=True)
-class Evaluation:
+class Checkpoint:
     """What was measured with one checkpoint of the tokenizer. Of finished weights `step` is unknown, None, and a tokenizer may
     come without a generator."""
 
@@ -74,28 +69,13 @@ class Evaluation:
         return f"{self.reconstruction['features']['name']} ({', '.join(names)})"
 
 
-FOLDERS = ("data", "classifier", "tokenizer", "generator")     # made whole; the other files are targets of their own
-
-
-def target(path: Path) -> Path:
-    """What the workflow makes to make `path`: the file, or the folder of a run that holds it."""
-    if path.suffix == ".json" and path.parent.name in FOLDERS[:2]:
-        return path.parent
-    if path.suffix == ".json" and path.parent.parent.name in FOLDERS[2:]:
-        return path.parent
-    return path
-
-
 def remedy(path: Path) -> str:
     """How `path` is made, by the workflow and by hand."""
-    made = target(path)
+    stage, made = stage_of(path) or (None, path)
     text = f"make it with `snakemake {made.as_posix()}`"
     if made.exists():
         text = f"remove {made.as_posix()} and {text}"
-    for folder in (made.name, made.parent.name, made.parent.parent.name):
-        if folder in COMMANDS and path.suffix in (".json", ".npz"):
-            return f"{text}, which calls `restok {COMMANDS[folder]}`"
-    return text
+    return f"{text}, which calls `restok {stage.verb}`" if stage else text
 
 
 def fault(path: Path, what: str) -> ReportError:
@@ -150,52 +130,33 @@ def require_metric(record: Record, metric: str) -> Any:
     return record["metrics"][metric]
 
 
-def evaluation(label: str, step: int | None, tokenizer: Path, generator: Path | None, reconstruction: Path,
-               generation: Path) -> Evaluation:
+def checkpoint(label: str, step: int | None, tokenizer: Path, generator: Path | None, reconstruction: Path,
+               generation: Path) -> Checkpoint:
     """One checkpoint, from the folders of its models and the two results; without a generator, from the reconstruction alone.
     Raises ReportError where the files disagree with each other or with the checkpoint's step (None: unknown), or hold no
     distance."""
-    found = Evaluation(label, step, read(reconstruction), read(generation) if generator else None,
-                       read(tokenizer / "metrics.json"), read(generator / "metrics.json") if generator else None)
-    for record in found.records:
+    read_in = Checkpoint(label, step, read(reconstruction), read(generation) if generator else None,
+                         read(tokenizer / "metrics.json"), read(generator / "metrics.json") if generator else None)
+    for record in read_in.records:
         require_metric(record, record["names"]["distance"])
-    if len({record["features"]["sha256"] for record in found.records}) > 1:
+    if len({record["features"]["sha256"] for record in read_in.records}) > 1:
         raise ReportError(f"{reconstruction} and {generation}: not measured by the same features; remove both; "
                           f"{remedy(generation)}, and the other likewise")
-    if step is not None and found.tokenizer["step"] != step:
-        raise fault(found.tokenizer.path, f"step {found.tokenizer['step']}, but the parameters put {label} at {step}")
-    return found
+    if step is not None and read_in.tokenizer["step"] != step:
+        raise fault(read_in.tokenizer.path, f"step {read_in.tokenizer['step']}, but the parameters put {label} at {step}")
+    return read_in
 
 
-def evaluations(run_dir: str | Path, params: Params) -> list[Evaluation]:
-    """Every checkpoint of a run, in training order. Raises ComparisonError where one was measured by other features or against
-    another reference than the first, because distances then compare nothing."""
-    run_dir = Path(run_dir)
-    found = [evaluation(label, step, run_dir / "tokenizer" / label, run_dir / "generator" / label,
-                        *(run_dir / "evaluation" / label / f"{protocol}.json" for protocol in ("reconstruction", "generation")))
-             for label, step in params.tokenizer_training.checkpoints.items()]
-    comparable(found)
-    return found
-
-
-def comparable(measured: Sequence[Evaluation]) -> None:
+def comparable(measured: Sequence[Checkpoint]) -> None:
     """Raises ComparisonError unless all were measured alike."""
     for records in by_protocol(measured):
         require_comparable([(record.path, record) for record in records])
 
 
-def by_protocol(measured: Sequence[Evaluation]) -> list[list[Record]]:
+def by_protocol(measured: Sequence[Checkpoint]) -> list[list[Record]]:
     """All reconstructions, and all generations where there are some."""
-    found = [e.reconstruction for e in measured], [e.generation for e in measured if e.generation is not None]
-    return [records for records in found if records]
-
-
-def guidance(path: Path, params: Params) -> tuple[Guidance, Record | None]:
-    """What guided the samples: the parameters' own setting, or the choice of the search in `path`, with that record."""
-    if params.sampling.guidance is not None:
-        return params.sampling.guidance, None
-    found = read(path)
-    return parse(Guidance, found["chosen"], str(path)), found
+    protocols = [e.reconstruction for e in measured], [e.generation for e in measured if e.generation is not None]
+    return [records for records in protocols if records]
 
 
 def chosen_candidate(guidance: Record) -> Record:

@@ -1,9 +1,9 @@
 rule encode:
     input:
-        data=of_run("data"),
-        tokenizer=tokenizer,
+        data=result("data"),
+        tokenizer=result("tokenizer"),
     output:
-        directory("results/{trial}/codes/{label}"),
+        directory(pattern("codes")),
     log:
         "results/{trial}/logs/encode.{label}.log",
     benchmark:
@@ -16,7 +16,7 @@ rule encode:
         gpu=gpus,
         runtime=720,
     params:
-        settings=depends_on(*trials.CODES),
+        settings=settings("codes"),
         options=options,
     shell:
         "restok encode {params.options} --data {input.data} --tokenizer {input.tokenizer} --out {output} 2> {log}"

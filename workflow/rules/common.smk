@@ -1,18 +1,21 @@
-"""What the workflow shares: the parameter files, the rows of the sample sheet, and what of them a result depends on.
-
-`{run}` is a parameter file, params/RUN.yaml; `{trial}` is RUN, its settings as they are, or RUN/experiments/ID.SEED, a row of
-params/experiments.tsv with one seed.
-"""
+"""What the rules share. `{run}` is a parameter file, params/RUN.yaml; `{trial}` is RUN, its settings as they are, or
+RUN/experiments/ID.SEED, a row of params/experiments.tsv with one seed. Where a result lies, and what it depends on, is in
+restok/experiments/places.py; what a table or figure is made from, in items.py beside it."""
 
 import json
 from functools import cache
 from pathlib import Path
 
-from restok.experiments import load_sheet, trials
 from restok.config.load import canonical_json, load_params
-from snakemake.exceptions import WorkflowError
+from restok.experiments import ITEMS, Tree, demand, load_sheet
+from restok.experiments.items import items
+from restok.experiments.places import depends_on, pattern
 
 RUNS = sorted(path.stem for path in Path("params").glob("*.yaml"))
+
+
+def named(*kinds):
+    return "|".join(item.name for item in ITEMS.values() if item.kind in kinds)
 
 
 wildcard_constraints:
@@ -22,6 +25,9 @@ wildcard_constraints:
     schedule="constant|linear|step|cosine",
     scale=r"[0-9.]+",
     start=r"[0-9.]+",
+    table=named("table", "chart"),
+    chart=named("chart"),
+    figure=named("figure"),
 
 
 @cache
@@ -30,8 +36,8 @@ def params_of(run):
 
 
 @cache
-def sheet_of(run):
-    return load_sheet(f"params/{run}.yaml")
+def tree_of(run):
+    return Tree(f"results/{run}", load_sheet(f"params/{run}.yaml"))
 
 
 def run_of(wildcards):
@@ -39,21 +45,31 @@ def run_of(wildcards):
 
 
 def trial_of(wildcards):
-    known = sheet_of(run_of(wildcards)).by_name
-    if wildcards.trial not in known:
-        raise WorkflowError(
-            f"{wildcards.trial}: not a row of params/experiments.tsv with one of its seeds; there are {', '.join(known)}"
-        )
-    return known[wildcards.trial]
+    return tree_of(run_of(wildcards)).sheet.trial(wildcards.trial)
 
 
 def settings_of(wildcards):
     return trial_of(wildcards).params if hasattr(wildcards, "trial") else params_of(wildcards.run)
 
 
-def depends_on(*names):
-    """The settings that an output depends on, as JSON: Snakemake makes it anew when they change, and only then."""
-    return lambda wildcards: canonical_json(settings_of(wildcards), *names)
+def settings(stage):
+    """What an output depends on: Snakemake makes it anew when that changes, and only then."""
+    return lambda wildcards: depends_on(stage, settings_of(wildcards), wildcards.get("label"))
+
+
+def result(stage):
+    """The result of a stage that all rows share, or of a row: where the first row that shares it has it."""
+
+    def path(wildcards):
+        of_row = (trial_of(wildcards), wildcards.label) if "{trial}" in pattern(stage) else ()
+        return str(tree_of(run_of(wildcards)).path(stage, *of_row))
+
+    return path
+
+
+def found(method):
+    """What a row reads by a method of the tree: `previous`, `candidates`."""
+    return lambda wildcards: [str(path) for path in method(tree_of(run_of(wildcards)), trial_of(wildcards), wildcards.label)]
 
 
 def options(wildcards):
@@ -62,94 +78,33 @@ def options(wildcards):
     return f"--params params/{run}.yaml" + (f" --experiment {experiment}" if experiment else "")
 
 
-def of_run(path):
-    """A file or folder that all rows of a parameter file share."""
-    return lambda wildcards: f"results/{run_of(wildcards)}/{path}"
-
-
-def of_stage(stage, pattern):
-    """A stage's result, in the folder of the trial that makes it."""
-
-    def path(wildcards):
-        trial = trial_of(wildcards)
-        finished = {"tokenizer": trial.tokenizer, "generator": trial.generator}.get(stage)
-        home = sheet_of(trial.run).home(stage, trial)
-        return finished or f"results/{home.name}/{pattern.format(label=wildcards.label)}"
-
-    return path
-
-
-tokenizer = of_stage("tokenizer", "tokenizer/{label}")
-codes = of_stage("codes", "codes/{label}")
-generator = of_stage("generator", "generator/{label}")
+def optional(name):
+    """`--NAME FILE` where the rule has such an input."""
+    return lambda wildcards, input: f"--{name} {input[name]}" if input[name] else ""
 
 
 def guidance(wildcards):
     """The search's choice, where the settings do not name a guidance."""
-    if trial_of(wildcards).params.sampling.guidance:
-        return []
-    return [of_stage("guidance", "guidance/{label}.json")(wildcards)]
-
-
-def guidance_option(wildcards, input):
-    return f"--guidance {input.guidance}" if input.guidance else ""
+    return [] if settings_of(wildcards).sampling.guidance else [result("guidance")(wildcards)]
 
 
 def classifier(wildcards):
-    """The demo's feature network, where the parameters train one."""
-    run = run_of(wildcards)
-    return [f"results/{run}/classifier"] if params_of(run).classifier else []
+    """The run's own feature network, where the parameters train one."""
+    return [result("classifier")(wildcards)] if params_of(run_of(wildcards)).classifier else []
 
 
-def classifier_option(wildcards, input):
-    return f"--classifier {input.classifier}" if input.classifier else ""
-
-
-def previous_checkpoint(wildcards):
-    labels = list(settings_of(wildcards).tokenizer_training.checkpoints)
-    if wildcards.label not in labels:
-        raise WorkflowError(f"{wildcards.trial}: no checkpoint {wildcards.label!r}; there are {', '.join(labels)}")
-    place = labels.index(wildcards.label)
-    return [f"results/{wildcards.trial}/tokenizer/{labels[place - 1]}"] if place else []
-
-
-def candidates(wildcards):
-    search = settings_of(wildcards).guidance_search
-    folder = f"results/{wildcards.trial}/guidance/{wildcards.label}"
-    return [f"{folder}/{g.schedule}_{g.scale}_{g.start}.json" for g in search.candidates()]
-
-
-def reference(wildcards):
-    """The statistics that samples are held against."""
-    run = run_of(wildcards)
-    return f"results/{run}/reference/{'published' if params_of(run).evaluation.reference else 'validation'}.safetensors"
-
-
-def referred(wildcards):
-    """The images behind statistics."""
-    if wildcards.name == "validation":
-        return f"results/{wildcards.run}/data"
-    return params_of(wildcards.run).evaluation.reference
-
-
-def data_settings(wildcards):
-    """The embedded digits are drawn at the tokenizer's size; images of a folder are packed as they are."""
-    digits = params_of(wildcards.run).data.source == "digits"
-    size = ["tokenizer.image_size"] if digits else []
-    return depends_on("data.source", "data.path", "data.train", "data.validation", *size)(wildcards)
-
-
-def small(wildcards):
-    """The embedded images run on any CPU; everything else is sized for a GPU."""
-    return params_of(run_of(wildcards)).data.source == "digits"
+def reference(wildcards, name=None):
+    """The statistics that samples, or reconstructions, are held against."""
+    name = name or ("published" if settings_of(wildcards).evaluation.reference else "validation")
+    return str(tree_of(run_of(wildcards)).path("reference", name=name))
 
 
 def memory(wildcards):
-    return 2000 if small(wildcards) else 64000
+    return demand.memory_mb(params_of(run_of(wildcards)))
 
 
 def gpus(wildcards):
-    return 0 if small(wildcards) else 1
+    return demand.gpus(params_of(run_of(wildcards)))
 
 
 def with_workers(wildcards):
@@ -157,81 +112,22 @@ def with_workers(wildcards):
     return 1 + params_of(run_of(wildcards)).data.workers
 
 
-# What a report reads.
+def made_from(kind):
+    """The results that a table or figure shows."""
+    return lambda wildcards: [str(path) for path in tree_of(wildcards.run).inputs(ITEMS[wildcards[kind]])]
 
 
-def entries(item):
-    """What feeds a table or figure, as JSON: it is made anew when the sheet says otherwise."""
-    return lambda wildcards: json.dumps([[e.name, e.trial.name, e.label] for e in sheet_of(wildcards.run).feeding(item)])
-
-
-def evaluations(item):
-    """The measurements that feed a table or figure: reconstruction, and generation where there is a generator."""
-
-    def paths(wildcards):
-        sheet, found = sheet_of(wildcards.run), []
-        for _, trial, label in sheet.feeding(item):
-            for protocol in ("reconstruction", "generation"):
-                if protocol == "reconstruction" or trial.generator or not trial.tokenizer:
-                    found.append(f"results/{sheet.home(protocol, trial).name}/evaluation/{label}/{protocol}.json")
-        return list(dict.fromkeys(found))
-
-    return paths
-
-
-def searches(item):
-    """The guidance of what feeds a table or figure, where it was searched."""
-
-    def paths(wildcards):
-        sheet = sheet_of(wildcards.run)
-        return [
-            f"results/{sheet.home('guidance', trial).name}/guidance/{label}.json"
-            for _, trial, label in sheet.feeding(item)
-            if not trial.params.sampling.guidance and not trial.tokenizer
+def shows(kind):
+    """The rows of the sheet and the settings that a table or figure shows: it is made anew when they change."""
+    return lambda wildcards: json.dumps(
+        [
+            *([e.name, e.trial.name, e.label] for e in tree_of(wildcards.run).sheet.feeding(wildcards[kind])),
+            canonical_json(params_of(wildcards.run), *type(params_of(wildcards.run)).model_fields),
         ]
-
-    return paths
-
-
-def of_every_checkpoint(pattern):
-    """Of the main run alone."""
-    return lambda wildcards: expand(pattern, run=wildcards.run, label=params_of(wildcards.run).tokenizer_training.checkpoints)
+    )
 
 
-TABLE_INPUTS = {
-    **{str(n): [evaluations(f"table{n}")] for n in range(1, 6)},
-    "6": [searches("table6")],
-    "10": [evaluations("table10"), searches("table10")],
-    "release_switches": [evaluations("release_switches")],
-}
-FIGURE_INPUTS = {
-    "5": [evaluations("fig5"), of_every_checkpoint("results/{run}/panel/{label}.npz")],
-    "6": [evaluations("fig6"), of_every_checkpoint("results/{run}/samples/{label}.npz"), of_run("data")],
-    "7": [evaluations("fig7")],
-    "8": [of_run("layout.npz")],
-    "9": [of_run("layout.npz")],
-    "codebook": [evaluations("codebook")],
-    "guidance": [searches("guidance")],
-}
-
-
-TABLES = [*(f"table{number}.csv" for number in range(1, 11)), "release_switches.csv"]
-
-
-def reports(run):
-    """Every table and figure of a run; the search for guidance, where there is one."""
-    figures = ["fig5", "fig6", "fig7", "fig8", "fig9", "codebook"]
-    figures += [] if params_of(run).sampling.guidance else ["guidance"]
-    found = [*TABLES, *expand("table{number}.{kind}", number=range(2, 6), kind=["png", "pdf"])]
-    found += expand("{name}.{kind}", name=figures, kind=["png", "pdf", "csv"])
-    return [f"reports/{run}/{file}" for file in found]
-
-
-def inputs(table):
-    """The files that a table or figure is made from."""
-
-    def paths(wildcards):
-        found = [function(wildcards) for function in table.get(wildcards.name, [])]
-        return [path for paths in found for path in ([paths] if isinstance(paths, str) else paths)]
-
-    return paths
+def reports(run, beyond_main):
+    """The files of the tables and figures that show the run's own models alone, or of those that take others, too."""
+    found = [item for item in items(params_of(run)) if tree_of(run).beyond_main(item) == beyond_main]
+    return [f"reports/{run}/{file}" for item in found for file in item.files]

@@ -1,6 +1,6 @@
 rule prepare:
     output:
-        directory("results/{run}/data"),
+        directory(pattern("data")),
     log:
         "results/{run}/logs/prepare.log",
     benchmark:
@@ -12,16 +12,16 @@ rule prepare:
         mem_mb=memory,
         runtime=240,
     params:
-        settings=data_settings,
+        settings=settings("data"),
     shell:
         "restok prepare --params params/{wildcards.run}.yaml --out {output} 2> {log}"
 
 
 rule train_classifier:
     input:
-        data="results/{run}/data",
+        data=result("data"),
     output:
-        directory("results/{run}/classifier"),
+        directory(pattern("classifier")),
     log:
         "results/{run}/logs/train_classifier.log",
     benchmark:
@@ -34,6 +34,6 @@ rule train_classifier:
         gpu=gpus,
         runtime=60,
     params:
-        settings=depends_on("seed", "classifier", "data.crop_scale", "data.flip", "tokenizer.image_size"),
+        settings=settings("classifier"),
     shell:
         "restok train-classifier --params params/{wildcards.run}.yaml --data {input.data} --out {output} 2> {log}"

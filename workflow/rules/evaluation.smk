@@ -1,10 +1,15 @@
+def referred(wildcards):
+    """The images behind statistics."""
+    return result("data")(wildcards) if wildcards.name == "validation" else params_of(wildcards.run).evaluation.reference
+
+
 rule reference:
     # Measured once, for every evaluation against it.
     input:
         images=referred,
         classifier=classifier,
     output:
-        "results/{run}/reference/{name}.safetensors",
+        pattern("reference"),
     log:
         "results/{run}/logs/reference.{name}.log",
     benchmark:
@@ -19,8 +24,8 @@ rule reference:
         gpu=gpus,
         runtime=240,
     params:
-        settings=depends_on(*trials.FEATURES, "tokenizer.image_size"),
-        classifier=classifier_option,
+        settings=settings("reference"),
+        classifier=optional("classifier"),
     shell:
         "restok statistics {input.images} --params params/{wildcards.run}.yaml {params.classifier} "
         "--state runs/{wildcards.run}/reference/{wildcards.name}.safetensors --out {output} 2> {log}"
@@ -29,12 +34,12 @@ rule reference:
 rule evaluate_reconstruction:
     # Reconstructions go from memory to the metrics; `restok reconstruct` writes them, where somebody wants them.
     input:
-        data=of_run("data"),
-        tokenizer=tokenizer,
-        reference=of_run("reference/validation.safetensors"),
+        data=result("data"),
+        tokenizer=result("tokenizer"),
+        reference=lambda wildcards: reference(wildcards, "validation"),
         classifier=classifier,
     output:
-        "results/{trial}/evaluation/{label}/reconstruction.json",
+        pattern("reconstruction"),
     log:
         "results/{trial}/logs/evaluate_reconstruction.{label}.log",
     benchmark:
@@ -47,9 +52,9 @@ rule evaluate_reconstruction:
         gpu=gpus,
         runtime=240,
     params:
-        settings=depends_on(*trials.RECONSTRUCTION),
+        settings=settings("reconstruction"),
         options=options,
-        classifier=classifier_option,
+        classifier=optional("classifier"),
     shell:
         "restok evaluate {params.options} --tokenizer {input.tokenizer} --originals {input.data} "
         "--reference {input.reference} {params.classifier} "
@@ -59,13 +64,13 @@ rule evaluate_reconstruction:
 rule evaluate_generation:
     # Samples go from memory to the metrics, and never touch a disk.
     input:
-        tokenizer=tokenizer,
-        generator=generator,
+        tokenizer=result("tokenizer"),
+        generator=result("generator"),
         guidance=guidance,
         reference=reference,
         classifier=classifier,
     output:
-        "results/{trial}/evaluation/{label}/generation.json",
+        pattern("generation"),
     log:
         "results/{trial}/logs/evaluate_generation.{label}.log",
     benchmark:
@@ -78,10 +83,10 @@ rule evaluate_generation:
         gpu=gpus,
         runtime=480,
     params:
-        settings=depends_on(*trials.GENERATION),
+        settings=settings("generation"),
         options=options,
-        guidance=guidance_option,
-        classifier=classifier_option,
+        guidance=optional("guidance"),
+        classifier=optional("classifier"),
     shell:
         "restok evaluate {params.options} --tokenizer {input.tokenizer} --generator {input.generator} "
         "{params.guidance} --reference {input.reference} {params.classifier} "
@@ -90,10 +95,10 @@ rule evaluate_generation:
 
 rule panel:
     input:
-        data=of_run("data"),
-        tokenizer=tokenizer,
+        data=result("data"),
+        tokenizer=result("tokenizer"),
     output:
-        "results/{trial}/panel/{label}.npz",
+        pattern("panel"),
     log:
         "results/{trial}/logs/panel.{label}.log",
     benchmark:
@@ -112,11 +117,11 @@ rule panel:
 rule sample:
     # What Fig. 6 shows.
     input:
-        tokenizer=tokenizer,
-        generator=generator,
+        tokenizer=result("tokenizer"),
+        generator=result("generator"),
         guidance=guidance,
     output:
-        "results/{trial}/samples/{label}.npz",
+        pattern("samples"),
     log:
         "results/{trial}/logs/sample.{label}.log",
     benchmark:
@@ -129,9 +134,9 @@ rule sample:
         gpu=gpus,
         runtime=30,
     params:
-        settings=depends_on(*trials.DRAWING, "sampling.guidance"),
+        settings=settings("samples"),
         options=options,
-        guidance=guidance_option,
+        guidance=optional("guidance"),
     shell:
         "restok sample {params.options} --tokenizer {input.tokenizer} --generator {input.generator} "
         "{params.guidance} --per-class 8 --classes 20 --out {output} 2> {log}"

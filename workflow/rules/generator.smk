@@ -1,9 +1,9 @@
 rule train_generator:
     input:
-        codes=codes,
-        tokenizer=tokenizer,
+        codes=result("codes"),
+        tokenizer=result("tokenizer"),
     output:
-        directory("results/{trial}/generator/{label}"),
+        directory(pattern("generator")),
     log:
         "results/{trial}/logs/train_generator.{label}.log",
     benchmark:
@@ -16,7 +16,7 @@ rule train_generator:
         gpu=gpus,
         runtime=2880,
     params:
-        settings=depends_on(*trials.GENERATOR),
+        settings=settings("generator"),
         options=options,
     shell:
         "restok train-generator {params.options} --codes {input.codes} --tokenizer {input.tokenizer} "

@@ -2,10 +2,10 @@ rule score_guidance:
     input:
         reference=reference,
         classifier=classifier,
-        tokenizer=tokenizer,
-        generator=generator,
+        tokenizer=result("tokenizer"),
+        generator=result("generator"),
     output:
-        "results/{trial}/guidance/{label}/{schedule}_{scale}_{start}.json",
+        pattern("candidate"),
     log:
         "results/{trial}/logs/score_guidance.{label}.{schedule}_{scale}_{start}.log",
     benchmark:
@@ -18,9 +18,9 @@ rule score_guidance:
         gpu=gpus,
         runtime=240,
     params:
-        settings=depends_on(*trials.CANDIDATE),
+        settings=settings("candidate"),
         options=options,
-        classifier=classifier_option,
+        classifier=optional("classifier"),
     shell:
         "restok score-guidance {params.options} --schedule {wildcards.schedule} --scale {wildcards.scale} "
         "--start {wildcards.start} --reference {input.reference} {params.classifier} --tokenizer {input.tokenizer} "
@@ -30,9 +30,9 @@ rule score_guidance:
 
 rule search_guidance:
     input:
-        candidates,
+        found(Tree.candidates),
     output:
-        "results/{trial}/guidance/{label}.json",
+        pattern("guidance"),
     log:
         "results/{trial}/logs/search_guidance.{label}.log",
     benchmark:

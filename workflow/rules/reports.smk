@@ -1,7 +1,7 @@
 rule layout:
     # The masks and position ids of Figs. 8 and 9, out of the model's own functions.
     output:
-        "results/{run}/layout.npz",
+        pattern("layout"),
     log:
         "results/{run}/logs/layout.log",
     benchmark:
@@ -13,25 +13,23 @@ rule layout:
         mem_mb=2000,
         runtime=10,
     params:
-        settings=depends_on("tokenizer", "generator"),
+        settings=settings("layout"),
     shell:
         "restok layout --params params/{wildcards.run}.yaml --out {output} 2> {log}"
 
 
 rule table:
     input:
-        inputs(TABLE_INPUTS),
-        published="params/published.csv",
-        orders="params/orders.csv",
-        switches="params/release_switches.csv",
+        made_from("table"),
+        "params/published.csv",
+        "params/orders.csv",
+        "params/release_switches.csv",
     output:
-        "reports/{run}/table{name}.csv",
+        "reports/{run}/{table}.csv",
     log:
-        "results/{run}/logs/table{name}.log",
+        "results/{run}/logs/{table}.log",
     benchmark:
-        "results/{run}/benchmarks/table{name}.tsv"
-    wildcard_constraints:
-        name=r"\d+",
+        "results/{run}/benchmarks/{table}.tsv"
     localrule: True
     conda:
         "../../environment.yml"
@@ -40,41 +38,23 @@ rule table:
         mem_mb=1000,
         runtime=10,
     params:
-        settings=depends_on("seed", "data", *trials.MODELS, "experiments"),
-        entries=lambda wildcards: entries(f"table{wildcards.name}")(wildcards),
+        shows=shows("table"),
     shell:
-        "restok table {wildcards.name} --params params/{wildcards.run}.yaml --results results/{wildcards.run} --out {output} 2> {log}"
-
-
-use rule table as release_switches with:
-    output:
-        "reports/{run}/{name}.csv",
-    log:
-        "results/{run}/logs/{name}.log",
-    benchmark:
-        "results/{run}/benchmarks/{name}.tsv"
-    wildcard_constraints:
-        name="release_switches",
-    params:
-        settings=depends_on("seed", "data", *trials.MODELS, "experiments"),
-        entries=entries("release_switches"),
+        "restok table {wildcards.table} --params params/{wildcards.run}.yaml --results results/{wildcards.run} --out {output} 2> {log}"
 
 
 rule figure:
     # Figures 5 and 6 show the best checkpoint, which is known only when all are measured.
     input:
-        inputs(FIGURE_INPUTS),
+        made_from("figure"),
     output:
-        png="reports/{run}/{prefix}{name}.png",
-        pdf="reports/{run}/{prefix}{name}.pdf",
-        csv="reports/{run}/{prefix}{name}.csv",
+        png="reports/{run}/{figure}.png",
+        pdf="reports/{run}/{figure}.pdf",
+        csv="reports/{run}/{figure}.csv",
     log:
-        "results/{run}/logs/{prefix}{name}.log",
+        "results/{run}/logs/{figure}.log",
     benchmark:
-        "results/{run}/benchmarks/{prefix}{name}.tsv"
-    wildcard_constraints:
-        prefix="fig|",
-        name="5|6|7|8|9|codebook|guidance",
+        "results/{run}/benchmarks/{figure}.tsv"
     localrule: True
     conda:
         "../../environment.yml"
@@ -83,26 +63,23 @@ rule figure:
         mem_mb=1000,
         runtime=10,
     params:
-        settings=depends_on("tokenizer_training.checkpoints", "tokenizer.codebook_size"),
-        entries=lambda wildcards: entries(wildcards.prefix + wildcards.name)(wildcards),
+        shows=shows("figure"),
     shell:
-        "restok figure {wildcards.name} --params params/{wildcards.run}.yaml --results results/{wildcards.run} "
+        "restok figure {wildcards.figure} --params params/{wildcards.run}.yaml --results results/{wildcards.run} "
         "--out {output.png} 2> {log}"
 
 
 rule chart:
-    # Of an ablation table, which is its data.
+    # Of a table, which is its data.
     input:
-        "reports/{run}/table{number}.csv",
+        "reports/{run}/{chart}.csv",
     output:
-        png="reports/{run}/table{number}.png",
-        pdf="reports/{run}/table{number}.pdf",
+        png="reports/{run}/{chart}.png",
+        pdf="reports/{run}/{chart}.pdf",
     log:
-        "results/{run}/logs/chart{number}.log",
+        "results/{run}/logs/{chart}.chart.log",
     benchmark:
-        "results/{run}/benchmarks/chart{number}.tsv"
-    wildcard_constraints:
-        number="[2-5]",
+        "results/{run}/benchmarks/{chart}.chart.tsv"
     localrule: True
     conda:
         "../../environment.yml"
@@ -111,41 +88,25 @@ rule chart:
         mem_mb=1000,
         runtime=10,
     shell:
-        "restok figure table{wildcards.number} --table {input} --out {output.png} 2> {log}"
+        "restok figure {wildcards.chart} --table {input} --out {output.png} 2> {log}"
 
 
-rule tables:
+rule page:
+    # What shows the main run alone, and of the rest what is there: `snakemake ablations` makes that.
     input:
-        expand("reports/{{run}}/{file}", file=TABLES),
-    output:
-        "reports/{run}/tables.md",
-    log:
-        "results/{run}/logs/tables.log",
-    benchmark:
-        "results/{run}/benchmarks/tables.tsv"
-    localrule: True
-    conda:
-        "../../environment.yml"
-    threads: 1
-    resources:
-        mem_mb=1000,
-        runtime=10,
-    shell:
-        "restok tables --params params/{wildcards.run}.yaml --reports reports/{wildcards.run} --out {output} 2> {log}"
-
-
-rule report:
-    input:
-        lambda wildcards: reports(wildcards.run),
+        lambda wildcards: reports(wildcards.run, beyond_main=False),
+        lambda wildcards: [file for file in reports(wildcards.run, beyond_main=True) if Path(file).exists()],
         "params/published.csv",
         "params/orders.csv",
+        "params/release_switches.csv",
         classifier,
     output:
-        "reports/{run}/index.html",
+        html="reports/{run}/index.html",
+        markdown="reports/{run}/tables.md",
     log:
-        "results/{run}/logs/report.log",
+        "results/{run}/logs/page.log",
     benchmark:
-        "results/{run}/benchmarks/report.tsv"
+        "results/{run}/benchmarks/page.tsv"
     localrule: True
     conda:
         "../../environment.yml"
@@ -154,7 +115,8 @@ rule report:
         mem_mb=1000,
         runtime=10,
     params:
-        settings=lambda wildcards: depends_on(*type(params_of(wildcards.run)).model_fields)(wildcards),
+        settings=lambda wildcards: canonical_json(params_of(wildcards.run), *type(params_of(wildcards.run)).model_fields),
+        options="--params params/{run}.yaml --results results/{run}",
     shell:
-        "restok report --params params/{wildcards.run}.yaml --results results/{wildcards.run} --reports reports/{wildcards.run} "
-        "--out {output} 2> {log}"
+        "restok report {params.options} --reports reports/{wildcards.run} --out {output.html} 2> {log}; "
+        "restok tables {params.options} --out {output.markdown} 2>> {log}"

@@ -2,11 +2,11 @@ rule train_tokenizer:
     # One job a checkpoint, so that what follows a checkpoint starts while training goes on. Unfinished runs keep their
     # states below runs/, which Snakemake does not know and so does not delete.
     input:
-        data=of_run("data"),
+        data=result("data"),
         classifier=classifier,
-        previous=previous_checkpoint,
+        previous=found(Tree.previous),
     output:
-        directory("results/{trial}/tokenizer/{label}"),
+        directory(pattern("tokenizer")),
     log:
         "results/{trial}/logs/train_tokenizer.{label}.log",
     benchmark:
@@ -20,10 +20,10 @@ rule train_tokenizer:
         gpu=gpus,
         runtime=2880,
     params:
-        settings=depends_on(*trials.TOKENIZER),
+        settings=settings("tokenizer"),
         options=options,
-        classifier=classifier_option,
-        previous=lambda wildcards, input: f"--previous {input.previous}" if input.previous else "",
+        classifier=optional("classifier"),
+        previous=optional("previous"),
     shell:
         "restok train-tokenizer {params.options} --checkpoint {wildcards.label} --data {input.data} "
         "{params.classifier} {params.previous} --run runs/{wildcards.trial}/tokenizer/{wildcards.label} --out {output} 2> {log}"

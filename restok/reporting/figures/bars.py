@@ -10,24 +10,24 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from restok.experiments import Sheet
+from restok.experiments import Tree
+from restok.reporting.cells import number, read_csv
 from restok.reporting.figures.common import SMALL, STYLE, save, sources, wants_log
 from restok.reporting.measured import best
 from restok.reporting.run import fault, require_metric
-from restok.reporting.tables import number, read_csv
 
 QUANTITIES = {"rfid": "C0", "entropy": "C2", "gfid": "C1"}     # of an ablation, and their colours
 PAPERS = {"rfid": "rFID", "entropy": "entropy", "gfid": "FID"}  # the metric that the paper's values compare with
 
 
-def codebook_data(results: str | Path, sheet: Sheet) -> pd.DataFrame:
+def codebook_data(tree: Tree, item: str = "codebook") -> pd.DataFrame:
     """Use and entropy (Eq. 5-6, in bits) of the codebook by level, at the best checkpoint of the row of the sheet that feeds
-    codebook, of its first seed, over the reconstructed images.
+    the item, of its first seed, over the reconstructed images.
 
     `most_usage` and `most_entropy` are what their number allows: n images use at most n codes of a level of one token; low
     and high bound the 95 % interval.
     """
-    row = best(Path(results), sheet, "codebook")
+    row = best(tree, item)
     chosen, size = row.first, row.params.tokenizer.codebook_size
     n = chosen.reconstruction["n"]
     levels = require_metric(chosen.reconstruction, "codebook")["levels"]

@@ -6,7 +6,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from restok.files import atomic_file
-from restok.reporting.tables import write_csv
+from restok.reporting.cells import write_csv
 
 STYLE = "restok.reporting.style"   # style.mplstyle in the folder above
 PLACED = {"figure.constrained_layout.use": False}   # beside STYLE, for a figure that places its axes itself

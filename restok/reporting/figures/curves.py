@@ -3,60 +3,41 @@
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from statistics import mean, stdev
 
 import matplotlib.style
 import pandas as pd
 from matplotlib.figure import Figure
 
-from restok.config import Params
-from restok.experiments import Sheet
+from restok.experiments import Tree
+from restok.reporting.cells import frame
 from restok.reporting.figures.common import STYLE, save, sources, wants_log
-from restok.reporting.measured import checkpoints
-from restok.reporting.run import Evaluation, Record, ReportError, chosen_candidate, comparable, read, require_metric
+from restok.reporting.measured import Row, chosen_guidance
+from restok.reporting.run import ReportError, chosen_candidate, require_metric
 
 RING = {"marker": "o", "markersize": 13, "fillstyle": "none", "color": "black", "linewidth": 0, "markeredgewidth": 1}
 
 
-def fig7_runs(results: str | Path, sheet: Sheet) -> list[tuple[int, list[Evaluation]]]:
-    """What feeds Fig. 7, as `fig7_data` takes it: each seed of one row of the sheet, with its checkpoints. Raises what
-    `restok.reporting.measured.checkpoints` raises."""
-    found = {}
-    for row in checkpoints(Path(results), sheet, "fig7"):
-        for trial, evaluation in zip(row.trials, row.measured, strict=True):
-            found.setdefault(trial.seed, []).append(evaluation)
-    return list(found.items())
+def fig7_rows(rows: Sequence[Row]) -> list[dict]:
+    """Fig. 7's numbers, one row a checkpoint of the tokenizer (`restok.reporting.measured.checkpoints`).
 
-
-def fig7_data(runs: Sequence[tuple[int, Sequence[Evaluation]]], params: Params) -> pd.DataFrame:
-    """Fig. 7's numbers, one row a checkpoint of the tokenizer, from one or more (seed, its evaluations).
-
-    Of one run, `_low` and `_high` bound the 95 % interval of a distance; of several, a distance is their mean, `_sd` its
-    standard deviation (n - 1). Raises ComparisonError where runs were not measured alike, ReportError where one lacks a
-    checkpoint.
+    Of one seed, a distance has the 95 % interval of its images; of several, it is their mean, with its standard deviation.
     """
-    table = []
-    for label, step in params.tokenizer_training.checkpoints.items():
-        found = [_of(label, seed, measured) for seed, measured in runs]
-        first = found[0]
-        comparable(found)
-        table.append({
-            "checkpoint": label,
-            "step": step,
-            "reconstruction_metric": first.reconstruction_distance,
-            "generation_metric": first.distance,
-            **_spread("reconstruction_distance", [e.reconstruction for e in found], first.reconstruction_distance),
-            **_spread("generation_distance", [e.generation for e in found], first.distance),
-            "reconstruction_accuracy": _mean([e.reconstruction["metrics"]["class_accuracy"] for e in found]),
-            "generation_accuracy": _mean([e.generation["metrics"]["class_accuracy"] for e in found]),
-            "features": first.features,
-            "reconstruction_n": first.reconstruction["n"],
-            "generation_n": first.generation["n"],
-            "n_seeds": len(found),
-            "seeds": " ".join(str(seed) for seed, _ in runs),
-            "source": "; ".join(path.as_posix() for e in found for path in (e.reconstruction.path, e.generation.path)),
-        })
-    return pd.DataFrame(table)
+    return [{
+        "checkpoint": row.first.label,
+        "step": row.first.step,
+        "reconstruction_metric": row.first.reconstruction_distance,
+        "generation_metric": row.first.distance,
+        "reconstruction_distance": row.measure("rfid"),
+        "generation_distance": row.measure("gfid"),
+        "reconstruction_accuracy": row.measure("reconstruction class_accuracy").value,
+        "generation_accuracy": row.measure("class_accuracy").value,
+        **{name: row.about[name] for name in ("features", "reconstruction_n", "generation_n", "n_seeds", "seeds", "source")},
+    } for row in rows]
+
+
+def fig7_data(rows: Sequence[Row]) -> pd.DataFrame:
+    """`fig7_rows` as the figure's file has them."""
+    return frame(fig7_rows(rows))
 
 
 def fig7(data: pd.DataFrame, out: str | Path) -> None:
@@ -96,21 +77,24 @@ def fig7(data: pd.DataFrame, out: str | Path) -> None:
         save(figure, out, data, *sources(data))
 
 
-def guidance_data(run_dir: str | Path, params: Params) -> pd.DataFrame:
-    """The guidance search, one row a candidate of a checkpoint; `low` and `high` bound the distance's 95 % interval. Raises
-    ReportError where the parameters set the guidance."""
-    if params.sampling.guidance:
-        raise ReportError("figure guidance: the parameters set sampling.guidance, so that nothing is searched; set it to null")
+def guidance_data(tree: Tree, item: str) -> pd.DataFrame:
+    """The search for guidance of what feeds an item, one row a candidate of a checkpoint; `low` and `high` bound the distance's
+    95 % interval. Raises ReportError where the parameters set the guidance."""
     table = []
-    for label in params.tokenizer_training.checkpoints:
-        found = read(Path(run_dir) / "guidance" / f"{label}.json")
-        best, metric = chosen_candidate(found), found["metric"]
-        for candidate in found["candidates"]:
+    for _, trial, label in tree.sheet.feeding(item):
+        if trial.name != tree.sheet.run:
+            continue
+        _, record = chosen_guidance(tree, trial, label)
+        if record is None:
+            raise ReportError(f"figure {item}: the parameters set sampling.guidance, so that nothing is searched; set it to "
+                              "null")
+        best, metric = chosen_candidate(record), record["metric"]
+        for candidate in record["candidates"]:
             low, high = candidate["intervals"][metric] or (None, None)
             table.append({"checkpoint": label, "schedule": candidate["schedule"], "start": candidate["start"],
                           "scale": candidate["scale"], "metric": metric, "distance": require_metric(candidate, metric),
                           "low": low, "high": high, "chosen": candidate is best, "n": candidate["n"],
-                          "source": found.path.as_posix()})
+                          "source": record.path.as_posix()})
     return pd.DataFrame(table)
 
 
@@ -162,26 +146,6 @@ def _search(axis, data: pd.DataFrame) -> dict:
     chosen = data[data["chosen"]].iloc[0]
     handles["chosen"], = axis.plot(places[chosen.name], chosen["distance"], **RING, clip_on=False)
     return handles
-
-
-def _of(label: str, seed: int, measured: Sequence[Evaluation]) -> Evaluation:
-    for evaluation in measured:
-        if evaluation.label == label:
-            return evaluation
-    raise ReportError(f"seed {seed}: checkpoint {label} is not among the evaluated {[e.label for e in measured]}; evaluate it")
-
-
-def _spread(name: str, records: Sequence[Record], metric: str) -> dict[str, float | None]:
-    """Of one run, its value and interval; of several, their mean and deviation."""
-    values = [require_metric(record, metric) for record in records]
-    low, high = records[0]["intervals"][metric] or (None, None)
-    one = len(values) == 1
-    return {name: mean(values), f"{name}_low": low if one else None, f"{name}_high": high if one else None,
-            f"{name}_sd": None if one else stdev(values)}
-
-
-def _mean(values: Sequence[float | None]) -> float | None:
-    return None if None in values else mean(values)
 
 
 def _ends(data: pd.DataFrame, name: str) -> tuple[pd.Series, pd.Series]:

@@ -4,42 +4,35 @@ from pathlib import Path
 
 import pandas as pd
 
+from restok.experiments.items import items
 from restok.files import atomic_file
-from restok.reporting.items import ITEMS
-from restok.reporting.run import ReportError, remedy
-from restok.reporting.tables.cells import read_csv
-from restok.reporting.tables.reader import numeric, view
-
-TABLES = [*(f"table{n}" for n in range(1, 11)), "release_switches"]
+from restok.reporting.inputs import Inputs, table_of
+from restok.reporting.run import ReportError
+from restok.reporting.tables.table import numeric
 
 
-def tables(reports: str | Path, name: str, out: str | Path) -> None:
-    """Write the tables that `reports` holds as CSV, Tables 1 to 10 and the release's switches, to `out`; name those that it
-    lacks. Raises ReportError where it holds none."""
-    paths = {item: Path(reports) / f"{item}.csv" for item in TABLES}
-    there = [item for item in TABLES if paths[item].is_file()]
-    if not there:
-        raise ReportError(f"{reports}: holds no table, such as {paths['table1'].name}; {remedy(paths['table1'])}")
-    parts = [f"# ResTok: the tables of {name}", *(_section(item, paths[item]) for item in there)]
-    lacking = [f"- {ITEMS[item][1]}: {remedy(paths[item])}" for item in TABLES if item not in there]
+def tables(inputs: Inputs, out: str | Path) -> None:
+    """Write every table whose results are there to `out`, and what the others lack."""
+    run, parts, lacking = inputs.tree.sheet.run, [], []
+    for item in items(inputs.params, "table", "chart"):
+        try:
+            table = table_of(inputs, item)
+        except ReportError as error:
+            lacking.append(f"- {item.title}: make it with `snakemake reports/{run}/{item.name}.csv` ({error})")
+            continue
+        parts.append("\n\n".join(filter(None, (
+            f"## {item.title}", item.caption, _table(table.shown), "\n".join(f"- {_text(note)}" for note in table.notes),
+            f"Every column, with the files behind the numbers: [{item.name}.csv]({item.name}.csv)"))))
     if lacking:
         parts.append("\n".join(["## Not made yet", "", *lacking]))
     with atomic_file(out) as partial:
-        partial.write_text("\n\n".join(parts) + "\n", "utf-8")
+        partial.write_text("\n\n".join([f"# ResTok: the tables of {run}", *parts]) + "\n", "utf-8")
 
 
-def _section(item: str, path: Path) -> str:
-    _, title, caption = ITEMS[item]
-    found = view(item, read_csv(path))
-    notes = "\n".join(f"- {_text(note)}" for note in found.notes)
-    return "\n\n".join(filter(None, (f"## {title}", caption, _table(found.frame), notes,
-                                     f"Every column, with the files behind the numbers: [{path.name}]({path.name})")))
-
-
-def _table(frame: pd.DataFrame) -> str:
+def _table(shown: pd.DataFrame) -> str:
     """In GitHub's dialect; columns of numbers to the right."""
-    rules = ["---:" if right else "---" for right in numeric(frame)]
-    lines = [frame.columns, rules, *frame.itertuples(index=False)]
+    rules = ["---:" if right else "---" for right in numeric(shown)]
+    lines = [shown.columns, rules, *shown.itertuples(index=False)]
     return "\n".join(f"| {' | '.join(_text(cell) for cell in line)} |" for line in lines)
 
 

@@ -1,17 +1,18 @@
 """What the paper says of the order of rows, and whether it holds here."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import mean, variance
 from typing import NamedTuple
 
+from restok.reporting.cells import read_settings
 from restok.reporting.measured import Row, value_of
 from restok.reporting.run import ReportError
-from restok.reporting.tables.cells import read_settings
 
 COLUMNS = ("item", "quantity", "lower", "higher", "source", "note")
 NAMES = {"rfid": "rFID", "gfid": "gFID", "entropy": "entropy"}
+READING = "our reading"                          # the note of an order that the paper's text does not put so
 DISTANCES = ("rfid", "gfid")                     # compared by their logarithms: their spread grows with them
 
 
@@ -22,29 +23,42 @@ class Noise(NamedTuple):
     freedom: int
 
 
-def agreement(item: str, rows: Sequence[Row], orders_csv: str | Path, paper_rows: Sequence[str]) -> dict[str, str]:
-    """By row, what the paper says it is below, each with 'yes', 'no' or 'undecided': 'gFID below #1: yes'.
+class Claim(NamedTuple):
+    """What the paper says of a row, and whether it holds here: 'gFID below #1: yes'."""
+
+    quantity: str
+    text: str
+    ours: bool                # our reading: the paper's text does not put it so
+
+
+def claims(item: str, rows: Sequence[Row], orders_csv: str | Path, paper_rows: Sequence[str]) -> dict[str, list[Claim]]:
+    """By row, what the paper says it is below, each with 'yes', 'no' or 'undecided'.
 
     With several seeds, means differ by Student's t, two-sided 95 % for each pair, with the variance pooled over the table's
     rows (of logarithms for distances). With one seed, the 95 % intervals of the images must not overlap. A '*' stands for every
     other row of the paper, `paper_rows`: a row that a user adds takes no part in it. An order's note follows it in brackets.
     """
-    found, cells = {row.key: row for row in rows}, {}
+    by_key, said = {row.key: row for row in rows}, {}
     for order in read_settings(orders_csv, COLUMNS).itertuples(index=False):
         if order.quantity not in NAMES:
             raise ReportError(f"{orders_csv}: quantity {order.quantity!r}; choose one of {', '.join(NAMES)}")
-        if order.item != item or order.lower not in found:
+        if order.item != item or order.lower not in by_key:
             continue
         others = [row for row in paper_rows if row != order.lower] if order.higher == "*" else [order.higher]
         noise = _noise(order.quantity, rows)
-        verdicts = {other: _verdict(order.quantity, found[order.lower], found.get(other), noise) for other in others}
+        verdicts = {other: _verdict(order.quantity, by_key[order.lower], by_key.get(other), noise) for other in others}
         judged = any(verdict in ("yes", "no", "undecided") for verdict in verdicts.values())
-        called = NAMES[order.quantity]
-        claim = f"lowest {called}" if order.higher == "*" else f"{called} below {order.higher}"
+        name = NAMES[order.quantity]
+        claim = f"lowest {name}" if order.higher == "*" else f"{name} below {order.higher}"
         claim += f" ({order.note})" if order.note else ""
         text = f"{claim}: {_summary(verdicts, single=judged and not noise.freedom)}"
-        cells.setdefault(order.lower, []).append(text)
-    return {row: "; ".join(texts) for row, texts in cells.items()}
+        said.setdefault(order.lower, []).append(Claim(order.quantity, text, order.note == READING))
+    return said
+
+
+def joined(said: Mapping[str, Sequence[Claim]], row: str) -> str:
+    """The claims of a row as one cell."""
+    return "; ".join(claim.text for claim in said.get(row, ()))
 
 
 def _summary(verdicts: dict[str, str], single: bool) -> str:

@@ -3,33 +3,36 @@
 import math
 from typing import Any
 
-import pandas as pd
 import yaml
 
-from restok.config import Params
 from restok.config.load import Loader
 from restok.hierarchy import keep_probabilities
-from restok.reporting.tables.published import Published
+from restok.reporting.cells import frame, short
+from restok.reporting.inputs import Inputs
+from restok.reporting.tables.table import Table, column
 
 
-def settings(item: str, params: Params, published: Published) -> pd.DataFrame:
+def settings(inputs: Inputs, item: str) -> Table:
     """Table 7 or 8 ('table7'): each setting that the paper states, by our parameter's path, with its value there and here."""
-    tree, rows = params.model_dump(mode="json"), []
+    tree, published, rows = inputs.params.model_dump(mode="json"), inputs.published, []
     for path in published.rows(item):
         for name in published.quantities(item, path):
             paper, ours = published.value(item, path, name), _find(tree, path)
             rows.append({"name": name, "setting": path, "paper": paper, "ours": "" if ours is None else _shown(ours),
                          "same": _yes(ours == yaml.load(paper, Loader)), "source": published.source(item, path, name)})
-    return pd.DataFrame(rows)
+    titles = {"name": "setting", "paper": "paper", "ours": "ours", "same": "same", "setting": "in the parameter file"}
+    return Table(frame(rows), [(title, column(rows, name)) for name, title in titles.items()])
 
 
-def table9(params: Params, published: Published) -> pd.DataFrame:
+def table9(inputs: Inputs, item: str) -> Table:
     """Table 9. How often nested dropout keeps how many latents, exactly and as a decimal, beside the paper's."""
-    t = params.tokenizer
-    kept = keep_probabilities(t.latents, t.keep_minimum, t.drop_probability)
-    return pd.DataFrame([{"tokens": tokens, "probability": str(p), "decimal": float(p),
-                          "probability_paper": published.value("table9", str(tokens), "probability")}
-                         for tokens, p in kept.items()])
+    tokenizer = inputs.params.tokenizer
+    kept = keep_probabilities(tokenizer.latents, tokenizer.keep_minimum, tokenizer.drop_probability)
+    rows = [{"tokens": tokens, "probability": str(p), "decimal": float(p),
+             "probability_paper": inputs.published.value(item, str(tokens), "probability")} for tokens, p in kept.items()]
+    return Table(frame(rows), [
+        ("tokens kept", column(rows, "tokens")), ("probability", column(rows, "probability")),
+        ("in the paper, of 128", column(rows, "probability_paper")), ("as a decimal", [short(row["decimal"]) for row in rows])])
 
 
 def _find(tree: Any, path: str) -> Any:

@@ -2,22 +2,20 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from statistics import mean, stdev
 
-import pandas as pd
-
 from restok.config.load import ConfigError
-from restok.experiments import Sheet
-from restok.reporting.measured import Row, rows, value_of
+from restok.reporting.cells import Measure, frame, read_settings
+from restok.reporting.inputs import Inputs
+from restok.reporting.measured import Row, rows, sources, value_of
 from restok.reporting.run import ReportError
-from restok.reporting.tables.cells import read_settings
+from restok.reporting.tables.table import Rows, Table, column, how, one
 
 COLUMNS = ("switch", "setting", "paper", "release", "default_run", "switched_run", "note")
 QUANTITIES = ("rfid", "entropy", "gfid", "class_accuracy")     # the last shows whether samples still know their class
 
 
-def release_switches(results: Path, sheet: Sheet, switches_csv: str | Path) -> pd.DataFrame:
+def release_switches(inputs: Inputs, item: str) -> Table:
     """One row a switch: what the paper says, what the release does, both sides measured, and their difference.
 
     Columns: `default` and `switched_setting`, the two values; for rfid, entropy (bits) and gfid `default_*` and `switched_*`,
@@ -26,33 +24,54 @@ def release_switches(results: Path, sheet: Sheet, switches_csv: str | Path) -> p
     'unchanged' or 'undecided'. Of one seed the effect counts as known where the two intervals do not overlap. The switched
     side is the release's choice or, where `note` says so, the other reading of the paper.
 
-    Raises ConfigError where a run is no row of the sheet that feeds release_switches.
+    Raises ConfigError where a run is no row of the sheet that feeds the item.
     """
-    listed = read_settings(switches_csv, COLUMNS)
-    known = {row.trials[0].id: row for row in rows(results, sheet, "release_switches", unnamed=True)}
-    return pd.DataFrame([_row(switch, _run(known, switch.default_run, switch.switch, sheet, switches_csv),
-                              _run(known, switch.switched_run, switch.switch, sheet, switches_csv))
-                         for switch in listed.itertuples(index=False)])
+    by_id = {row.trials[0].id: row for row in rows(inputs.tree, item)}
 
+    def side(switch, run: str) -> Row:
+        if run not in by_id:
+            raise ConfigError(f"{inputs.switches}, row {switch.switch!r}: no experiment {run!r} of {inputs.tree.sheet.run} "
+                              f"feeds {item}; name one of {', '.join(by_id)}, or remove the row")
+        return by_id[run]
 
-def _run(known: Mapping[str, Row], id: str, switch: str, sheet: Sheet, path: str | Path) -> Row:
-    if id not in known:
-        raise ConfigError(f"{path}, row {switch!r}: no experiment {id!r} of {sheet.run} feeds release_switches; name one of "
-                          f"{', '.join(known)}, or remove the row")
-    return known[id]
+    listed = list(read_settings(inputs.switches, COLUMNS).itertuples(index=False))
+    cells = [_row(switch, side(switch, switch.default_run), side(switch, switch.switched_run)) for switch in listed]
+    return Table(frame(cells), *_view(cells))
 
 
 def _row(switch, default: Row, switched: Row) -> dict:
-    found = {"switch": switch.switch, "setting": switch.setting, "paper": switch.paper, "release": switch.release,
+    cells = {"switch": switch.switch, "setting": switch.setting, "paper": switch.paper, "release": switch.release,
              "default": _value(default, switch.setting), "switched_setting": _value(switched, switch.setting)}
     for quantity in QUANTITIES:
-        found |= {f"default_{name}": value for name, value in default.summary(quantity).items()}
-        found |= {f"switched_{name}": value for name, value in switched.summary(quantity).items()}
-        found |= _effect(quantity, default, switched)
+        cells |= {f"default_{quantity}": default.measure(quantity), f"switched_{quantity}": switched.measure(quantity)}
+        cells |= _effect(quantity, default, switched)
     about = default.about
-    return found | {"note": switch.note, "default_run": switch.default_run, "switched_run": switch.switched_run} | {
+    return cells | {"note": switch.note, "default_run": switch.default_run, "switched_run": switch.switched_run} | {
         key: value for key, value in about.items() if key not in ("changes", "source")} | {
-        "source": "; ".join(dict.fromkeys(f"{about['source']}; {switched.about['source']}".split("; ")))}
+        "source": sources(record for row in (default, switched) for e in row.measured for record in e.records)}
+
+
+def _view(cells: Rows) -> tuple[list, list[str]]:
+    columns = [("switch", column(cells, "switch")),
+               ("ours → switched", [f"{row['default']} → {row['switched_setting']}" for row in cells])]
+    titles = {"rfid": one(column(cells, "rfid_metric")), "entropy": "entropy (bits)", "gfid": one(column(cells, "gfid_metric"))}
+    if any(row["default_class_accuracy"].value is not None for row in cells):
+        titles["class_accuracy"] = "read as the class asked for"
+    for name, title in titles.items():
+        columns += [(title, column(cells, f"default_{name}")), (f"change of {title}", [_change(row, name) for row in cells])]
+    notes = ["{switch}. The paper: {paper}. The release: {release}.".format(**row) + (row["note"] and f" Here: {row['note']}.")
+             for row in cells]
+    return columns, [
+        *how(cells), "A change is the switched side less ours, seed by seed. It is 'higher' or 'lower' where its 95 % "
+        "interval over the seeds leaves out 0 or, with one seed, where the intervals of both sides do not overlap.", *notes]
+
+
+def _change(row: Mapping, name: str) -> str:
+    effect, verdict = row[f"{name}_effect"], row[f"{name}_verdict"]
+    if verdict == "unchanged" or effect.value is None:
+        return verdict
+    sd = "" if effect.sd is None else f" ± {effect.sd:.2g}"
+    return f"{effect.value:+.3g}{sd}, {verdict}"
 
 
 def _value(row: Row, setting: str) -> str:
@@ -68,7 +87,7 @@ def _value(row: Row, setting: str) -> str:
     return "; ".join(values)
 
 
-def _effect(quantity: str, default: Row, switched: Row) -> dict[str, float | str | None]:
+def _effect(quantity: str, default: Row, switched: Row) -> dict[str, Measure | str]:
     effect, sd, interval = None, None, (None, None)
     ours, theirs = (dict(zip((trial.seed for trial in row.trials), row.values(quantity) or (), strict=False))
                     for row in (default, switched))
@@ -83,8 +102,7 @@ def _effect(quantity: str, default: Row, switched: Row) -> dict[str, float | str
             sd = stdev(differences)
             interval = _interval(differences)
         verdict = _direction(*interval) if any(differences) else "unchanged"
-    return {f"{quantity}_effect": effect, f"{quantity}_effect_sd": sd, f"{quantity}_effect_low": interval[0],
-            f"{quantity}_effect_high": interval[1], f"{quantity}_verdict": verdict}
+    return {f"{quantity}_effect": Measure(effect, sd, *interval), f"{quantity}_verdict": verdict}
 
 
 def _interval(differences: Sequence[float]) -> tuple[float, float]:

@@ -1,93 +1,144 @@
 """Tables 1, 6 and 10: whole systems, and the guidance behind them."""
 
-from collections.abc import Iterable
-from pathlib import Path
-
-import pandas as pd
+from collections.abc import Iterable, Mapping, Sequence
 
 from restok.config.load import ConfigError
-from restok.experiments import Sheet
-from restok.reporting.measured import Row, guidance, lowest, rows
+from restok.experiments import Tree
+from restok.reporting.cells import Measure, count, frame, number, spread
+from restok.reporting.inputs import Inputs
+from restok.reporting.measured import Row, chosen_guidance, lowest, rows
 from restok.reporting.run import chosen_candidate, require_metric
-from restok.reporting.tables.cells import count, number, spread
-from restok.reporting.tables.orders import agreement
-from restok.reporting.tables.published import Published
+from restok.reporting.tables.orders import Claim, claims, joined
+from restok.reporting.tables.table import Rows, Table, beside, column, explained, how, one, with_paper
 
-TABLE1 = {"method": "", "family": "family", "tokenizer_type": "tokenizer_type", "tokenizer_params": "tokenizer_params",
-          "tokens": "tokens", "reconstruction_distance": "rfid", "generator_type": "generator_type",
-          "generator_params": "generator_params", "steps": "steps", "generation_distance": "gfid", "score": "is",
-          "precision": "precision", "recall": "recall", "intervals": "", "features": "", "n": "", "notes": "notes",
-          "source": ""}    # columns, and the published quantity in each
-GUIDANCE = ("schedule", "start_ratio", "max_scale", "top_k", "top_p")
+TABLE1 = {      # its columns: the published quantity in each, and its title, if a reader sees it
+    "method": ("", "method"), "family": ("family", "tokens are"), "tokenizer_type": ("tokenizer_type", "tokenizer"),
+    "tokenizer_params": ("tokenizer_params", "params"), "tokens": ("tokens", "tokens"),
+    "reconstruction_distance": ("rfid", "rFID ↓"), "generator_type": ("generator_type", "generator"),
+    "generator_params": ("generator_params", "params"), "steps": ("steps", "steps"),
+    "generation_distance": ("gfid", "gFID ↓"), "score": ("is", "IS ↑"), "precision": ("precision", "precision ↑"),
+    "recall": ("recall", "recall ↑"), "intervals": ("", ""), "features": ("", ""), "n": ("", ""), "notes": ("notes", ""),
+    "source": ("", "")}
+GUIDANCE_TITLES = {"schedule": "schedule", "start_ratio": "start ratio", "max_scale": "largest scale", "top_k": "top-k",
+                   "top_p": "top-p"}
+GUIDANCE = tuple(GUIDANCE_TITLES)
 
 
-def table1(results: Path, sheet: Sheet, published: Published) -> pd.DataFrame:
+def table1(inputs: Inputs, item: str) -> Table:
     """Table 1. The published systems, as printed, and below them each row of the sheet that feeds it, at its best checkpoint,
     each number the mean over its seeds. Cells are text; unknown is blank.
 
     `features` says which network measured a row, and by which metrics: rows with different features do not compare.
     `intervals` are the 95 % intervals of our own values, of one seed; of several, `notes` has their standard deviations.
     """
-    theirs = [{column: published.value("table1", name, quantity) for column, quantity in TABLE1.items()}
-              | {"method": name, "features": "Inception (rFID, FID, IS)", "source": published.source("table1", name, "gfid")}
-              for name in published.rows("table1")]
-    return pd.DataFrame([*theirs, *_own_rows(results, sheet)], columns=list(TABLE1))
+    published = inputs.published
+    theirs = [{column: published.value(item, name, quantity) for column, (quantity, _) in TABLE1.items()}
+              | {"method": name, "features": "Inception (rFID, FID, IS)", "source": published.source(item, name, "gfid")}
+              for name in published.rows(item)]
+    ours = _own_rows(inputs.tree, item)
+    notes = [f"{row['method']}: in the place of rFID, FID and IS, {row['features']}; {row['n']} samples; {row['notes']}. "
+             + (row["intervals"] and f"95 % intervals: {row['intervals']}.") for row in ours]
+    if any("rFID" not in row["features"] for row in ours):
+        notes.append("Rows measured by other features do not compare.")
+    notes += [f"{row['method']}: {row['notes']}." for row in theirs if row["notes"]]
+    rows = [*theirs, *ours]
+    titles = [(title, column(rows, name)) for name, (_, title) in TABLE1.items() if title]
+    return Table(frame(rows), titles, notes, tuple(range(len(theirs), len(rows))))
 
 
-def table6(results: Path, sheet: Sheet, published: Published) -> pd.DataFrame:
+def table6(inputs: Inputs, item: str) -> Table:
     """Table 6. The guidance of each tokenizer checkpoint that is trained here, one row a seed, with the distance by which the
     search chose it, and the paper's. `guidance` is 'searched', or 'set' by the parameters and its distance blank."""
-    found = []
-    for _, trial, label in sheet.feeding("table6"):
+    rows = []
+    for _, trial, label in inputs.tree.sheet.feeding(item):
         if trial.tokenizer:
             continue
-        chosen, record = guidance(results, sheet, trial, label)
+        chosen, record = chosen_guidance(inputs.tree, trial, label)
         sampling = trial.params.sampling
         row = {"checkpoint": label, "schedule": chosen.schedule, "start_ratio": chosen.start, "max_scale": chosen.scale,
                "top_k": record["top_k"] if record else sampling.top_k, "top_p": record["top_p"] if record else sampling.top_p,
                "guidance": "searched" if record else "set",
-               **published.beside("table6", label, GUIDANCE), "metric": "", "distance": None, "interval": "", "n": "",
-               "candidates": "", "seed": trial.seed, "source": f"params/{sheet.run}.yaml"}
+               **inputs.published.beside(item, label, GUIDANCE), "metric": "", "distance": None, "interval": "", "n": "",
+               "candidates": "", "seed": trial.seed, "source": f"params/{trial.run}.yaml"}
         if record:
             candidate, metric = chosen_candidate(record), record["metric"]
             row |= {"metric": metric, "distance": require_metric(candidate, metric),
                     "interval": spread(candidate["intervals"][metric]), "n": candidate["n"],
                     "candidates": len(record["candidates"]), "source": record.path.as_posix()}
-        found.append(row)
-    if not found:
-        raise ConfigError(f"experiments: no row feeds table6 for {sheet.run}; name table6 among the feeds of one")
-    return pd.DataFrame(found)
+        rows.append(row)
+    if not rows:
+        raise ConfigError(f"experiments: no row feeds {item} for {inputs.tree.sheet.run}; let one feed it")
+    return Table(frame(rows), *_table6_view(rows))
 
 
-def table10(results: Path, sheet: Sheet, published: Published, orders_csv: str | Path) -> pd.DataFrame:
+def _table6_view(rows: Rows) -> tuple[list, list[str]]:
+    metric = one(column(rows, "metric"))
+    unguided = {"start_ratio": "", "max_scale": ""}
+    shown = [row if row["max_scale"] != 1 else row | unguided | {"schedule": _none(row)} for row in rows]
+    columns = [("checkpoint", column(rows, "checkpoint"))]
+    columns += [("seed", column(rows, "seed"))] if len(set(column(rows, "seed"))) > 1 else []
+    columns += [(title, column(shown, name)) for name, title in GUIDANCE_TITLES.items()]
+    columns += [(f"{metric} ↓", [number(row["distance"]) for row in rows]),
+                ("95 % interval", column(rows, "interval"))] if metric else []
+    columns.append(("the paper", [", ".join(f"{title} {cell}" for name, title in GUIDANCE_TITLES.items()
+                                            if (cell := row[f"{name}_paper"])) for row in rows]))
+    notes = [f"{metric} over {one(column(rows, 'n'))} samples, the lowest of {one(column(rows, 'candidates'))} candidates."
+             ] if metric else []
+    if fixed := [row["checkpoint"] for row in rows if row["guidance"] == "set"]:
+        notes.append(f"Set by the parameters, not searched: {one(fixed)}.")
+    return columns, notes
+
+
+def _none(row: Mapping) -> str:
+    """What stands in the place of a guidance of scale 1."""
+    return "none" if row["guidance"] == "set" else f"none ({row['guidance']})"
+
+
+def table10(inputs: Inputs, item: str) -> Table:
     """Table 10. HAR and vanilla autoregression on one tokenizer: the guidance used, steps, and gfid, is, precision and recall,
     each with `_sd` or `_low` and `_high` as in the ablations, and `_paper`. Raises ConfigError for a row without generator."""
-    found = rows(results, sheet, "table10")
-    for row in found:
+    measured = rows(inputs.tree, item)
+    for row in measured:
         if row.first.generator is None:
-            raise ConfigError(f"experiments: row {row.trials[0].id!r} feeds table10 without a generator; name its folder")
-    agrees = agreement("table10", found, orders_csv, published.rows("table10"))
-    return pd.DataFrame([_generator_row(results, sheet, row, published, agrees.get(row.key, "")) for row in found])
+            raise ConfigError(f"experiments: row {row.trials[0].id!r} feeds {item} without a generator; name its folder")
+    said = claims(item, measured, inputs.orders, inputs.published.rows(item))
+    cells = [_generator_row(inputs, item, row, joined(said, row.key)) for row in measured]
+    return Table(frame(cells), *_table10_view(cells, [claim for of_row in said.values() for claim in of_row]))
 
 
-def _generator_row(results: Path, sheet: Sheet, row: Row, published: Published, agrees: str) -> dict:
-    label = row.first.label
-    guided = [guidance(results, sheet, trial, label) for trial in row.trials]
-    found = {
+def _generator_row(inputs: Inputs, item: str, row: Row, agrees: str) -> dict:
+    label, published = row.first.label, inputs.published
+    guided = [chosen_guidance(inputs.tree, trial, label) for trial in row.trials]
+    cells = {
         "setting": row.key,
         "checkpoint": label,
         "generator_params": count(row.first.generator["parameters"]),
         "steps": row.first.generator["sampling_steps"],
-        "steps_paper": published.value("table10", row.key, "steps"),
+        "steps_paper": published.value(item, row.key, "steps"),
         "schedule": _each(chosen.schedule for chosen, _ in guided),
         "start_ratio": _each(f"{chosen.start:g}" for chosen, _ in guided),
         "max_scale": _each(f"{chosen.scale:g}" for chosen, _ in guided),
         "guidance": _each("searched" if record else "set" for _, record in guided),
-        **published.beside("table10", row.key, ("schedule", "max_scale")),
+        **published.beside(item, row.key, ("schedule", "max_scale")),
     }
     for quantity in ("gfid", "is", "precision", "recall"):
-        found |= row.summary(quantity) | published.beside("table10", row.key, [quantity])
-    return found | {"agrees": agrees, "score_metric": row.first.score} | row.about
+        cells |= {quantity: row.measure(quantity)} | published.beside(item, row.key, [quantity])
+    return cells | {"agrees": agrees, "score_metric": row.first.score} | row.about
+
+
+def _table10_view(cells: Rows, said: Sequence[Claim]) -> tuple[list, list[str]]:
+    guided = [_none(row) if row["max_scale"] == "1" else
+              f"{row['schedule']}, at most {row['max_scale']}" + f", from {row['start_ratio']} on" * (row["schedule"] == "step")
+              + f" ({row['guidance']})" for row in cells]
+    columns = [("generator", column(cells, "setting")),
+               *beside("steps", column(cells, "steps"), "steps", column(cells, "steps_paper")), ("guidance", guided),
+               *with_paper(cells, "gfid", one(column(cells, "gfid_metric")) + " ↓"),
+               *with_paper(cells, "is", one(column(cells, "score_metric")) + " ↑")]
+    for name in ("precision", "recall"):                # their intervals would make the table too wide
+        ours = [Measure(*row[name][:2]) for row in cells]
+        columns += beside(f"{name} ↑", ours, name, column(cells, f"{name}_paper"))
+    columns.append(("the paper's order", column(cells, "agrees")))
+    return columns, [f"Checkpoint {one(column(cells, 'checkpoint'))} of the tokenizer.", *how(cells), *explained(said)]
 
 
 def _each(texts: Iterable[str]) -> str:
@@ -95,18 +146,18 @@ def _each(texts: Iterable[str]) -> str:
     return "; ".join(dict.fromkeys(texts))
 
 
-def _own_rows(results: Path, sheet: Sheet) -> list[dict[str, str]]:
-    of_each = {}
-    for row in rows(results, sheet, "table1", unnamed=True):
-        of_each.setdefault(row.trials[0].id, []).append(row)
-    return [_own_row(sheet.run, lowest(found)) for found in of_each.values()]
+def _own_rows(tree: Tree, item: str) -> list[dict[str, str]]:
+    by_id = {}
+    for row in rows(tree, item):
+        by_id.setdefault(row.trials[0].id, []).append(row)
+    return [_own_row(tree.sheet.run, lowest(of_one)) for of_one in by_id.values()]
 
 
 def _own_row(run: str, row: Row) -> dict[str, str]:
     trial, first = row.trials[0], row.first
     tokens = row.params.tokenizer.latents
     shown = {"reconstruction_distance": ("rfid", first.reconstruction_distance)}
-    found = {
+    cells = {
         "method": f"ResTok, {row.name or ('this run' if trial.name == run else trial.id)} ({run}, {first.label})",
         "family": "query",
         "tokenizer_type": "VQ",
@@ -118,16 +169,15 @@ def _own_row(run: str, row: Row) -> dict[str, str]:
     }
     if first.generation:
         steps = first.generator["sampling_steps"]
-        found |= {"generator_type": "AR" if steps == tokens else "HAR", "steps": str(steps),
+        cells |= {"generator_type": "AR" if steps == tokens else "HAR", "steps": str(steps),
                   "generator_params": count(first.generator["parameters"])}
         shown |= {"generation_distance": ("gfid", first.distance), "score": ("is", first.score),
                   "precision": ("precision", "precision"), "recall": ("recall", "recall")}
-    values = {metric: [row.summary(quantity)[f"{quantity}{end}"] for end in ("", "_sd", "_low", "_high")]
-              for quantity, metric in shown.values()}
-    found |= {column: number(values[metric][0]) for column, (_, metric) in shown.items()}
-    intervals = {metric: (low, high) for metric, (*_, low, high) in values.items() if low is not None}
-    deviations = {metric: sd for metric, (_, sd, *_) in values.items() if sd is not None}
-    return dict.fromkeys(TABLE1, "") | found | {
+    values = {metric: row.measure(quantity) for quantity, metric in shown.values()}
+    cells |= {column: number(values[metric].value) for column, (_, metric) in shown.items()}
+    intervals = {metric: value[2:] for metric, value in values.items() if value.low is not None}
+    deviations = {metric: value.sd for metric, value in values.items() if value.sd is not None}
+    return dict.fromkeys(TABLE1, "") | cells | {
         "intervals": "; ".join(f"{metric} {spread(interval)}" for metric, interval in intervals.items()),
         "notes": "; ".join(_notes(row, deviations))}
 
@@ -135,19 +185,19 @@ def _own_row(run: str, row: Row) -> dict[str, str]:
 def _notes(row: Row, deviations: dict[str, float]) -> list[str]:
     """What Table 1 says of a row of ours."""
     trial, about = row.trials[0], row.about
-    found = _as_adm(row) if row.first.generation else []
+    notes = _as_adm(row) if row.first.generation else []
     if about["n_seeds"] > 1:
-        found.append(f"mean of {about['n_seeds']} seeds ({about['seeds']}), whose standard deviations are "
+        notes.append(f"mean of {about['n_seeds']} seeds ({about['seeds']}), whose standard deviations are "
                      + ", ".join(f"{metric} {sd:.2g}" for metric, sd in deviations.items()))
-    found.append(f"reconstruction of {about['reconstruction_n']} images against {about['reconstruction_reference']}")
+    notes.append(f"reconstruction of {about['reconstruction_n']} images against {about['reconstruction_reference']}")
     if trial.tokenizer:
-        found.append(f"finished weights: {', '.join(filter(None, (trial.tokenizer, trial.generator)))}")
-    return [*found, f"samples against {about['generation_reference']}"] if about["generation_reference"] else found
+        notes.append(f"finished weights: {', '.join(filter(None, (trial.tokenizer, trial.generator)))}")
+    return [*notes, f"samples against {about['generation_reference']}"] if about["generation_reference"] else notes
 
 
 def _as_adm(row: Row) -> list[str]:
     """Precision and recall as the published ones are computed, where they were measured so."""
     names = [name for name in ("precision", "recall") if f"{name} adm-fp16" in row.first.generation["metrics"]]
-    found = {name: row.summary(f"{name} adm-fp16")[f"{name} adm-fp16"] for name in names}
-    texts = [f"{name} {number(value)}" for name, value in found.items() if value is not None]
+    values = {name: row.measure(f"{name} adm-fp16").value for name in names}
+    texts = [f"{name} {number(value)}" for name, value in values.items() if value is not None]
     return [f"as ADM rounds distances, {', '.join(texts)}"] if texts else []

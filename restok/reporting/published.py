@@ -3,8 +3,8 @@
 from collections.abc import Iterable
 from pathlib import Path
 
+from restok.reporting.cells import read_settings
 from restok.reporting.run import ReportError
-from restok.reporting.tables.cells import read_settings
 
 COLUMNS = ("item", "row", "quantity", "value", "source")
 

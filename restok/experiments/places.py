@@ -1,0 +1,158 @@
+"""The one tree of results: where a stage's result lies, what it is made from, and the settings that it reads.
+
+results/RUN holds what all rows of a parameter file share, and its own run; results/RUN/experiments/ID.SEED a row of the sheet
+with one seed. Rows whose settings agree in all that a stage depends on share it: the first of them makes it, in its own folder.
+"""
+
+import re
+from collections.abc import Iterator
+from functools import cached_property
+from pathlib import Path
+from typing import NamedTuple
+
+from restok.config import Params
+from restok.config.load import ConfigError, canonical_json, settings_tree
+from restok.experiments.items import Item
+from restok.experiments.trials import RELEASED, Sheet, Trial
+
+FEATURES = ("evaluation.features", "evaluation.weights", "evaluation.batch_size")
+DRAWING = ("seed", "sampling.temperature", "sampling.top_k", "sampling.top_p", "sampling.class_cache", "sampling.rounding")
+CANDIDATE = (*DRAWING, *FEATURES, "guidance_search.samples_per_class")
+
+
+class Stage(NamedTuple):
+    path: str                       # below the folder of the run, or of the row; a folder where it has no suffix
+    verb: str                       # of `restok`, which makes it
+    settings: tuple[str, ...]       # that it reads itself
+    after: tuple[str, ...] = ()     # the stages of a row that it is made from, and whose settings it depends on through them
+    shared: bool = False            # by all rows of a parameter file
+
+
+STAGES = {
+    "data": Stage("data", "prepare", ("data.source", "data.path", "data.train", "data.validation"), shared=True),
+    "classifier": Stage("classifier", "train-classifier", (
+        "seed", "classifier", "data.crop_scale", "data.flip", "tokenizer.image_size"), shared=True),
+    "reference": Stage("reference/{name}.safetensors", "statistics", (*FEATURES, "tokenizer.image_size"), shared=True),
+    "layout": Stage("layout.npz", "layout", ("tokenizer", "generator"), shared=True),
+    "tokenizer": Stage("tokenizer/{label}", "train-tokenizer", (
+        "seed", "data", "tokenizer", "tokenizer_training", "objective")),
+    "codes": Stage("codes/{label}", "encode", ("codes.scales", "codes.five_crops", "codes.flip"), ("tokenizer",)),
+    "generator": Stage("generator/{label}", "train-generator", ("seed", "generator", "generator_training"), ("codes",)),
+    "candidate": Stage("guidance/{label}/{schedule}_{scale}_{start}.json", "score-guidance", CANDIDATE, ("generator",)),
+    "guidance": Stage("guidance/{label}.json", "search-guidance", ("guidance_search",), ("candidate",)),
+    "reconstruction": Stage("evaluation/{label}/reconstruction.json", "evaluate", (
+        *FEATURES, "evaluation.lpips", "evaluation.lpips_weights"), ("tokenizer",)),
+    "generation": Stage("evaluation/{label}/generation.json", "evaluate", (
+        *DRAWING, "sampling.guidance", *FEATURES, "evaluation.samples_per_class", "evaluation.neighbours",
+        "evaluation.distances"), ("guidance",)),
+    "panel": Stage("panel/{label}.npz", "panel", (), ("tokenizer",)),
+    "samples": Stage("samples/{label}.npz", "sample", (*DRAWING, "sampling.guidance"), ("guidance",)),
+}
+
+
+def pattern(stage: str) -> str:
+    """A stage's place with wildcards, as the workflow's rules write it: 'results/{trial}/codes/{label}'."""
+    return f"results/{'{run}' if STAGES[stage].shared else '{trial}'}/{STAGES[stage].path}"
+
+
+def depends_on(stage: str, params: Params, label: str | None = None) -> str:
+    """The settings that a stage reads itself, as canonical JSON. Checkpoints after `label` are none of them, but for the end of
+    the learning rate's schedule."""
+    settings = STAGES[stage].settings
+    if stage == "data" and params.data.source == "digits":       # drawn at the tokenizer's size; files are packed as they are
+        settings += ("tokenizer.image_size",)
+    return canonical_json(_until(params, label), *settings)
+
+
+def stage_of(path: Path) -> tuple[Stage, Path] | None:
+    """The stage that makes a file and, of a file in a stage's folder, the folder; None for a file of no stage."""
+    for stage in STAGES.values():
+        place = re.sub(r"\\{\w+\\}", "[^/]+", re.escape(stage.path))
+        if match := re.fullmatch(rf"(.*/)?{place}(?P<within>/[^/]+)?", path.as_posix()):
+            if not (match["within"] and "." in stage.path):
+                return stage, path.parent if match["within"] else path
+    return None
+
+
+class Tree:
+    """The results of one parameter file's rows, below `root`, which is results/RUN."""
+
+    def __init__(self, root: str | Path, sheet: Sheet):
+        self.root, self.sheet = Path(root), sheet
+
+    def path(self, stage: str, trial: Trial | None = None, label: str | None = None, **wildcards: str | float) -> Path:
+        """Of the run, or of one row at a checkpoint; finished weights lie where the sheet says."""
+        if trial is None:
+            return self.root / STAGES[stage].path.format(label=label, **wildcards)
+        if weights := {"tokenizer": trial.tokenizer, "generator": trial.generator}.get(stage):
+            return Path(weights)
+        home = Path(self.home(stage, trial, label).name).relative_to(self.sheet.run)
+        return self.root / home / STAGES[stage].path.format(label=label, **wildcards)
+
+    def home(self, stage: str, trial: Trial, label: str | None) -> Trial:
+        """The first trial whose result of a stage is this trial's, too."""
+        return self._homes[stage, trial.name, label]
+
+    @cached_property
+    def _homes(self) -> dict[tuple[str, str, str | None], Trial]:
+        homes, first = {}, {}
+        for trial in self.sheet.trials:
+            for label in trial.every_label:
+                settings = settings_tree(_until(trial.params, label))
+                for stage in STAGES:
+                    identity = stage, label, trial.tokenizer, trial.generator, canonical_json(settings, *_all_settings(stage))
+                    homes[stage, trial.name, label] = first.setdefault(identity, trial)
+        return homes
+
+    def previous(self, trial: Trial, label: str) -> list[Path]:
+        """The checkpoint from which training goes on, if there is one. Raises ConfigError for an unknown `label`."""
+        labels = list(trial.params.tokenizer_training.checkpoints)
+        if label not in labels:
+            raise ConfigError(f"{trial.name}: no checkpoint {label!r}; there are {', '.join(labels)}")
+        return [self.path("tokenizer", trial, before) for before in labels[:labels.index(label)][-1:]]
+
+    def candidates(self, trial: Trial, label: str) -> list[Path]:
+        """What the search for guidance chooses among."""
+        return [self.path("candidate", trial, label, schedule=g.schedule, scale=g.scale, start=g.start)
+                for g in trial.params.guidance_search.candidates()]
+
+    def inputs(self, item: Item) -> list[Path]:
+        """What a table or figure is made from, each once."""
+        return list(dict.fromkeys(self._inputs(item)))
+
+    def _inputs(self, item: Item) -> Iterator[Path]:
+        for stage in item.reads:
+            if STAGES[stage].shared:
+                yield self.path(stage)
+                continue
+            for _, trial, label in self.sheet.feeding(item.name):
+                if self._has(stage, trial):
+                    yield self.path(stage, trial, label)
+
+    def _has(self, stage: str, trial: Trial) -> bool:
+        """Whether a row has a result of a stage: of finished weights nothing is searched, and pictures show the run's own."""
+        match stage:
+            case "generation":
+                return bool(trial.generator or not trial.tokenizer)
+            case "guidance":
+                return not (trial.params.sampling.guidance or trial.tokenizer)
+            case "panel" | "samples":
+                return trial.name == self.sheet.run
+        return True
+
+    def beyond_main(self, item: Item) -> bool:
+        """Whether an item shows other trained models than the parameter file's own run."""
+        main = self.sheet.by_name.get(self.sheet.run)
+        return any(trial.id != (main and main.id) and not trial.tokenizer for _, trial, _ in self.sheet.feeding(item.name))
+
+
+def _all_settings(stage: str) -> tuple[str, ...]:
+    """What a stage reads itself, and through the stages before it."""
+    before = (name for other in STAGES[stage].after for name in _all_settings(other))
+    return tuple(dict.fromkeys((*STAGES[stage].settings, *before)))
+
+
+def _until(params: Params, label: str | None) -> Params:
+    if label is None or label == RELEASED:
+        return params
+    return params.model_copy(update={"tokenizer_training": params.tokenizer_training.until(label)})

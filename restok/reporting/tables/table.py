@@ -1,0 +1,102 @@
+"""A table: every column for its file, few for a reader, and notes on how it was measured."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import pandas as pd
+
+from restok.reporting.tables.orders import Claim
+
+PAPERS = {"rfid": ("rFID", "rFID"), "gfid": ("gFID", "FID"), "is": ("IS", "IS")}   # the paper's names, and of our metrics
+Rows = Sequence[Mapping[str, Any]]
+
+
+class Table(NamedTuple):
+    """`frame` is the file, `columns` what a reader sees: titles, which may be equal, and cells; `own` are this run's rows."""
+
+    frame: pd.DataFrame
+    columns: list[tuple[str, Sequence]]
+    notes: Sequence[str] = ()
+    own: tuple[int, ...] = ()
+
+    @property
+    def shown(self) -> pd.DataFrame:
+        """The reader's columns as text."""
+        cells = zip(*(map(_text, column) for _, column in self.columns), strict=True)
+        return pd.DataFrame(cells, columns=[title for title, _ in self.columns])
+
+
+def _text(cell: Any) -> str:
+    return "" if cell is None else str(cell)
+
+
+def numeric(shown: pd.DataFrame) -> list[bool]:
+    """The columns that hold numbers alone, to be set to the right."""
+    return [all(cell[:1].isdigit() or not cell for cell in column) for column in shown.to_numpy().T]
+
+
+def column(rows: Rows, name: str) -> list:
+    return [row[name] for row in rows]
+
+
+def one(cells: Iterable) -> str:
+    """What all rows say; where they differ, all of it."""
+    return ", ".join(dict.fromkeys(str(cell) for cell in cells if cell not in ("", None)))
+
+
+def with_paper(rows: Rows, name: str, title: str) -> list[tuple[str, Sequence]]:
+    """Our values under our metric's name and, where the paper prints some, those beside them under its own."""
+    theirs = PAPERS[name][0] if name in PAPERS else title.rstrip(" ↓↑")
+    return beside(title, column(rows, name), theirs, column(rows, f"{name}_paper"))
+
+
+def beside(title: str, ours: Sequence, theirs: str, paper: Sequence[str]) -> list[tuple[str, Sequence]]:
+    return [(title, ours), *([(f"{theirs}, paper", paper)] if any(paper) else [])]
+
+
+def how(rows: Rows) -> list[str]:
+    """Numbers of images, references, features and seeds."""
+    text = ("{rfid_metric} over {reconstruction_n} reconstructions against {reconstruction_reference}, {gfid_metric} over "
+            "{generation_n} samples against {generation_reference}. Features: {features}.")
+    text = text.format_map({name: one(column(rows, name)) for name in rows[0]})
+    return [text, seeds(rows), *_foreign(rows)]
+
+
+def seeds(rows: Rows) -> str:
+    several, single = ([row for row in rows if (row["n_seeds"] > 1) == many] for many in (True, False))
+    texts = []
+    if several:
+        n = one(column(several, "n_seeds"))
+        texts.append(f"Mean ± standard deviation over {n} seeds ({one(column(several, 'seeds'))}).")
+    if single:
+        texts.append(f"One seed ({one(column(single, 'seeds'))}); in brackets the 95 % interval, for the chance of these "
+                     "images and for this seed; what another seed would give is not known.")
+    return " ".join(texts)
+
+
+def _foreign(rows: Rows) -> list[str]:
+    """A warning where the paper's values stand beside another metric."""
+    foreign = [metric for name in ("rfid", "gfid") if any(row.get(f"{name}_paper") for row in rows)
+               and (metric := one(column(rows, f"{name}_metric"))) != PAPERS[name][1]]
+    return [f"The paper's values are of Inception's features: {', '.join(foreign)} does not compare with them."
+            ] if foreign else []
+
+
+def unprinted(rows: Rows, claims: Sequence[Claim], *names: str) -> list[str]:
+    """What the paper prints no values of and, of that, what it orders without our reading."""
+    blank = [name for name in names if not any(column(rows, f"{name}_paper"))]
+    ordered = [name for name in blank if any(claim.quantity == name and not claim.ours for claim in claims)]
+    printed = {name: PAPERS[name][0] if name in PAPERS else name for name in blank}
+    order = f", only an order of {', '.join(printed[name] for name in ordered)}" if ordered else ""
+    return [f"Of {', '.join(printed.values())} the text of the paper prints no values here{order}."] if blank else []
+
+
+def explained(claims: Sequence[Claim]) -> list[str]:
+    """What the column of the paper's order says."""
+    if not claims:
+        return []
+    reading = ["Our reading: there the text says which row is best and names no quantity."] if any(
+        claim.ours for claim in claims) else []
+    return ["The paper's order: what its text says of a row, in its own names of the quantities, and whether it holds here, "
+            "by Student's t with the variance pooled over the table's rows (two-sided 95 % for each pair) or, with one seed, "
+            "where intervals do not overlap.", *reading]
