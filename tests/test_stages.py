@@ -261,7 +261,7 @@ def test_a_process_chooses_its_device_before_anything_is_loaded(command, chain, 
     """Everything loads within the group of processes, where each has its own device."""
     found, load = [], Evaluator.load
     for name, value in {"TORCHELASTIC_RUN_ID": "test", "RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1",
-                        "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29511"}.items():
+                        "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "0"}.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setattr(Evaluator, "load", lambda *words: found.append(torch.distributed.is_initialized()) or load(*words))
     result = command("evaluate", "--params", "params/demo.yaml", "--classifier", str(chain / "classifier"), "--samples",
