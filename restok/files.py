@@ -25,6 +25,17 @@ class FileError(RestokError):
 
 
 @contextmanager
+def locked(path: Path, refusal: RestokError) -> Iterator[None]:
+    """Holds the lock file `path`. Raises `refusal` while another holds it."""
+    try:
+        held = FileLock(path).acquire(timeout=0)
+    except Timeout:
+        raise refusal from None
+    with held:
+        yield
+
+
+@contextmanager
 def atomic_folder(path: str | Path) -> Iterator[Path]:
     """A new folder beside `path` to write into; at the end of the block it is on the disk and takes the place of `path`.
 
@@ -34,17 +45,11 @@ def atomic_folder(path: str | Path) -> Iterator[Path]:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(path.with_name(f".{path.name}.lock"))
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        raise FileError(f"{path}: another process is writing it; wait for it, or stop it first") from None
-    try:
+    refusal = FileError(f"{path}: another process is writing it; wait for it, or stop it first")
+    with locked(path.with_name(f".{path.name}.lock"), refusal):
         for left_over in path.parent.glob(f".{path.name}.*.partial"):
             shutil.rmtree(left_over)
         yield from _replace(path)
-    finally:
-        lock.release()
 
 
 def _replace(path: Path) -> Iterator[Path]:

@@ -307,6 +307,26 @@ def test_a_second_run_on_the_same_folder_is_refused(codes, tmp_path):
     train("generator", training_params(), None, None, codes, tmp_path)            # and let in once the first is done
 
 
+KILLED = """
+import os, signal, sys, torch
+from pathlib import Path
+from restok.training.state import RunFolder
+with RunFolder(Path(sys.argv[1]), "run") as run:
+    run.save(1, {"weights": torch.ones(3)})
+    torch.save = lambda state, file: (file.write(b"half"), file.flush(), os.kill(os.getpid(), signal.SIGKILL))
+    run.save(2, {})
+"""
+
+
+def test_what_a_process_killed_while_it_saved_left_is_removed(tmp_path):
+    assert subprocess.run([sys.executable, "-c", KILLED, tmp_path], cwd=ROOT).returncode < 0
+    assert len(list(tmp_path.glob("*/.*"))) == 1
+    with RunFolder(tmp_path, "run") as run:
+        step, state = run.resume()
+        assert (step, state["weights"].tolist()) == (1, [1, 1, 1])
+        assert [path.name for path in run.folder.iterdir()] == ["state_1.pt"]
+
+
 FULL_DISK = """
 import resource, signal, sys, torch
 from pathlib import Path

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from restok import config
 from restok.errors import RestokError
+from restok.files import atomic_file
 from restok.progress import track
 from restok.training.state import RunFolder
 
@@ -106,10 +107,9 @@ def _refuse(what: str, run: RunFolder) -> NoReturn:
 
 
 def _write_rows(path: Path, rows: list[dict]) -> None:
-    """One JSON object a line, through a temporary sibling."""
-    partial = path.with_suffix(".tmp")
-    partial.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    partial.replace(path)
+    """One JSON object a line."""
+    with atomic_file(path) as partial:
+        partial.write_text("".join(json.dumps(row) + "\n" for row in rows))
 
 
 def _rows_until(path: Path, step: int) -> list[dict]:

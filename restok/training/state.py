@@ -2,16 +2,15 @@
 
 import json
 import logging
-import os
 import shutil
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import torch
-from filelock import FileLock, Timeout
 
 from restok.errors import RestokError
+from restok.files import atomic_file, locked
 
 log = logging.getLogger("restok")
 
@@ -26,17 +25,11 @@ def fingerprint(*facts: Any) -> str:
 
 
 def save_state(path: Path, state: dict) -> None:
-    """Write beside `path`, flush to disk, rename over it. A failure leaves the file that was there."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    """Written whole, or the file that was there stays. Raises StateError where the disk is full."""
     try:
-        with temporary.open("wb") as file:
+        with atomic_file(path) as partial, partial.open("wb") as file:
             torch.save(state, file)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
     except (OSError, RuntimeError) as error:      # torch's writer reports a full disk as a RuntimeError
-        temporary.unlink(missing_ok=True)
         raise StateError(f"{path}: could not be written ({error}); earlier states are untouched. "
                          "Free some disk space and run the same command again: it resumes.") from error
 
@@ -58,22 +51,19 @@ class RunFolder:
     def __init__(self, root: Path, identity: str):
         self.root, self.folder = root, root / identity[:12]
         self.folder.mkdir(parents=True, exist_ok=True)
-        self._lock = FileLock(root / ".lock")
+        self._lock = locked(root / ".lock", StateError(f"{root}: another run is training here; wait for it, or stop it first"))
 
     def __enter__(self) -> "RunFolder":
-        try:
-            self._lock.acquire(timeout=0)
-        except Timeout:
-            raise StateError(f"{self.root}: another run is training here; wait for it, or stop it first") from None
-        for left_over in self.folder.glob(".state_*.tmp"):      # of a process killed while it saved
+        self._lock.__enter__()
+        for left_over in self.folder.glob(".*.partial.*"):      # of a process killed while it saved
             left_over.unlink()
         for other in self.root.iterdir():
             if other.is_dir() and other != self.folder:
                 log.info("%s: of a run with other settings or inputs, not used", other)
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self._lock.release()
+    def __exit__(self, *error: Any) -> None:
+        self._lock.__exit__(*error)
 
     def states(self) -> list[Path]:
         """Newest first."""
