@@ -94,6 +94,23 @@ def atomic_file(path: str | Path) -> Iterator[Path]:
         partial.unlink(missing_ok=True)
 
 
+def require_free(out: Path, inputs: Iterable[Path], written: Callable[[Path], bool] | None) -> None:
+    """Raises FileError where writing `out` would overwrite one of `inputs`, or put a file into one.
+
+    `written`: which paths below `out` the verb itself writes, where `out` is a folder, replaced whole: it must hold nothing
+    else. None: `out` is a file.
+    """
+    place = out.resolve()
+    for path in inputs:
+        if place.is_relative_to(path.resolve()) or path.resolve().is_relative_to(place):
+            raise FileError(f"{out}: would be written over {path}, which is read, or among its files; name another file or "
+                            "folder")
+    if written and out.exists() and not out.is_dir():
+        raise FileError(f"{out}: is a file; name a folder to write")
+    if written and (others := [path for path in sorted(out.rglob("*")) if not written(path)]):
+        raise FileError(f"{out}: would be replaced whole, and holds {others[0]}; name another folder to write")
+
+
 def sha256_file(path: str | Path) -> str:
     """Hexadecimal sha256 of a file's bytes."""
     with open(path, "rb") as file:

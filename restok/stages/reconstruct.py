@@ -12,7 +12,7 @@ from PIL import Image
 from restok.config.load import ConfigError
 from restok.data.images import SUFFIXES, check_image, decode_image, open_images
 from restok.data.transforms import to_tensor
-from restok.files import atomic_folder, write_npz_rows
+from restok.files import atomic_folder, require_free, write_npz_rows
 from restok.metrics.reconstruction import psnr
 from restok.progress import track
 from restok.stages.images import PICTURES, reconstruction, require_shown, write_grid
@@ -41,13 +41,14 @@ def reconstruct(images: Sequence[Path], tokenizer: Path, out: Path, keep: int | 
 
     Writes a picture with the originals above (.png, .jpg), an npz of arr_0 (n h w 3 uint8), codes (n tokens) and, from one
     source with labels, labels; or else a folder with one PNG an image. Returns name and PSNR of each image, in dB. Raises
-    DataError, which names the file, for what is no image of 8-bit channels without alpha, ConfigError where `out` would take
-    the place of something else, WeightsError.
+    DataError, which names the file, for what is no image of 8-bit channels without alpha, FileError where `out` would take
+    the place of something else, ConfigError, WeightsError.
     """
     suffix = out.suffix.lower()
     if suffix not in (".npz", *PICTURES) and suffix in Image.registered_extensions():
         raise ConfigError(f"{out}: expected {', '.join(PICTURES)}, .npz, or a folder")
-    _require_free(out, images, folder=suffix not in (".npz", *PICTURES))
+    file = suffix in (".npz", *PICTURES)
+    require_free(out, images, None if file else lambda path: path.is_dir() or path.suffix == ".png")
     model = load_tokenizer(tokenizer).to(device())
     config, sources = model.config, []
     if keep is not None and not 1 <= keep <= config.latents:
@@ -73,19 +74,6 @@ def reconstruct(images: Sequence[Path], tokenizer: Path, out: Path, keep: int | 
     else:
         _write_folder(out, pieces(), names)
     return list(zip(names, values, strict=True))
-
-
-def _require_free(out: Path, images: Sequence[Path], folder: bool) -> None:
-    """Nothing is written over what is read, or among it; a folder, replaced whole, holds nothing but earlier pictures."""
-    place = out.resolve()
-    for path in images:
-        if place.is_relative_to(path.resolve()) or path.resolve().is_relative_to(place):
-            raise ConfigError(f"{out}: would be written over {path}, which is read, or among its images; name another file or "
-                              "folder")
-    if folder and out.exists() and not out.is_dir():
-        raise ConfigError(f"{out}: is a file; name a folder, or a file that ends in .npz, {', '.join(PICTURES)}")
-    if folder and (others := [path for path in out.rglob("*") if not path.is_dir() and path.suffix != ".png"]):
-        raise ConfigError(f"{out}: would be replaced whole, and holds other files, such as {others[0]}; name another folder")
 
 
 def _files(paths: list[Path], size: int) -> Source:

@@ -10,7 +10,7 @@ from safetensors.torch import save_file
 from restok import compat
 from restok.compat.files import weights_file
 from restok.config.load import ConfigError
-from restok.files import atomic_folder, sha256_file, write_json
+from restok.files import atomic_folder, require_free, sha256_file, write_json
 from restok.generator.model import HAR
 from restok.stages.images import pair
 from restok.tokenizer.model import ResTok
@@ -43,25 +43,25 @@ def from_release(tokenizer: Path, generator: Path | None, out: Path, tokenizer_s
     """Write `out`/tokenizer and `out`/generator, as the training verbs would, from the authors' files or folders (None: no
     generator). `..._settings`: their configuration, where it is not beside the weights; without one it is inferred.
 
-    Raises ReleasedWeightsError for what does not fit, ConfigError where `out` holds an input, or anything that this did
-    not write, or where the two do not go together.
+    Raises ReleasedWeightsError for what does not fit, FileError where `out` holds an input, or anything that this did not
+    write, ConfigError where the two do not go together.
     """
-    _require_free(out, [tokenizer, generator, tokenizer_settings, generator_settings], OURS)
-    found = [_read("tokenizer", tokenizer, tokenizer_settings)]
+    _require_replaceable(out, [tokenizer, generator, tokenizer_settings, generator_settings], OURS)
+    released = [_read("tokenizer", tokenizer, tokenizer_settings)]
     if generator:
-        found.append(_read("generator", generator, generator_settings))
-        ours, theirs = found[0].model.config, found[1].model.config
+        released.append(_read("generator", generator, generator_settings))
+        ours, theirs = (one.model.config for one in released)
         if (ours.codebook_size, ours.latents) != (theirs.codebook_size, theirs.tokens):
             raise ConfigError(f"{generator}: draws {theirs.tokens} codes of {theirs.codebook_size}, but {tokenizer} has "
                               f"{ours.latents} of {ours.codebook_size}; they were not trained together")
     with atomic_folder(out) as folder:
-        for kind, (model, facts) in zip(KINDS, found, strict=False):
+        for kind, (model, facts) in zip(KINDS, released, strict=False):
             (folder / kind).mkdir()
             save_model(folder / kind, model)
             if kind == "generator":
                 facts |= {"tokenizer": sha256_file(folder / "tokenizer/model.safetensors")}
             write_json(folder / kind / "metrics.json", facts)
-    return found
+    return released
 
 
 def _read(kind: str, path: Path, given: Path | None) -> Released:
@@ -84,9 +84,9 @@ def to_release(tokenizer: Path, generator: Path | None, out: Path) -> None:
     """Write `out`/tokenizer.safetensors and `out`/generator.safetensors under the authors' names and in their shapes, each
     with their configuration beside it (.json), from our folders (None: no generator).
 
-    Raises ReleasedWeightsError for a model that their code cannot express, WeightsError, ConfigError as `from_release` does.
+    Raises ReleasedWeightsError for a model that their code cannot express, WeightsError, FileError as `from_release` does.
     """
-    _require_free(out, [tokenizer, generator], THEIRS)
+    _require_replaceable(out, [tokenizer, generator], THEIRS)
     if generator:
         pair(tokenizer, generator)
     models = {"tokenizer": load_tokenizer(tokenizer)} | ({"generator": load_generator(generator)} if generator else {})
@@ -97,11 +97,7 @@ def to_release(tokenizer: Path, generator: Path | None, out: Path) -> None:
             write_json(folder / f"{kind}.json", settings[kind])
 
 
-def _require_free(out: Path, inputs: list[Path | None], written: set[Path]) -> None:
-    """`out` is replaced whole: it holds no input, and nothing but what was `written` there, relative to it."""
-    if out.exists() and not out.is_dir():
-        raise ConfigError(f"{out}: is a file; name a folder to write")
-    held = [path for path in filter(None, inputs) if path.resolve().is_relative_to(out.resolve())]
-    held += [path for path in sorted(out.rglob("*")) if path.relative_to(out) not in written]
-    if held:
-        raise ConfigError(f"{out}: would be replaced whole, and holds {held[0]}; name another folder to write")
+def _require_replaceable(out: Path, inputs: list[Path | None], written: set[Path]) -> None:
+    """`out` holds nothing but what is `written` there, relative to it, and no input even under such a name."""
+    held = [path.resolve() for path in inputs if path]
+    require_free(out, [], lambda path: path.relative_to(out) in written and path.resolve() not in held)
