@@ -6,9 +6,7 @@ Nothing is skipped and nothing resized unasked: the number of images and their p
 import hashlib
 import io
 import os
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -18,6 +16,7 @@ from jaxtyping import Int, UInt8
 from PIL import Image
 
 from restok.data.sources import DataError, open_split
+from restok.data.threads import map_ahead
 from restok.data.transforms import Pixels, center_crop
 from restok.errors import InputError
 from restok.files import NpzArray, npz_names, read_json, sha256_file
@@ -26,8 +25,7 @@ from restok.progress import track
 SUFFIXES, FORMATS = (".png", ".jpg", ".jpeg", ".webp", ".bmp"), ("PNG", "JPEG", "WEBP", "BMP")
 STORED, ROUNDED, TRUNCATED = "8 bit, as stored", "8 bit, rounded", "8 bit, truncated"
 AHEAD = 2                                # batches read before they are asked for
-WINDOW = 1024                            # files handed to the threads at once
-A, B = TypeVar("A"), TypeVar("B")
+A = TypeVar("A")
 Read = Callable[[int, int], UInt8[np.ndarray, "b h w c"]]
 
 
@@ -54,19 +52,11 @@ class ImageSource:
         if batch_size < 1 or start < 0 or start % batch_size:
             raise InputError(f"start {start}: expected a multiple of the batch size, {batch_size}")
         stop = self.n if stop is None else min(stop, self.n)
-        waiting = deque()
-        with ThreadPoolExecutor(1) as pool:
-            try:
-                for first in range(start, stop, batch_size):
-                    waiting.append((first, pool.submit(self.read, first, min(first + batch_size, stop))))
-                    if len(waiting) > AHEAD:
-                        first, images = waiting.popleft()
-                        yield first, images.result()
-                while waiting:
-                    first, images = waiting.popleft()
-                    yield first, images.result()
-            finally:
-                pool.shutdown(cancel_futures=True)
+
+        def images(first: int) -> tuple[int, UInt8[np.ndarray, "b h w c"]]:
+            return first, self.read(first, min(first + batch_size, stop))
+
+        yield from map_ahead(images, range(start, stop, batch_size), ahead=AHEAD)
 
 
 def open_images(path: str | Path, crop: int | None = None, workers: int = 0, split: str = "validation") -> ImageSource:
@@ -127,12 +117,11 @@ def _folder(folder: Path, crop: int | None, workers: int) -> ImageSource:
     names = _names(folder)
     files, what = [folder / name for name in names], f"folder {folder.resolve().name}"
     digest, size = hashlib.sha256(), None
-    checked = track(_map(check_image, files, workers), f"checking {what}", len(files))
-    for file, name, (found, sha256) in zip(files, names, checked, strict=True):
+    for file, name, (own, sha256) in zip(files, names, _checked(files, what, workers), strict=True):
         digest.update(f"{sha256}  ".encode() + os.fsencode(name.as_posix()) + b"\n")     # as `sha256sum` prints them
-        size = size or found
-        if found != size and crop is None:
-            raise DataError(f"{file}: {_pixels(found)}, but {files[0]} has {_pixels(size)}; take centre crops of one size with "
+        size = size or own
+        if own != size and crop is None:
+            raise DataError(f"{file}: {_pixels(own)}, but {files[0]} has {_pixels(size)}; take centre crops of one size with "
                             "`--crop SIZE`")
     labels, read = _classes(folder, names), _reader(lambda file: decode_image(file, crop), files, workers)
     if crop is None:
@@ -168,6 +157,11 @@ def _classes(folder: Path, names: list[Path]) -> Int[np.ndarray, " n"] | None:
         if path.is_dir() and not path.name.startswith(".") and path.name not in classes:
             raise DataError(f"{path}: a class folder without images; add them, or remove it, for classes are counted by folder")
     return labels.astype(np.int64)
+
+
+def _checked(files: list[Path], what: str, workers: int) -> Iterator[tuple[tuple[int, int], str]]:
+    """`check_image` of each file, in order."""
+    return track(map_ahead(check_image, files, workers), f"checking {what}", len(files))
 
 
 def check_image(file: Path) -> tuple[tuple[int, int], str]:
@@ -208,14 +202,7 @@ def _broken(file: Path, error: Exception) -> DataError:
 
 
 def _reader(view: Callable[[A], Pixels], items: Sequence[A], workers: int) -> Read:
-    return lambda start, stop: np.stack(list(_map(view, items[start:stop], workers)))
-
-
-def _map(function: Callable[[A], B], items: Sequence[A], workers: int) -> Iterator[B]:
-    """`map` in threads: pillow decodes, and hashes are taken, without the interpreter's lock."""
-    with ThreadPoolExecutor(max(1, workers)) as pool:
-        for start in range(0, len(items), WINDOW):
-            yield from pool.map(function, items[start:start + WINDOW])
+    return lambda start, stop: np.stack(list(map_ahead(view, items[start:stop], workers)))
 
 
 def _pixels(size: Sequence[int]) -> str:

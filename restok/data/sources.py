@@ -5,7 +5,6 @@ import io
 import logging
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -13,6 +12,7 @@ import numpy as np
 from PIL import Image
 
 from restok import config
+from restok.data.threads import map_ahead
 from restok.errors import RestokError
 from restok.files import FileError, atomic_folder, read_json, write_json
 from restok.progress import track
@@ -82,7 +82,7 @@ def prepare(data: config.Data, image_size: int, folder: str | Path) -> dict:
     manifest = {"source": data.source, "splits": {}}
     with atomic_folder(folder) as partial:
         for split, source in _sources(data, image_size).items():
-            manifest["splits"][split] = _pack(source, partial / split, max(1, data.workers))
+            manifest["splits"][split] = _pack(source, partial / split, data.workers)
         write_json(partial / "manifest.json", manifest)
     return manifest
 
@@ -97,16 +97,14 @@ class _Source:
     labels: list[int]
     skipped: list[Path] = field(default_factory=list)
 
-    def images(self, workers: int) -> Iterator[tuple[bytes, int] | None]:
-        """(bytes, label) of each file in order, None for one that does not decode."""
-        window = 64 * workers            # bounds the bytes held, which a pool's own `map` over everything would not
-        with ThreadPoolExecutor(workers) as pool:   # pillow decodes without the interpreter's lock
-            for start in range(0, len(self.files), window):
-                files = self.files[start:start + window]
-                for file, data, label in zip(files, pool.map(_read, files), self.labels[start:start + window], strict=True):
-                    if isinstance(data, Exception):
-                        self._skip(file, data)
-                    yield None if isinstance(data, Exception) else (data, label)
+    def images(self, workers: int) -> Iterator[tuple[bytes, int]]:
+        """(bytes, label) of each file that decodes, in order."""
+        contents = track(map_ahead(_read, self.files, workers), f"reading {self.name}", len(self.files))
+        for file, label, data in zip(self.files, self.labels, contents, strict=True):
+            if isinstance(data, Exception):
+                self._skip(file, data)
+            else:
+                yield data, label
 
     def _skip(self, file: Path, reason: Exception) -> None:
         log.warning("%s: skipped, not a readable image (%s)", file, reason)
@@ -126,10 +124,7 @@ def _pack(source: _Source, folder: Path, workers: int) -> dict:
     digest, counts = hashlib.sha256(), Counter()
     scratch = folder.with_suffix(".arrow")
     with ArrowWriter(path=str(scratch), features=features) as writer:
-        for item in track(source.images(workers), f"reading {source.name}", len(source.files)):
-            if item is None:
-                continue
-            data, label = item
+        for data, label in source.images(workers):
             writer.write({"image": {"bytes": data, "path": None}, "label": label})
             digest.update(np.array([label, len(data)], dtype="<i8").tobytes() + data)
             counts[label] += 1
