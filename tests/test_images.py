@@ -5,6 +5,7 @@ import threading
 
 import numpy as np
 import pytest
+from conftest import small_params
 from PIL import Image
 
 from restok.data.images import AHEAD, ImageSource, open_images
@@ -12,6 +13,9 @@ from restok.data.loader import evaluation_batches
 from restok.data.sources import DataError, open_split
 from restok.data.transforms import center_crop, to_uint8
 from restok.files import FileError
+from restok.stages.reconstruct import reconstruct
+from restok.tokenizer.model import ResTok
+from restok.weights import save_model
 
 PICTURES = np.random.default_rng(0).integers(256, size=(10, 12, 16, 3), dtype=np.uint8)
 
@@ -135,6 +139,23 @@ def test_class_folders_give_labels(tmp_path):
     (root / "emu").mkdir()
     with pytest.raises(DataError, match=r"samples/emu: a class folder without images"):
         open_images(root)
+
+
+@pytest.mark.parametrize(("files", "emptied"), [
+    (("a.png", "c.png", "d.webp", "b.png/0.png"), True), (("a/0.png", "b.png/0.png", "b.png/1.png", "c/0.png"), False)])
+def test_a_folder_called_as_an_image_shifts_no_names(tmp_path, files, emptied):
+    root = save(tmp_path / "samples", *files)
+    if emptied:
+        (root / "b.png/0.png").unlink()
+        files = files[:-1]
+    (tmp_path / "tokenizer").mkdir()
+    save_model(tmp_path / "tokenizer", ResTok(small_params().tokenizer))
+    known = reconstruct([root], tmp_path / "tokenizer", tmp_path / "r")
+    assert [name for name, _ in known] == [name.rpartition(".")[0] for name in files]
+    written = sorted((tmp_path / "r").rglob("*.png"))
+    assert [path.relative_to(tmp_path / "r").as_posix() for path in written if path.is_file()] == [
+        f"{name.rpartition('.')[0]}.png" for name in files]
+    assert [name.as_posix() for name in open_images(root).names] == list(files)
 
 
 def test_images_of_several_sizes_need_a_crop(tmp_path):

@@ -40,6 +40,7 @@ class ImageSource:
     labels: Int[np.ndarray, " n"] | None
     rounding: str                        # STORED or ROUNDED
     read: Read                           # images start, ..., stop - 1, at least one
+    names: Sequence[Path] | None = None  # of a folder's files, relative to it
 
     def batches(self, batch_size: int, start: int = 0,
                 stop: int | None = None) -> Iterator[tuple[int, UInt8[np.ndarray, "b h w c"]]]:
@@ -124,9 +125,10 @@ def _folder(folder: Path, crop: int | None, workers: int) -> ImageSource:
             raise DataError(f"{file}: {_pixels(own)}, but {files[0]} has {_pixels(size)}; take centre crops of one size with "
                             "`--crop SIZE`")
     labels, read = _classes(folder, names), _reader(lambda file: decode_image(file, crop), files, workers)
-    if crop is None:
-        return ImageSource(what, digest.hexdigest(), len(files), size, labels, STORED, read)
-    return ImageSource(f"{what}, centre crops of {crop}", digest.hexdigest(), len(files), (crop, crop), labels, ROUNDED, read)
+    rounding = STORED
+    if crop is not None:
+        what, size, rounding = f"{what}, centre crops of {crop}", (crop, crop), ROUNDED
+    return ImageSource(what, digest.hexdigest(), len(files), size, labels, rounding, read, names)
 
 
 def _names(folder: Path) -> list[Path]:

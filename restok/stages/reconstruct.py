@@ -10,7 +10,7 @@ from jaxtyping import Int, UInt8
 from PIL import Image
 
 from restok.config.load import ConfigError
-from restok.data.images import SUFFIXES, check_image, decode_image, open_images
+from restok.data.images import check_image, decode_image, open_images
 from restok.data.transforms import to_tensor
 from restok.files import atomic_folder, require_free, write_npz_rows
 from restok.metrics.reconstruction import psnr
@@ -90,11 +90,10 @@ def _files(paths: list[Path], size: int) -> Source:
 
 def _open(path: Path, size: int, workers: int) -> Source:
     images = open_images(path, size, workers)
-    names = [f"{path.stem}-{index:06}" for index in range(images.n)]
-    if path.is_dir() and not (path / "manifest.json").is_file():                 # then in the order of the files' names
-        files = (file.relative_to(path) for file in (*path.glob("*"), *path.glob("*/*")) if file.suffix.lower() in SUFFIXES)
-        files = [file for file in files if not any(part.startswith(".") for part in file.parts)]
-        names = [file.with_suffix("").as_posix() for file in sorted(files, key=lambda file: file.parts)]
+    if images.names is None:
+        names = [f"{path.stem}-{index:06}" for index in range(images.n)]
+    else:
+        names = [name.with_suffix("").as_posix() for name in images.names]
     return Source(names, images.labels, lambda count: (batch for _, batch in images.batches(count)))
 
 
