@@ -5,22 +5,24 @@ import subprocess
 import sys
 
 import numpy as np
+import pyarrow
 import pytest
 from conftest import ROOT, small_params
 
+from restok.data import sources
 from restok.data.sources import DataError, open_split
 from restok.generator.model import HAR
 from restok.tokenizer.model import ResTok
 from restok.weights import save_model
 
 OPEN = ("import sys; from restok.data.sources import open_split; split = open_split(sys.argv[1], 'train'); split[0];"
-        "sys.exit(' '.join({'datasets', 'pandas', 'torch'} & set(sys.modules)) or 0)")
+        "sys.exit(' '.join({'datasets', 'pandas', 'sklearn', 'torch'} & set(sys.modules)) or 0)")
 LOAD = ("import sys, torch; from restok.weights import load_generator, load_tokenizer; before = torch.get_rng_state();"
         "load_tokenizer(sys.argv[1]); load_generator(sys.argv[2]); assert torch.equal(before, torch.get_rng_state());"
         "sys.exit(' '.join({'torch._dynamo', 'sympy'} & set(sys.modules)) or 0)")
 
 
-def test_a_split_is_read_without_the_libraries_that_wrote_it(digits):
+def test_a_split_is_read_without_what_made_its_images(digits):
     done = subprocess.run([sys.executable, "-c", OPEN, digits], cwd=ROOT, capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
 
@@ -33,14 +35,42 @@ def test_a_split_goes_to_another_process_as_its_address(digits):
     assert all(np.array_equal(there[i][0], split[i][0]) and there[i][1] == split[i][1] for i in (0, 700, 1436))
 
 
-def test_a_split_saved_in_several_files_keeps_its_order(digits, tmp_path):
-    import datasets
-    table = datasets.load_from_disk(digits / "validation")
-    table.save_to_disk(tmp_path / "validation", num_shards=7)
-    (tmp_path / "manifest.json").write_bytes((digits / "manifest.json").read_bytes())
-    one, seven = open_split(digits, "validation"), open_split(tmp_path, "validation")
-    assert len(list((tmp_path / "validation").glob("*.arrow"))) == 7 and np.array_equal(one.labels, seven.labels)
-    assert all(np.array_equal(one[i][0], seven[i][0]) for i in range(len(one)))
+@pytest.fixture
+def several(digits, tmp_path, monkeypatch):
+    """The digits again, in files of two batches of 50 kB."""
+    monkeypatch.setattr(sources, "BATCH", 50_000)
+    monkeypatch.setattr(sources, "SHARD", 2)
+    sources.prepare(small_params().data, 16, tmp_path / "several")
+    return tmp_path / "several"
+
+
+def same(one, other):
+    return np.array_equal(one.labels, other.labels) and all(
+        np.array_equal(one[i][0], other[i][0]) for i in range(len(one)))
+
+
+def test_a_split_saved_in_several_files_keeps_its_order(digits, several):
+    assert (several / "manifest.json").read_bytes() == (digits / "manifest.json").read_bytes()
+    assert len(list((digits / "train").iterdir())) == 1
+    files = [path.stat().st_size for path in sorted((several / "train").iterdir())]
+    assert len(files) > 5 and all(100_000 < size < 250_000 for size in files[:-1])
+    assert same(open_split(digits, "train"), open_split(several, "train"))
+    sorted((several / "train").iterdir())[3].unlink()
+    with pytest.raises(DataError, match=r"train: .* images, but the manifest counts 1437; run `restok prepare`"):
+        open_split(several, "train")
+
+
+def test_a_split_that_an_earlier_version_wrote_is_read(digits, several):
+    """Its files had other names, and beside the bytes of each image a path, which was empty."""
+    for path in sorted((several / "train").iterdir()):
+        table = pyarrow.ipc.open_stream(path).read_all()
+        images = pyarrow.array([{"bytes": data, "path": None} for data in table["image"].to_pylist()],
+                               pyarrow.struct({"bytes": pyarrow.binary(), "path": pyarrow.string()}))
+        table = pyarrow.table({"image": images, "label": table["label"]})
+        with pyarrow.ipc.new_stream(path.with_name(f"data-{path.stem}-of-00099.arrow"), table.schema) as writer:
+            writer.write(table)
+        path.unlink()
+    assert same(open_split(digits, "train"), open_split(several, "train"))
 
 
 def test_a_split_cut_short_is_refused(digits, tmp_path):

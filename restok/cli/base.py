@@ -40,7 +40,7 @@ def main() -> None:
     handler = RichHandler(console=CONSOLE, show_path=False) if CONSOLE.is_terminal else logging.StreamHandler(sys.stderr)
     pattern = "%(message)s" if CONSOLE.is_terminal else "%(asctime)s %(levelname)s %(message)s"
     logging.basicConfig(level=logging.INFO, format=pattern, datefmt="%H:%M:%S", handlers=[handler])
-    for chatty in ("httpx", "httpcore", "datasets", "fsspec", "filelock", "fontTools"):
+    for chatty in ("httpx", "httpcore", "fsspec", "filelock", "fontTools"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
 
 

@@ -6,6 +6,7 @@ import logging
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import chain, islice
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,8 @@ from restok.progress import track
 
 SPLITS = ("train", "validation")
 SKIPPED_AT_MOST = 0.01                   # of a split's files; more means that the folder, not a file, is broken
+BATCH, SHARD = 2 ** 24, 30               # bytes of images held and written at once; of these batches, how many a file (500 MB)
+Row = tuple[bytes, int]                  # an encoded image, its label
 log = logging.getLogger("restok")
 
 
@@ -33,15 +36,13 @@ class Split:
     """
 
     def __init__(self, folder: Path, classes: Sequence[str], digest: str):
-        # Not with `datasets`, which wrote the files: its import takes longer than many a stage of the demo.
         import pyarrow
 
         self.folder, self.classes, self.digest = folder, list(classes), digest
-        shards = [str(folder / shard["filename"]) for shard in read_json(folder / "state.json")["_data_files"]]
-        tables = [pyarrow.ipc.open_stream(pyarrow.memory_map(shard)).read_all() for shard in shards]
-        table = pyarrow.concat_tables(tables).flatten()
+        shards = [pyarrow.memory_map(str(path)) for path in sorted(folder.glob("*.arrow"))]
+        table = pyarrow.concat_tables(pyarrow.ipc.open_stream(shard).read_all() for shard in shards).flatten()
         self.labels = np.array(table["label"].to_pylist(), dtype=np.int64)       # np.asarray(table) would import pandas
-        self._images = table["image.bytes"]
+        self._images = table.column(0)   # `image`, or `image.bytes` as earlier versions wrote it
 
     def __reduce__(self) -> tuple:       # for workers that are not forked: pickled, the table would be a copy of all images
         return Split, (self.folder, self.classes, self.digest)
@@ -50,7 +51,6 @@ class Split:
         return len(self.labels)
 
     def __getitem__(self, index: int) -> tuple[Image.Image, int]:
-        # Decoded here: `datasets` turns images by their EXIF orientation, the usual ImageNet pipelines do not.
         data = self._images[int(index)].as_py()
         return Image.open(io.BytesIO(data)).convert("RGB"), int(self.labels[index])
 
@@ -61,12 +61,12 @@ def open_split(folder: str | Path, split: str) -> Split:
     remedy = f"run `restok prepare` to write {folder} again"
     try:
         facts = read_json(folder / "manifest.json")["splits"][split]
-        found = Split(folder / split, facts["classes"], facts["sha256"])
+        opened = Split(folder / split, facts["classes"], facts["sha256"])
     except (FileError, OSError, KeyError, TypeError, ValueError) as error:   # pyarrow's errors are ValueErrors and OSErrors
         raise DataError(f"{folder / split}: not a prepared split ({type(error).__name__}: {error}); {remedy}") from None
-    if len(found) != facts["count"]:
-        raise DataError(f"{folder / split}: {len(found)} images, but the manifest counts {facts['count']}; {remedy}")
-    return found
+    if len(opened) != facts["count"]:
+        raise DataError(f"{folder / split}: {len(opened)} images, but the manifest counts {facts['count']}; {remedy}")
+    return opened
 
 
 def prepare(data: config.Data, image_size: int, folder: str | Path) -> dict:
@@ -76,9 +76,6 @@ def prepare(data: config.Data, image_size: int, folder: str | Path) -> dict:
     Returns the manifest. The folder appears whole or not at all. Raises DataError for folders that do not hold two splits of
     the same classes, and where more than 1 % of a split's files are unreadable.
     """
-    import datasets
-
-    datasets.disable_progress_bars()     # `track` shows the only one
     manifest = {"source": data.source, "splits": {}}
     with atomic_folder(folder) as partial:
         for split, source in _sources(data, image_size).items():
@@ -97,7 +94,7 @@ class _Source:
     labels: list[int]
     skipped: list[Path] = field(default_factory=list)
 
-    def images(self, workers: int) -> Iterator[tuple[bytes, int]]:
+    def images(self, workers: int) -> Iterator[Row]:
         """(bytes, label) of each file that decodes, in order."""
         contents = track(map_ahead(_read, self.files, workers), f"reading {self.name}", len(self.files))
         for file, label, data in zip(self.files, self.labels, contents, strict=True):
@@ -117,28 +114,49 @@ class _Source:
 
 def _pack(source: _Source, folder: Path, workers: int) -> dict:
     """Stream a source into a table at `folder`; the split's part of the manifest."""
-    import datasets
-    from datasets.arrow_writer import ArrowWriter
-
-    features = datasets.Features({"image": datasets.Image(), "label": datasets.ClassLabel(names=source.classes)})
     digest, counts = hashlib.sha256(), Counter()
-    scratch = folder.with_suffix(".arrow")
-    with ArrowWriter(path=str(scratch), features=features) as writer:
+
+    def rows() -> Iterator[Row]:
         for data, label in source.images(workers):
-            writer.write({"image": {"bytes": data, "path": None}, "label": label})
             digest.update(np.array([label, len(data)], dtype="<i8").tobytes() + data)
             counts[label] += 1
-        writer.finalize()
+            yield data, label
+
+    _write_table(folder, rows())
     for label, name in enumerate(source.classes):
         if not counts[label]:
             raise DataError(f"{source.name}: class {name!r} has no readable image; add some")
-    datasets.Dataset.from_file(str(scratch)).save_to_disk(str(folder))   # in shards
-    scratch.unlink()
     if source.skipped:
         log.warning("%s: %d of %d files skipped", source.name, len(source.skipped), len(source.files))
     return {"count": counts.total(), "classes": source.classes,
             "images_per_class": {name: counts[label] for label, name in enumerate(source.classes)},
             "skipped": ["/".join(path.parts[-2:]) for path in source.skipped], "sha256": digest.hexdigest()}
+
+
+def _write_table(folder: Path, rows: Iterator[Row]) -> None:
+    """Arrow streams 00000.arrow, 00001.arrow, ..., each of SHARD record batches, which `Split` maps into memory."""
+    import pyarrow
+
+    schema = pyarrow.schema({"image": pyarrow.binary(), "label": pyarrow.int64()})
+    folder.mkdir()
+    batches = _by_bytes(rows, BATCH)
+    for number, first in enumerate(batches):
+        with (pyarrow.OSFile(str(folder / f"{number:05}.arrow"), "wb") as file, pyarrow.ipc.new_stream(file, schema) as writer):
+            for batch in chain([first], islice(batches, SHARD - 1)):
+                writer.write(pyarrow.record_batch(list(zip(*batch, strict=True)), schema))
+
+
+def _by_bytes(rows: Iterator[Row], limit: int) -> Iterator[list[Row]]:
+    """The rows in lists, each of which ends with the image that reaches `limit` bytes."""
+    held, size = [], 0
+    for row in rows:
+        held.append(row)
+        size += len(row[0])
+        if size >= limit:
+            yield held
+            held, size = [], 0
+    if held:
+        yield held
 
 
 def _read(file: Path | bytes) -> bytes | Exception:
