@@ -6,7 +6,7 @@ import logging
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import chain, islice
+from itertools import groupby
 from pathlib import Path
 
 import numpy as np
@@ -134,29 +134,21 @@ def _pack(source: _Source, folder: Path, workers: int) -> dict:
 
 
 def _write_table(folder: Path, rows: Iterator[Row]) -> None:
-    """Arrow streams 00000.arrow, 00001.arrow, ..., each of SHARD record batches, which `Split` maps into memory."""
+    """Arrow streams 00000.arrow, 00001.arrow, ..., of record batches of about BATCH bytes, which `Split` maps into memory."""
     import pyarrow
 
-    schema = pyarrow.schema({"image": pyarrow.binary(), "label": pyarrow.int64()})
+    schema, seen = pyarrow.schema({"image": pyarrow.binary(), "label": pyarrow.int64()}), 0
+
+    def batch(row: Row) -> int:
+        nonlocal seen
+        seen += len(row[0])
+        return seen // BATCH
+
     folder.mkdir()
-    batches = _by_bytes(rows, BATCH)
-    for number, first in enumerate(batches):
-        with (pyarrow.OSFile(str(folder / f"{number:05}.arrow"), "wb") as file, pyarrow.ipc.new_stream(file, schema) as writer):
-            for batch in chain([first], islice(batches, SHARD - 1)):
-                writer.write(pyarrow.record_batch(list(zip(*batch, strict=True)), schema))
-
-
-def _by_bytes(rows: Iterator[Row], limit: int) -> Iterator[list[Row]]:
-    """The rows in lists, each of which ends with the image that reaches `limit` bytes."""
-    held, size = [], 0
-    for row in rows:
-        held.append(row)
-        size += len(row[0])
-        if size >= limit:
-            yield held
-            held, size = [], 0
-    if held:
-        yield held
+    for shard, batches in groupby(groupby(rows, batch), lambda numbered: numbered[0] // SHARD):
+        with pyarrow.OSFile(str(folder / f"{shard:05}.arrow"), "wb") as file, pyarrow.ipc.new_stream(file, schema) as writer:
+            for _, together in batches:
+                writer.write(pyarrow.record_batch(list(zip(*together, strict=True)), schema))
 
 
 def _read(file: Path | bytes) -> bytes | Exception:

@@ -53,9 +53,8 @@ def train(job: Job, batches: Iterator, first: int, last: int, training: config.T
     `batches` starts at `first`. Raises LossError as soon as a logged loss, or a state to be kept, is not finite; nothing is
     saved after that.
     """
-    rows = _rows_until(run.folder / "log.jsonl", first)
+    rows = _resume_log(run.folder / "log.jsonl", first)
     sums, since = {}, time.perf_counter()
-    _write_rows(run.folder / "log.jsonl", rows)
     with (run.folder / "log.jsonl").open("a") as file:
         for step in track(range(first, last), name, total=last - first):
             losses = job.step(next(batches), step)
@@ -106,20 +105,15 @@ def _refuse(what: str, run: RunFolder) -> NoReturn:
                     "starts again, unchanged it resumes.")
 
 
-def _write_rows(path: Path, rows: list[dict]) -> None:
-    """One JSON object a line."""
-    with atomic_file(path) as partial:
-        partial.write_text("".join(json.dumps(row) + "\n" for row in rows))
-
-
-def _rows_until(path: Path, step: int) -> list[dict]:
-    """The rows a resumed run keeps: those up to the step it resumes from."""
-    if not path.exists():
-        return []
+def _resume_log(path: Path, step: int) -> list[dict]:
+    """The rows, one JSON object a line, up to the step that a run resumes from; the log keeps no others."""
     rows = []
-    for line in path.read_text().splitlines():
+    for line in path.read_text().splitlines() if path.exists() else ():
         try:
             rows.append(json.loads(line))
         except json.JSONDecodeError:              # the line a killed run was writing
             break
-    return [row for row in rows if row["step"] <= step]
+    rows = [row for row in rows if row["step"] <= step]
+    with atomic_file(path) as partial:
+        partial.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return rows
