@@ -40,7 +40,7 @@ class ImageSource:
     labels: Int[np.ndarray, " n"] | None
     rounding: str                        # STORED or ROUNDED
     read: Read                           # images start, ..., stop - 1, at least one
-    names: Sequence[Path] | None = None  # of a folder's files, relative to it
+    names: Sequence[Path] | None = None  # of the files, where each image is one; relative to their folder
 
     def batches(self, batch_size: int, start: int = 0,
                 stop: int | None = None) -> Iterator[tuple[int, UInt8[np.ndarray, "b h w c"]]]:
@@ -76,6 +76,11 @@ def open_images(path: str | Path, crop: int | None = None, workers: int = 0, spl
     if not path.is_dir():
         raise DataError(f"{path}: no such file or folder; name an npz file or a folder of images")
     return _prepared(path, crop, workers, split) if (path / "manifest.json").is_file() else _folder(path, crop, workers)
+
+
+def open_files(files: Sequence[Path], crop: int | None = None, workers: int = 0) -> ImageSource:
+    """Single image files in the order given, checked and hashed as those of a folder are."""
+    return _files(files, [Path(file.name) for file in files], f"{len(files)} files", None, crop, workers)
 
 
 def _npz(path: Path, crop: int | None) -> ImageSource:
@@ -115,8 +120,12 @@ def _prepared(folder: Path, crop: int | None, workers: int, name: str) -> ImageS
 
 
 def _folder(folder: Path, crop: int | None, workers: int) -> ImageSource:
-    names = _names(folder)
-    files, what = [folder / name for name in names], f"folder {folder.resolve().name}"
+    names, what = _names(folder), f"folder {folder.resolve().name}"
+    return _files([folder / name for name in names], names, what, _classes(folder, names), crop, workers)
+
+
+def _files(files: Sequence[Path], names: Sequence[Path], what: str, labels: Int[np.ndarray, " n"] | None, crop: int | None,
+           workers: int) -> ImageSource:
     digest, size = hashlib.sha256(), None
     for file, name, (own, sha256) in zip(files, names, _checked(files, what, workers), strict=True):
         digest.update(f"{sha256}  ".encode() + os.fsencode(name.as_posix()) + b"\n")     # as `sha256sum` prints them
@@ -124,8 +133,7 @@ def _folder(folder: Path, crop: int | None, workers: int) -> ImageSource:
         if own != size and crop is None:
             raise DataError(f"{file}: {_pixels(own)}, but {files[0]} has {_pixels(size)}; take centre crops of one size with "
                             "`--crop SIZE`")
-    labels, read = _classes(folder, names), _reader(lambda file: decode_image(file, crop), files, workers)
-    rounding = STORED
+    rounding, read = STORED, _reader(lambda file: decode_image(file, crop), files, workers)
     if crop is not None:
         what, size, rounding = f"{what}, centre crops of {crop}", (crop, crop), ROUNDED
     return ImageSource(what, digest.hexdigest(), len(files), size, labels, rounding, read, names)
@@ -161,8 +169,8 @@ def _classes(folder: Path, names: list[Path]) -> Int[np.ndarray, " n"] | None:
     return labels.astype(np.int64)
 
 
-def _checked(files: list[Path], what: str, workers: int) -> Iterator[tuple[tuple[int, int], str]]:
-    """`check_image` of each file, in order."""
+def _checked(files: Sequence[Path], what: str, workers: int) -> Iterator[tuple[tuple[int, int], str]]:
+    """Height and width, and sha256, of each file, in order."""
     return track(map_ahead(check_image, files, workers), f"checking {what}", len(files))
 
 

@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Int, UInt8
+from jaxtyping import UInt8
 from PIL import Image
 
 from restok.config.load import ConfigError
-from restok.data.images import check_image, decode_image, open_images
+from restok.data.images import ImageSource, open_files, open_images
 from restok.data.transforms import to_tensor
 from restok.files import atomic_folder, require_free, write_npz_rows
 from restok.metrics.reconstruction import psnr
@@ -20,12 +20,6 @@ from restok.training.loop import device
 from restok.weights import load_tokenizer
 
 COLUMNS = 8                              # of a picture
-
-
-class Source(NamedTuple):
-    names: list[str]                     # of the images, without suffix: of the files that a folder is written with
-    labels: Int[np.ndarray, " n"] | None
-    batches: Callable[[int], Iterator[UInt8[np.ndarray, "b h w c"]]]   # of so many images
 
 
 class Pieces(NamedTuple):
@@ -45,22 +39,22 @@ def reconstruct(images: Sequence[Path], tokenizer: Path, out: Path, keep: int | 
     the place of something else, ConfigError, WeightsError.
     """
     suffix = out.suffix.lower()
-    if suffix not in (".npz", *PICTURES) and suffix in Image.registered_extensions():
+    folder = suffix not in (".npz", *PICTURES)
+    if folder and suffix in Image.registered_extensions():
         raise ConfigError(f"{out}: expected {', '.join(PICTURES)}, .npz, or a folder")
-    file = suffix in (".npz", *PICTURES)
-    require_free(out, images, None if file else lambda path: path.is_dir() or path.suffix == ".png")
+    require_free(out, images, (lambda path: path.is_dir() or path.suffix == ".png") if folder else None)
     model = load_tokenizer(tokenizer).to(device())
-    config, sources = model.config, []
+    config, sources, names, values = model.config, [], [], []
     if keep is not None and not 1 <= keep <= config.latents:
         raise ConfigError(f"keep {keep}: {tokenizer} makes {config.latents} codes; keep 1 to {config.latents}")
     for plain, paths in groupby(images, lambda path: path.is_file() and path.suffix != ".npz"):
-        paths = list(paths)
-        sources += [_files(paths, config.image_size)] if plain else [_open(path, config.image_size, workers) for path in paths]
-    names, values = [name for source in sources for name in source.names], []
+        for path in [list(paths)] if plain else paths:                             # single files are batched together
+            sources.append((open_files if plain else open_images)(path, config.image_size, workers))
+            names += _names(sources[-1], path)
 
     def pieces() -> Iterator[Pieces]:
-        batches = (batch for source in sources for batch in source.batches(batch_size))
-        total = sum(-(-len(source.names) // batch_size) for source in sources)
+        batches = (batch for source in sources for _, batch in source.batches(batch_size))
+        total = sum(-(-source.n // batch_size) for source in sources)
         for originals in track(batches, "reconstruct", total):
             pictures, codes = reconstruction(model, originals, batch_size, keep)
             values.extend(psnr(to_tensor(pictures), to_tensor(originals)).tolist())
@@ -76,25 +70,11 @@ def reconstruct(images: Sequence[Path], tokenizer: Path, out: Path, keep: int | 
     return list(zip(names, values, strict=True))
 
 
-def _files(paths: list[Path], size: int) -> Source:
-    """Single image files, in the order given, all checked before the first is decoded."""
-    for path in paths:
-        check_image(path)
-
-    def batches(count: int) -> Iterator[UInt8[np.ndarray, "b h w c"]]:
-        for start in range(0, len(paths), count):
-            yield np.stack([decode_image(path, size) for path in paths[start:start + count]])
-
-    return Source([path.stem for path in paths], None, batches)
-
-
-def _open(path: Path, size: int, workers: int) -> Source:
-    images = open_images(path, size, workers)
+def _names(images: ImageSource, path: Path) -> list[str]:
+    """Without suffix, as a folder is written with: the files' own, or else numbers."""
     if images.names is None:
-        names = [f"{path.stem}-{index:06}" for index in range(images.n)]
-    else:
-        names = [name.with_suffix("").as_posix() for name in images.names]
-    return Source(names, images.labels, lambda count: (batch for _, batch in images.batches(count)))
+        return [f"{path.stem}-{index:06}" for index in range(images.n)]
+    return [name.with_suffix("").as_posix() for name in images.names]
 
 
 def _write_picture(out: Path, pieces: list[Pieces]) -> None:
