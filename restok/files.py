@@ -137,7 +137,7 @@ def write_npz_rows(path: str | Path, name: str, shape: tuple[int, ...], dtype: n
     `arrays` are asked for their values after the last piece. Raises ValueError where the pieces do not make up `shape`.
     """
     with atomic_file(path) as partial, zipfile.ZipFile(partial, "w", allowZip64=True) as archive:
-        found = 0
+        written = 0
         with archive.open(f"{name}.npy", "w", force_zip64=True) as file:
             np.lib.format.write_array_header_2_0(
                 file, {"descr": np.lib.format.dtype_to_descr(np.dtype(dtype)), "fortran_order": False, "shape": shape})
@@ -145,9 +145,9 @@ def write_npz_rows(path: str | Path, name: str, shape: tuple[int, ...], dtype: n
                 if piece.dtype != dtype or piece.shape[1:] != shape[1:]:
                     raise InputError(f"{path}: a piece of {piece.dtype} {piece.shape} does not fit {np.dtype(dtype)} {shape}")
                 file.write(np.ascontiguousarray(piece).data)
-                found += len(piece)
-        if found != shape[0]:
-            raise InputError(f"{path}: {found} rows came, {shape[0]} were announced")
+                written += len(piece)
+        if written != shape[0]:
+            raise InputError(f"{path}: {written} rows came, {shape[0]} were announced")
         for other, value in arrays.items():
             with archive.open(f"{other}.npy", "w") as file:
                 np.lib.format.write_array(file, value(), allow_pickle=False)

@@ -101,8 +101,8 @@ def test_code_batches_resume_exactly_and_show_one_crop_of_each_image_an_epoch(fo
     for first, second in zip(straight[::2], straight[1::2], strict=True):      # two batches an epoch
         codes, labels = torch.cat([first[0], second[0]]), torch.cat([first[1], second[1]])
         assert codes.dtype == labels.dtype == torch.int64 and codes.shape == (IMAGES, TOKENS)
-        found = [np.argwhere((store.codes == row).all(-1)) for row in codes.numpy()]
-        assert sorted(int(place[0, 0]) for place in found) == list(range(IMAGES))
-        assert labels.tolist() == [store.labels[place[0, 0]] for place in found]
-        drawn |= {tuple(place[0].tolist()) for place in found}
+        places = [np.argwhere((store.codes == row).all(-1)) for row in codes.numpy()]
+        assert sorted(int(place[0, 0]) for place in places) == list(range(IMAGES))
+        assert labels.tolist() == [store.labels[place[0, 0]] for place in places]
+        drawn |= {tuple(place[0].tolist()) for place in places}
     assert {crop for _, crop in drawn} == set(range(CROPS)) and len(drawn) > IMAGES

@@ -254,10 +254,10 @@ def test_drawing_batches_leaves_the_global_generators_alone():
 
 def test_evaluation_is_every_image_once_in_order(digits):
     split = open_split(digits, "validation")
-    found = list(evaluation_batches(split, 16, 128))
-    assert [len(labels) for _, labels in found] == [128, 128, 104]
-    assert np.array_equal(torch.cat([labels for _, labels in found]), split.labels)
-    assert np.array_equal(to_uint8(found[1][0])[3], np.asarray(split[131][0]))
+    in_order = list(evaluation_batches(split, 16, 128))
+    assert [len(labels) for _, labels in in_order] == [128, 128, 104]
+    assert np.array_equal(torch.cat([labels for _, labels in in_order]), split.labels)
+    assert np.array_equal(to_uint8(in_order[1][0])[3], np.asarray(split[131][0]))
 
 
 # Progress

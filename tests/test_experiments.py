@@ -39,9 +39,9 @@ def test_the_papers_ablations_are_rows_of_every_parameter_file(run):
 
 def test_table_2_changes_what_the_paper_says():
     sheet = load_sheet(ROOT / "params/imagenet256.yaml")
-    found = [(t.latent_init, len(t.levels), t.scales, t.merge_residual) for t in
+    settings = [(t.latent_init, len(t.levels), t.scales, t.merge_residual) for t in
              (entry.trial.params.tokenizer for entry in sheet.feeding("table2"))]
-    assert found == [("learnable", 1, 1, False), ("pooled", 8, 1, False), ("pooled", 8, 2, False), ("pooled", 8, 3, False),
+    assert settings == [("learnable", 1, 1, False), ("pooled", 8, 1, False), ("pooled", 8, 2, False), ("pooled", 8, 3, False),
                      ("pooled", 8, 4, False), ("pooled", 8, 4, True), ("residual", 8, 4, False), ("residual", 8, 4, True)]
 
 

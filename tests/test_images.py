@@ -172,9 +172,9 @@ def test_grey_and_palette_images_become_rgb(tmp_path):
     for name, mode in (("a", "L"), ("b", "P"), ("c", "1")):
         picture.convert(mode).save(tmp_path / f"{name}.png")
     picture.convert("CMYK").save(tmp_path / "d.jpg")
-    found = everything(open_images(tmp_path))
-    assert found.shape == (4, 12, 16, 3) and found.dtype == np.uint8
-    assert np.array_equal(found[0], np.asarray(picture.convert("L"))[..., None].repeat(3, axis=2))
+    images = everything(open_images(tmp_path))
+    assert images.shape == (4, 12, 16, 3) and images.dtype == np.uint8
+    assert np.array_equal(images[0], np.asarray(picture.convert("L"))[..., None].repeat(3, axis=2))
 
 
 def _png16(path):
