@@ -5,14 +5,16 @@ t * batch_size and on, across the ends of epochs.
 """
 
 import itertools
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
 from jaxtyping import Float, Int
+from PIL import Image
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import BatchSampler, DataLoader, Dataset
 
 from restok import config
 from restok.data.codes import CodeStore
@@ -61,16 +63,17 @@ def code_batches(store: CodeStore, batch_size: int, seed: int, start_step: int =
 
 def evaluation_batches(split: Split, image_size: int, batch_size: int, workers: int = 0) -> ImageBatches:
     """The split once, in its own order, as centre crops: (images b c h w in [0, 1], labels b)."""
-    steps = (range(start, min(start + batch_size, len(split))) for start in range(0, len(split), batch_size))
-    return iter(_loader(_CenterViews(split, image_size), steps, workers))
+    return _once(split, partial(center_crop, size=image_size), batch_size, workers)
 
 
 def crop_batches(split: Split, image_size: int, codes: config.Codes, workers: int = 0) -> ImageBatches:
     """The split once, in order, every crop of an image after the other: (views (b crops) c h w in [0, 1], labels b), about
     `codes.batch_size` views a batch."""
-    images = max(1, codes.batch_size // crop_count(codes))
-    steps = (range(start, min(start + images, len(split))) for start in range(0, len(split), images))
-    return iter(_loader(_Crops(split, image_size, codes), steps, workers))
+    return _once(split, partial(crops, size=image_size, codes=codes), max(1, codes.batch_size // crop_count(codes)), workers)
+
+
+def _once(split: Split, view: Callable, batch_size: int, workers: int) -> ImageBatches:
+    return iter(_loader(_Views(split, view), BatchSampler(range(len(split)), batch_size, drop_last=False), workers))
 
 
 def _steps(count: int, batch_size: int, seed: int, start: int) -> Iterator[list[tuple[int, int]]]:
@@ -103,28 +106,15 @@ class _TrainingViews(Dataset):
 
 
 @dataclass(frozen=True)
-class _CenterViews(Dataset):
-    """image -> (centre crop, label)."""
+class _Views(Dataset):
+    """image -> (one view of it, or several; label)."""
 
     split: Split
-    size: int
+    view: Callable[[Image.Image], Pixels | list[Pixels]]
 
-    def __getitem__(self, index: int) -> tuple[Pixels, int]:
+    def __getitem__(self, index: int) -> tuple[Pixels | list[Pixels], int]:
         image, label = self.split[index]
-        return center_crop(image, self.size), label
-
-
-@dataclass(frozen=True)
-class _Crops(Dataset):
-    """image -> (all its crops, label)."""
-
-    split: Split
-    size: int
-    codes: config.Codes
-
-    def __getitem__(self, index: int) -> tuple[list[Pixels], int]:
-        image, label = self.split[index]
-        return crops(image, self.size, self.codes), label
+        return self.view(image), label
 
 
 def _loader(views: Dataset, steps: Iterable[Sequence], workers: int) -> DataLoader:
