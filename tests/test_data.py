@@ -11,6 +11,7 @@ from PIL import Image
 from restok import config
 from restok.data.loader import batches, evaluation_batches, order
 from restok.data.sources import DataError, open_split, prepare
+from restok.data.threads import map_ahead
 from restok.data.transforms import center_crop, crop_count, crops, random_crop, to_tensor, to_uint8
 from restok.files import read_json, write_json
 from restok.progress import track
@@ -127,6 +128,14 @@ def test_a_missing_or_half_written_split_names_the_command(digits, tmp_path):
         open_split(tmp_path / "short", "train")
     with pytest.raises(DataError, match=r"short/validation.*restok prepare"):
         open_split(tmp_path / "short", "validation")
+
+
+def test_files_are_read_ahead_in_order_and_no_further():
+    started = []
+    squares = map_ahead(lambda i: started.append(i) or i * i, range(1000), workers=3, ahead=10)
+    assert [next(squares) for _ in range(5)] == [0, 1, 4, 9, 16]
+    squares.close()
+    assert sorted(started) == list(range(len(started))) and 5 <= len(started) <= 15
 
 
 # Views

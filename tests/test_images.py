@@ -141,21 +141,36 @@ def test_class_folders_give_labels(tmp_path):
         open_images(root)
 
 
+@pytest.fixture
+def tokenizer(tmp_path):
+    (tmp_path / "tokenizer").mkdir()
+    save_model(tmp_path / "tokenizer", ResTok(small_params().tokenizer))
+    return tmp_path / "tokenizer"
+
+
 @pytest.mark.parametrize(("files", "emptied"), [
     (("a.png", "c.png", "d.webp", "b.png/0.png"), True), (("a/0.png", "b.png/0.png", "b.png/1.png", "c/0.png"), False)])
-def test_a_folder_called_as_an_image_shifts_no_names(tmp_path, files, emptied):
+def test_a_folder_called_as_an_image_shifts_no_names(tokenizer, tmp_path, files, emptied):
     root = save(tmp_path / "samples", *files)
     if emptied:
         (root / "b.png/0.png").unlink()
         files = files[:-1]
-    (tmp_path / "tokenizer").mkdir()
-    save_model(tmp_path / "tokenizer", ResTok(small_params().tokenizer))
-    known = reconstruct([root], tmp_path / "tokenizer", tmp_path / "r")
+    known = reconstruct([root], tokenizer, tmp_path / "r")
     assert [name for name, _ in known] == [name.rpartition(".")[0] for name in files]
     written = sorted((tmp_path / "r").rglob("*.png"))
     assert [path.relative_to(tmp_path / "r").as_posix() for path in written if path.is_file()] == [
         f"{name.rpartition('.')[0]}.png" for name in files]
     assert [name.as_posix() for name in open_images(root).names] == list(files)
+
+
+def test_images_without_files_of_their_own_are_numbered(tokenizer, digits, tmp_path):
+    np.savez(tmp_path / "views.npz", arr_0=np.zeros((2, 16, 16, 3), np.uint8))
+    save(tmp_path, "x.png", "y.png")
+    known = reconstruct([tmp_path / "x.png", tmp_path / "views.npz", tmp_path / "y.png", digits], tokenizer,
+                        tmp_path / "r.npz", batch_size=90)
+    names = [name for name, _ in known]
+    assert names[:5] == ["x", "views-000000", "views-000001", "y", "data-000000"] and names[-1] == "data-000359"
+    assert len(np.load(tmp_path / "r.npz")["arr_0"]) == 364
 
 
 def test_images_of_several_sizes_need_a_crop(tmp_path):
