@@ -25,7 +25,7 @@ def fingerprint(*facts: Any) -> str:
 
 
 def save_state(path: Path, state: dict) -> None:
-    """Written whole, or the file that was there stays. Raises StateError where the disk is full."""
+    """Written whole, or the file that was there stays. Raises StateError with the remedy, on a full disk above all."""
     try:
         with atomic_file(path) as partial, partial.open("wb") as file:
             torch.save(state, file)
