@@ -1,5 +1,6 @@
 """The terms of the tokenizer's loss, one by one: closed forms, and where gradients go."""
 
+import copy
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ from restok.objective.alignment import Alignment
 from restok.objective.discriminator import FeatureDiscriminator
 from restok.objective.perceptual import build_perceptual
 from restok.objective.teacher import build_teacher
+from restok.objective.tokenizer import Adversary
 from restok.training.tokenizer import TokenizerJob
 
 POLICY = ("color", "translation", "cutout")
@@ -283,6 +285,24 @@ def test_gradients_pass_the_frozen_backbone_to_the_images_and_train_only_the_hea
     trained = {id(p) for p in discriminator.parameters() if p.requires_grad}
     assert trained == {id(p) for p in discriminator.heads.parameters()}
     assert discriminator.train().heads.training and not discriminator.backbone.training
+
+
+@pytest.mark.parametrize("network", ["digits", "test_vit.r160_in1k"])
+def test_the_generators_loss_reaches_the_images_and_not_the_heads(network, classifier, vit_file):
+    adversary = Adversary(discriminator_config(network, vit_file), classifier)
+    plain, heads = copy.deepcopy(adversary), adversary.discriminator.heads
+    images, others = (draw(2, 3, 32, 32).requires_grad_() for _ in range(2))
+    start = {name: value.clone() for name, value in heads.state_dict().items()}
+    loss = adversary.generator_loss(images, seeded(1))
+    expected = hinge_generator(plain.discriminator(diff_augment(others, POLICY, seeded(1))))     # gradients everywhere
+    loss.backward()
+    expected.backward()
+    assert all(p.grad is None for p in heads.parameters())
+    assert torch.equal(loss, expected) and torch.equal(images.grad, others.grad) and images.grad.any()
+    assert not all(torch.equal(value, start[name]) for name, value in heads.state_dict().items())    # the spectral norm's u, v
+    assert all(torch.equal(value, plain.discriminator.heads_state_dict()[name]) for name, value in heads.state_dict().items())
+    adversary.discriminator_loss(images, others, seeded(2)).backward()
+    assert all(p.grad is not None for p in heads.parameters())
 
 
 def test_a_discriminators_state_holds_the_heads_and_nothing_pretrained(discriminator):

@@ -65,7 +65,13 @@ class Adversary(nn.Module):
         self.lecam = LeCam()
 
     def generator_loss(self, reconstruction: Float[Tensor, "b 3 h w"], rng: torch.Generator) -> Float[Tensor, ""]:
-        return hinge_generator(self.discriminator(diff_augment(reconstruction, self.config.augment, rng)))
+        """Gradients flow to the reconstruction alone: the heads have a loss of their own."""
+        augmented, heads = diff_augment(reconstruction, self.config.augment, rng), self.discriminator.heads
+        heads.requires_grad_(False)
+        try:
+            return hinge_generator(self.discriminator(augmented))
+        finally:
+            heads.requires_grad_(True)
 
     def discriminator_loss(self, images: Float[Tensor, "b 3 h w"], reconstruction: Float[Tensor, "b 3 h w"],
                            rng: torch.Generator) -> Float[Tensor, ""]:
