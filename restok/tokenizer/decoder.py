@@ -27,7 +27,7 @@ class Decoder(nn.Module):
         self.norm_out = nn.LayerNorm(width)
         self.unpatch = nn.Conv2d(width, config.cnn.latent_channels, 1)
 
-    def tokens(self, latents: Float[Tensor, "b n k"], mask_tokens: Sequence[Float[Tensor, " d"]],
+    def tokens(self, latents: Float[Tensor, "b n k"], mask_tokens: Sequence[Float[Tensor, "... d"]],
                keep: Keep = None) -> tuple[Float[Tensor, "b m d"], ...]:
         """The grid's tokens after the last block, once for each of `mask_tokens`: the batch is repeated, not the module."""
         config = self.config

@@ -53,7 +53,7 @@ class ResTok(nn.Module):
         with torch.autocast(features.device.type, enabled=False):
             return self.cnn_decoder(features.float())
 
-    def forward(self, images: Float[Tensor, "b 3 h w"], keep: Keep = None, vf_token: Tensor | None = None,
+    def forward(self, images: Float[Tensor, "b 3 h w"], keep: Keep = None, vf_token: Float[Tensor, "... d"] | None = None,
                 out: dict | None = None) -> Float[Tensor, "b 3 h w"]:
         """Reconstruct, with gradients. `out` receives "latents", "quantized", the encoder's "scales", and, given a
         `vf_token`, "vf_tokens" (b m d): the doubled half of the decoder's batch (Eq. 2)."""
