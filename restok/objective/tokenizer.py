@@ -66,10 +66,9 @@ class Adversary(nn.Module):
 
     def generator_loss(self, reconstruction: Float[Tensor, "b 3 h w"], rng: torch.Generator) -> Float[Tensor, ""]:
         """Gradients flow to the reconstruction alone: the heads have a loss of their own."""
-        augmented, heads = diff_augment(reconstruction, self.config.augment, rng), self.discriminator.heads
-        heads.requires_grad_(False)
+        heads = self.discriminator.heads.requires_grad_(False)
         try:
-            return hinge_generator(self.discriminator(augmented))
+            return hinge_generator(self.discriminator(diff_augment(reconstruction, self.config.augment, rng)))
         finally:
             heads.requires_grad_(True)
 
