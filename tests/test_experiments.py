@@ -12,7 +12,7 @@ from restok.data.transforms import to_uint8
 from restok.experiments import COLUMNS, Tree, load_sheet, load_trial
 from restok.generator.model import HAR
 from restok.generator.sampling import generate
-from restok.nn.classifier import SmallClassifier
+from restok.networks.classifier import SmallClassifier
 from restok.training.tokenizer import TokenizerJob
 
 FILES = ("demo", "short", "imagenet256")

@@ -7,8 +7,9 @@ import pytest
 import torch
 
 from restok.config.load import load_protocol
-from restok.metrics.features import full_precision, inception_network, load_features, metric_names
-from restok.nn.classifier import SmallClassifier
+from restok.metrics.features import full_precision, load_features, metric_names
+from restok.networks.classifier import SmallClassifier, load_classifier
+from restok.networks.inception import inception_network
 
 
 def settings(**changes):
@@ -33,13 +34,12 @@ def test_only_inception_may_be_called_fid():
 
 
 def test_classifier_features_are_its_own_and_bear_its_datas_name(classifier):
-    from restok.nn.classifier import load_classifier
     network, images = load_features(settings(), classifier, "cpu"), pictures(5)
-    found = network(images)
+    features = network(images)
     module, x = load_classifier(classifier), torch.tensor(images).permute(0, 3, 1, 2) / 255
-    torch.testing.assert_close(found.pooled, module.pooled(x))
-    torch.testing.assert_close(found.logits, module(x))
-    assert found.spatial is None
+    torch.testing.assert_close(features.pooled, module.pooled(x))
+    torch.testing.assert_close(features.logits, module(x))
+    assert features.spatial is None
     assert (network.kind, network.dims, network.classes, len(network.sha256)) == ("clothing", 8, 4, 64)
 
 

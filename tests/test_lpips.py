@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from restok.metrics.reconstruction import similarity
-from restok.nn.lpips import load_lpips
-from restok.nn.weights_file import weights_file
+from restok.networks.lpips import load_lpips
+from restok.networks.pretrained import PRETRAINED, Pretrained, pretrained_file
 
 
 def trunk(network, seed=0):
@@ -80,17 +80,26 @@ def test_missing_weights_name_the_file_its_source_its_hash_and_its_place(tmp_pat
 
 
 def test_a_download_is_checked_by_the_hash_in_its_name_and_happens_once(tmp_path, monkeypatch):
-    content, name = b"weights", f"net-{hashlib.sha256(b'weights').hexdigest()[:8]}.pth"
+    content, name, digits = b"weights", "net.pth", hashlib.sha256(b"weights").hexdigest()[:8]
     (tmp_path / "server").mkdir()
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path / "hub"))
     server = tmp_path / "server" / name
+    source = Pretrained(server.as_uri(), digits, "MIT")
     server.write_bytes(b"something else")
     with pytest.raises(FileNotFoundError, match="invalid hash value"):
-        weights_file(None, server.as_uri())
+        pretrained_file(None, source)
     server.write_bytes(content)
-    path = weights_file(None, server.as_uri())
+    path = pretrained_file(None, source)
     server.unlink()
-    assert weights_file(None, server.as_uri()) == path and path.read_bytes() == content
+    assert pretrained_file(None, source) == path and path.read_bytes() == content
+
+
+def test_the_list_of_pretrained_files_is_what_their_packages_download():
+    from torch_fidelity.feature_extractor_inceptionv3 import URL_INCEPTION_V3
+    from torchvision.models import AlexNet_Weights, VGG16_Weights
+    urls = {"inception": URL_INCEPTION_V3, "alex": AlexNet_Weights.IMAGENET1K_V1.url, "vgg": VGG16_Weights.IMAGENET1K_V1.url}
+    assert {name: source.url for name, source in PRETRAINED.items()} == urls
+    assert all(source.name.split(".")[0].endswith(f"-{source.digits}") for source in PRETRAINED.values())
 
 
 def test_lpips_of_equal_images_is_zero_and_of_others_is_not(stand_in):

@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 
 from restok.config import Alignment as AlignmentConfig
 from restok.config import Discriminator, Optimizer, Perceptual
-from restok.nn.classifier import SmallClassifier, load_classifier
+from restok.networks.classifier import SmallClassifier, load_classifier
 from restok.objective.adversarial import LeCam, diff_augment, hinge_discriminator, hinge_generator
 from restok.objective.alignment import Alignment
 from restok.objective.discriminator import FeatureDiscriminator
@@ -174,7 +174,7 @@ def test_registers_are_neither_class_nor_patch(monkeypatch):
     """DINOv3's own layout, class | 4 registers | patches, in one block of width 32."""
     torch.manual_seed(0)
     network = timm.create_model("vit_small_patch16_dinov3.lvd1689m", depth=1, embed_dim=32, num_heads=2)
-    monkeypatch.setattr("restok.objective.backbone.create", lambda name, weights: network)
+    monkeypatch.setattr("restok.networks.backbone.create", lambda name, weights: network)
     teacher = build_teacher(alignment_config(network="dinov3"), 4, None)
     f_cls, f_patch = teacher(torch.full((1, 3, 64, 64), 0.5))
     tokens = network.forward_features(((0.5 - torch.tensor(network.pretrained_cfg["mean"]))

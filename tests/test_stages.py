@@ -21,7 +21,7 @@ from restok.files import sha256_file, write_json
 from restok.generator.model import HAR
 from restok.metrics.results import ComparisonError
 from restok.metrics.statistics import Statistics, StatisticsError
-from restok.nn.classifier import SmallClassifier
+from restok.networks.classifier import SmallClassifier
 from restok.stages.codes import encode
 from restok.stages.evaluator import CHUNK, Evaluator, MeasureError
 from restok.stages.images import Sampler, balanced_labels, sample

@@ -4,7 +4,7 @@ import torch.nn.functional as F
 from conftest import ROOT, small_params
 
 from restok.config.load import load_params
-from restok.nn.classifier import SmallClassifier
+from restok.networks.classifier import SmallClassifier
 from restok.objective.alignment import Alignment
 from restok.objective.tokenizer import Adversary, TokenizerObjective
 from restok.tokenizer.model import ResTok

@@ -15,7 +15,7 @@ from restok.config.load import ConfigError
 from restok.data.codes import CodesError, write_codes
 from restok.data.sources import prepare
 from restok.files import sha256_file
-from restok.nn.classifier import SmallClassifier
+from restok.networks.classifier import SmallClassifier
 from restok.training.generator import GeneratorJob, train_generator
 from restok.training.loop import LossError
 from restok.training.optim import learning_rate, parameter_groups

@@ -20,7 +20,7 @@ from restok.data.loader import code_batches
 from restok.files import write_json
 from restok.generator.model import HAR
 from restok.generator.sampling import generate
-from restok.nn.classifier import SmallClassifier
+from restok.networks.classifier import SmallClassifier
 from restok.progress import CONSOLE
 from restok.tokenizer.model import ResTok
 from restok.tokenizer.nested_dropout import draw_keep

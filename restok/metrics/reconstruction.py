@@ -31,7 +31,7 @@ def similarity(images: UInt8[np.ndarray, "b h w c"], targets: UInt8[np.ndarray, 
                device: torch.device | str) -> dict[str, Float[Tensor, " b"]]:
     """PSNR, SSIM, MS-SSIM and LPIPS of each image: float64 on the CPU, computed on `device`, where `lpips` already is.
 
-    MS-SSIM and LPIPS are left out for images too small for them, LPIPS without its network (`restok.nn.lpips.load_lpips`)
+    MS-SSIM and LPIPS are left out for images too small for them, LPIPS without its network (`restok.networks.lpips.load_lpips`)
     too. Raises ValueError for what is not 8-bit RGB, for different shapes, and for images smaller than SSIM's window.
     """
     check_images("images", images)

@@ -9,7 +9,8 @@ from torch.nn.utils.parametrizations import spectral_norm
 
 from restok.config import Discriminator
 from restok.errors import InputError
-from restok.objective.backbone import Frozen, VisionTransformer, demo_classifier
+from restok.networks.backbone import Frozen, VisionTransformer
+from restok.networks.classifier import load_classifier
 
 
 class FeatureDiscriminator(nn.Module):
@@ -22,7 +23,7 @@ class FeatureDiscriminator(nn.Module):
     def __init__(self, config: Discriminator, classifier: str | Path | None):
         super().__init__()
         if config.network == "digits":
-            self.backbone = ClassifierTokens(demo_classifier(classifier))
+            self.backbone = ClassifierTokens(load_classifier(classifier))
         else:
             self.backbone = TransformerTokens(VisionTransformer(config.network, config.weights))
         widths, self.layers = self.backbone.widths, config.layers

@@ -8,8 +8,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from restok.config import Perceptual
-from restok.nn.lpips import load_lpips
-from restok.objective.backbone import Frozen, demo_classifier
+from restok.networks.backbone import Frozen
+from restok.networks.classifier import load_classifier
+from restok.networks.lpips import load_lpips
 
 
 class LPIPS(Frozen):
@@ -43,6 +44,6 @@ def build_perceptual(config: Perceptual, classifier: str | Path | None) -> nn.Mo
     Raises ValueError or FileNotFoundError without a classifier, and what `load_lpips` raises.
     """
     if config.network == "digits":
-        return ClassifierDistance(demo_classifier(classifier))
+        return ClassifierDistance(load_classifier(classifier))
     network, _ = load_lpips(config.network.removeprefix("lpips-"), weights=None)
     return LPIPS(network)

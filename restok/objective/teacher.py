@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 from restok.config import Alignment
 from restok.errors import InputError
-from restok.nn.classifier import SmallClassifier
-from restok.objective.backbone import Frozen, VisionTransformer, demo_classifier
+from restok.networks.backbone import Frozen, VisionTransformer
+from restok.networks.classifier import SmallClassifier, load_classifier
 
 
 class Teacher(Frozen):
@@ -57,5 +57,5 @@ def build_teacher(config: Alignment, grid: int, classifier: str | Path | None) -
     Raises ValueError, FileNotFoundError or OSError, which name the key or file, where the weights are not to be had.
     """
     if config.network == "digits":
-        return ClassifierTeacher(demo_classifier(classifier), grid)
+        return ClassifierTeacher(load_classifier(classifier), grid)
     return TransformerTeacher(VisionTransformer(config.network, config.weights, grid))

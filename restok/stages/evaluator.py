@@ -17,7 +17,7 @@ from restok.files import npz_names, sha256_file
 from restok.metrics.features import FeatureNetwork, Features, load_features
 from restok.metrics.reconstruction import similarity, similarity_names
 from restok.metrics.statistics import Statistics, StatisticsError, published_gaussians
-from restok.nn.lpips import load_lpips
+from restok.networks.lpips import load_lpips
 from restok.progress import track
 from restok.stages.subjects import Batch, Subject, images_of
 

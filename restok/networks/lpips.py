@@ -8,7 +8,7 @@ from torch import nn
 
 from restok.errors import InputError
 from restok.files import sha256_file
-from restok.nn.weights_file import read_tensors, weights_file
+from restok.networks.pretrained import PRETRAINED, pretrained_file, read_tensors
 
 
 def load_lpips(network: Literal["alex", "vgg"], weights: str | Path | None,
@@ -22,9 +22,8 @@ def load_lpips(network: Literal["alex", "vgg"], weights: str | Path | None,
     the file and the remedy.
     """
     import lpips
-    from torchvision import models
-    url = {"alex": models.AlexNet_Weights, "vgg": models.VGG16_Weights}[network].IMAGENET1K_V1.url
-    path = weights_file(weights, url, setting)
+    source = PRETRAINED[network]
+    path = pretrained_file(weights, source, setting)
     state = read_tensors(path)
     with warnings.catch_warnings(action="ignore", category=UserWarning):               # it calls torchvision in an old way
         model = lpips.LPIPS(net=network, version="0.1", pnet_rand=True, verbose=False)    # random: nothing is downloaded
@@ -33,8 +32,8 @@ def load_lpips(network: Literal["alex", "vgg"], weights: str | Path | None,
     faults = [f"{name} ({tuple(state[name].shape) if name in state else 'missing'}, not {tuple(tensor.shape)})"
               for name, tensor in trunk.items() if name not in state or state[name].shape != tensor.shape]
     if faults:
-        raise InputError(f"{path}: not the weights of {Path(url).name}, {len(faults)} of {len(trunk)} tensors do not fit: "
-                         f"{', '.join(faults[:4])}{', ...' if len(faults) > 4 else ''}; download {url} there")
+        raise InputError(f"{path}: not the weights of {source.name}, {len(faults)} of {len(trunk)} tensors do not fit: "
+                         f"{', '.join(faults[:4])}{', ...' if len(faults) > 4 else ''}; download {source.url} there")
     for name, tensor in trunk.items():
         tensor.copy_(state[name])
     return model.requires_grad_(False).eval(), sha256_file(path)

@@ -1,4 +1,4 @@
-"""Pretrained networks that judge images and never change: the demo's classifier, and vision transformers by their timm name."""
+"""Pretrained vision transformers by their timm name, and what keeps any network from changing."""
 
 import difflib
 from collections.abc import Sequence
@@ -10,7 +10,6 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from restok.errors import InputError
-from restok.nn.classifier import SmallClassifier, load_classifier
 
 
 class Frozen(nn.Module):
@@ -80,10 +79,3 @@ def create(name: str, weights: str | None) -> nn.Module:
         return timm.create_model(name, pretrained=True, pretrained_cfg_overlay={"file": str(weights)})
     except Exception as error:
         raise InputError(f"weights: {weights} does not hold the weights of {name}: {error}") from error
-
-
-def demo_classifier(folder: str | Path | None) -> SmallClassifier:
-    """The classifier behind the 'digits' networks. Raises ValueError without a folder, and what `load_classifier` raises."""
-    if folder is None:
-        raise InputError("network: 'digits' needs a classifier; train one with `restok train-classifier` and pass its folder")
-    return load_classifier(folder)

@@ -65,11 +65,14 @@ def stage(inputs: int, outputs: int) -> nn.Sequential:
     return nn.Sequential(*layers)
 
 
-def load_classifier(folder: str | Path) -> SmallClassifier:
-    """A saved classifier, frozen and in evaluation mode, on the CPU.
+def load_classifier(folder: str | Path | None) -> SmallClassifier:
+    """A saved classifier, frozen and in evaluation mode, on the CPU: the network behind the name 'digits'.
 
-    Raises FileNotFoundError for a folder without one, ValueError for one that cannot be read; both name it and the remedy.
+    Raises FileNotFoundError for a folder without one, ValueError for one that cannot be read or no name; all name the remedy.
     """
+    if folder is None:
+        raise InputError("'digits' needs a classifier: name its folder with --classifier, or train one with "
+                         "`restok train-classifier`")
     folder = Path(folder)
     for name in ("config.json", "model.safetensors"):
         if not (folder / name).is_file():
