@@ -77,6 +77,14 @@ def test_classifier_maps_halve_and_a_saved_one_is_the_same(classifier):
 def test_a_classifier_that_is_missing_or_broken_names_folder_and_remedy(classifier, tmp_path):
     with pytest.raises(FileNotFoundError, match=r"nowhere.*restok train-classifier"):
         load_classifier(tmp_path / "nowhere")
+    settings = (classifier / "config.json").read_text()
+    for change, message in (('"classes": 11', "classifier/model.safetensors: does not fit .*'head.bias'.*train-classifier"),
+                            ('"classes": 0', "classifier/config.json: classes.*restok train-classifier"),
+                            ('"width": 8, "classes": 10', "classifier/config.json: width: unknown.*restok train-classifier")):
+        (classifier / "config.json").write_text(settings.replace('"classes": 10', change))
+        with pytest.raises(ValueError, match=message):
+            load_classifier(classifier)
+    (classifier / "config.json").write_text(settings)
     (classifier / "model.safetensors").write_bytes(b"not a tensor")
     with pytest.raises(ValueError, match=r"classifier.*restok train-classifier"):
         load_classifier(classifier)

@@ -16,10 +16,11 @@ from restok import compat
 from restok.cli import app
 from restok.files import read_json, sha256_file
 from restok.generator.model import HAR
+from restok.networks.saved import WeightsError
 from restok.stages.images import Sampler
 from restok.stages.released import to_release
 from restok.tokenizer.model import ResTok
-from restok.weights import WeightsError, load_generator, load_tokenizer, save_model
+from restok.weights import load_generator, load_tokenizer, save_model
 
 SHAPED = {"codebook_size": 64, "token_size": 8, "vit_enc_model_size": "small", "vit_dec_model_size": "small",
          "merge_tokens": True, "hierarchy_stages": 2, "num_latent_tokens": 128, "latent_hierarchy": True}

@@ -22,6 +22,7 @@ from restok.generator.model import HAR
 from restok.metrics.results import ComparisonError
 from restok.metrics.statistics import Statistics, StatisticsError
 from restok.networks.classifier import SmallClassifier
+from restok.networks.saved import WeightsError
 from restok.stages.codes import encode
 from restok.stages.evaluator import CHUNK, Evaluator, MeasureError
 from restok.stages.images import Sampler, balanced_labels, sample
@@ -31,7 +32,7 @@ from restok.stages.reconstruct import reconstruct
 from restok.stages.search import SearchError, read_guidance, search_guidance
 from restok.stages.subjects import SubjectError, images_of, reconstructed, reconstructions_of, sampled
 from restok.tokenizer.model import ResTok
-from restok.weights import WeightsError, load_tokenizer, save_model
+from restok.weights import load_tokenizer, save_model
 
 PARAMS = small_params("evaluation.samples_per_class=3", "guidance_search.samples_per_class=2", "sampling.batch_size=7")
 

@@ -16,12 +16,13 @@ from restok.data.codes import CodesError, write_codes
 from restok.data.sources import prepare
 from restok.files import sha256_file
 from restok.networks.classifier import SmallClassifier
+from restok.networks.saved import WeightsError
 from restok.training.generator import GeneratorJob, train_generator
 from restok.training.loop import LossError
 from restok.training.optim import learning_rate, parameter_groups
 from restok.training.state import RunFolder, StateError, load_state, save_state
 from restok.training.tokenizer import TokenizerJob, train_tokenizer
-from restok.weights import WeightsError, load_generator, load_tokenizer, save_model
+from restok.weights import load_generator, load_tokenizer, save_model
 
 CPU = torch.device("cpu")
 SCHEDULE = Optimizer(learning_rate=1.0, final_learning_rate=0.1, warmup_steps=4, betas=(0.9, 0.95), weight_decay=0.1)

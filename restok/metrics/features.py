@@ -16,6 +16,7 @@ from restok.errors import InputError
 from restok.files import sha256_file
 from restok.networks.classifier import load_classifier
 from restok.networks.inception import Features, load_inception
+from restok.networks.saved import WEIGHTS
 
 TF1_RESIZE = "TensorFlow 1 bilinear to 299 (no half-pixel centres, no antialiasing)"
 
@@ -84,8 +85,8 @@ def _classifier(folder: str | Path | None, device: torch.device) -> FeatureNetwo
         features = network.pooled(images / 255)
         return Features(features, None, network.head(features))
 
-    return FeatureNetwork(network.data, f"{network.data} classifier", sha256_file(Path(folder, "model.safetensors")),
-                          network.width, 0, network.classes, True, "none", 0.0, device, forward)
+    return FeatureNetwork(network.data, f"{network.data} classifier", sha256_file(Path(folder, WEIGHTS)), network.width,
+                          0, network.classes, True, "none", 0.0, device, forward)
 
 
 def _inception(weights: str | None, device: torch.device) -> FeatureNetwork:

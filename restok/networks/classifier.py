@@ -1,18 +1,15 @@
 """A small convolutional classifier: the feature network of experiments on small images, where no pretrained one applies."""
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
 import torch.nn.functional as F
 from jaxtyping import Float
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from restok.config.base import Config, Positive, Positives
 from restok.errors import InputError
-
-REMEDY = "train one with `restok train-classifier`"
+from restok.networks.saved import load_network, save_network
 
 
 class SmallClassifier(nn.Module):
@@ -51,11 +48,7 @@ class SmallClassifier(nn.Module):
 
     def save(self, folder: str | Path) -> None:
         """Write model.safetensors and config.json, from which `load_classifier` builds the module again."""
-        folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
-        config = {"classes": self.classes, "channels": self.channels, "data": self.data}
-        (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n")
-        save_file(self.state_dict(), folder / "model.safetensors")
+        save_network(folder, self, {"classes": self.classes, "channels": self.channels, "data": self.data})
 
 
 def stage(inputs: int, outputs: int) -> nn.Sequential:
@@ -65,21 +58,22 @@ def stage(inputs: int, outputs: int) -> nn.Sequential:
     return nn.Sequential(*layers)
 
 
+class Settings(Config):
+    """What `SmallClassifier` is built from."""
+
+    classes: Positive
+    channels: Positives
+    data: str
+
+
 def load_classifier(folder: str | Path | None) -> SmallClassifier:
     """A saved classifier, frozen and in evaluation mode, on the CPU: the network behind the name 'digits'.
 
-    Raises FileNotFoundError for a folder without one, ValueError for one that cannot be read or no name; all name the remedy.
+    Raises ValueError where no folder is named, and what `load_network` raises.
     """
     if folder is None:
         raise InputError("'digits' needs a classifier: name its folder with --classifier, or train one with "
                          "`restok train-classifier`")
-    folder = Path(folder)
-    for name in ("config.json", "model.safetensors"):
-        if not (folder / name).is_file():
-            raise FileNotFoundError(f"{folder}: no classifier here ({name} is missing); {REMEDY}")
-    try:
-        classifier = SmallClassifier(**json.loads((folder / "config.json").read_text()))
-        classifier.load_state_dict(load_file(folder / "model.safetensors"))
-    except (ValueError, TypeError, RuntimeError, OSError, SafetensorError) as error:
-        raise InputError(f"{folder}: not a readable classifier ({error}); {REMEDY}") from error
-    return classifier.requires_grad_(False).eval()
+    classifier = load_network(folder, Settings, lambda settings: SmallClassifier(**dict(settings)), "classifier",
+                              "restok train-classifier")     # draws weights first: what training draws next comes after them
+    return classifier.requires_grad_(False)

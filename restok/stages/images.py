@@ -18,10 +18,11 @@ from restok.data.transforms import center_crop, to_tensor, to_uint8
 from restok.files import atomic_file, read_json, sha256_file, write_npz, write_npz_rows
 from restok.generator.sampling import generate
 from restok.hierarchy import prefixes
+from restok.networks.saved import WeightsError
 from restok.progress import track
 from restok.tokenizer.model import ResTok
 from restok.training.loop import device
-from restok.weights import WeightsError, load_generator, load_tokenizer
+from restok.weights import load_generator, load_tokenizer
 
 # What the verbs sample by without a parameter file: Table 6's row of the main model, without its guidance.
 SAMPLING = {"temperature": 1.0, "top_k": 0, "top_p": 0.95, "guidance": None, "class_cache": "kept", "rounding": "round",
