@@ -34,3 +34,11 @@ def test_codebook_refuses_what_is_no_set_of_codes():
                                        (codes[:0], 8, (4,), "integers")):
         with pytest.raises(ValueError, match=message):
             code_counts(bad, size, levels)
+
+
+def test_a_codebook_of_one_code_has_no_entropy_and_a_perplexity_of_one():
+    counts = torch.zeros(1, 256, dtype=torch.int64)
+    counts[0, 7] = 360                                      # Eq. 6's epsilon would take the entropy to -1.44e-8
+    found = codebook_metrics(counts, [1])
+    for described in (found, *found["levels"]):
+        assert (described["entropy"], described["perplexity"], described["used"], described["dead"]) == (0, 1, 1, 255)

@@ -12,6 +12,7 @@ from restok.config.load import load_protocol
 from restok.metrics import inception_score, sheet
 from restok.metrics.evaluate import evaluate_generation, evaluate_reconstruction
 from restok.metrics.features import FeatureNetwork, Features
+from restok.metrics.jackknife import mean_and_interval
 from restok.metrics.reconstruction import psnr_ceiling, similarity
 from restok.metrics.results import ComparisonError, average, require_comparable
 from restok.metrics.statistics import Statistics, StatisticsError
@@ -83,6 +84,39 @@ def test_every_value_has_an_interval_around_it_or_the_reason_why_it_is_missing()
     codebook = reconstruct(images, originals, np.arange(200) % 4, codes)["intervals"]["codebook"]
     assert all(low < high for low, high in (codebook["entropy"], codebook["perplexity"]))
     assert codebook["usage"] == [1, 1] and [len(level) for level in codebook["levels"]] == [4, 4, 4]
+
+
+BOUNDS = {"rFD-digits": (0, math.inf), "IS-digits": (1, 4), "IS-digits ADM splits": (1, 4), "IS-digits ten shuffled": (1, 4),
+          "class_accuracy": (0, 1), "psnr": (0, psnr_ceiling(768)), "ssim": (-1, 1), "usage": (0, 1), "dead": (0, 8),
+          "entropy": (0, 3), "perplexity": (1, 8)}
+
+
+def test_values_at_their_bounds_lie_in_their_intervals_and_both_within_the_bounds():
+    """Equal images, perfectly reconstructed with one code, and others of which a few are perfect."""
+    equal, others = np.repeat(pictures(1), 60, axis=0), pictures(60, seed=1)
+    nearly = others.copy()
+    nearly[1:, 0, 0, 1] ^= 1
+    for images, originals in ((equal, equal), (others, others), (nearly, others)):
+        result = reconstruct(images, originals, np.full(60, images[0, 0, 0, 0] % 4))
+        codebook, intervals = result["metrics"].pop("codebook"), result["intervals"].pop("codebook")
+        measured = [(name, value, result["intervals"][name]) for name, value in result["metrics"].items() if value is not None]
+        levels = [(codebook, intervals), *zip(codebook["levels"], intervals["levels"], strict=True)]
+        measured += [(name, described[name], bounds[name]) for described, bounds in levels
+                     for name in ("usage", "dead", "entropy", "perplexity")]
+        assert {name for name, *_ in measured} == {*BOUNDS, "KD-digits"}
+        for name, value, (low, high) in measured:
+            least, most = BOUNDS.get(name, (-math.inf, math.inf))
+            assert least <= low <= value <= high <= most, name
+
+
+def test_the_mean_of_equal_values_is_that_value_whatever_rounding_adds():
+    """The sum of ten times 0.1 is below 1; of a bound, the mean lay outside it."""
+    ceiling = psnr_ceiling(3 * 16 * 16)
+    for n in range(1, 400):
+        total = sum([ceiling] * n)
+        value, interval = mean_and_interval(n, total, sum([ceiling**2] * n), 0, ceiling)
+        assert value <= ceiling and (n == 1 or interval[0] <= value <= interval[1] <= ceiling)
+    assert any(sum([ceiling] * n) / n > ceiling for n in range(1, 400))           # which is what is taken back
 
 
 def test_accuracy_is_the_share_that_shows_its_label():

@@ -3,10 +3,12 @@
 import json
 import math
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from conftest import ROOT
 from PIL import Image
 from reporting_fixtures import (
@@ -26,6 +28,8 @@ from typer.testing import CliRunner
 from restok.cli import app
 from restok.config import Guidance
 from restok.experiments import Sheet, Tree
+from restok.metrics import sheet
+from restok.metrics.jackknife import GROUPS
 from restok.metrics.results import ComparisonError
 from restok.progress import CONSOLE
 from restok.reporting import figures
@@ -224,6 +228,26 @@ def test_codebook_data_say_what_the_number_of_images_allows(run, params):
     assert levels["most_entropy"][0] == math.log2(60)
     assert levels[["usage_low", "usage_high"]].to_numpy().tolist() == [[0.004, 0.006], [0.45, 0.55]]
     assert levels[["entropy_low", "entropy_high"]].to_numpy().tolist() == [[4.5, 5.5], [10.5, 11.5]]
+
+
+def test_a_collapsed_codebook_is_drawn(run, params, chart, tmp_path):
+    """60 images of three tokens; all have code 7 at the level of one token, or at both."""
+    for other in (9, 7):
+        counts = torch.zeros(GROUPS, 2, 8192, dtype=torch.int64)
+        counts[:, 0, 7], counts[:, 1, 7], counts[:, 1, other] = 6, 12, 6
+        measured = sheet.Sheet(SimpleNamespace(facts={"levels": [1, 2]}, codes=counts), None)
+        measured.codebook()
+        path = run / "evaluation" / "middle" / "reconstruction.json"
+        result = json.loads(path.read_text())
+        for part, found in (("metrics", measured.metrics), ("intervals", measured.intervals)):
+            result[part]["codebook"] = found["codebook"]
+        write(path, result)
+        data = figures.codebook_data(run, run_sheet(params, "codebook"))
+        assert data.loc[0, ["used", "dead", "entropy", "entropy_low", "entropy_high"]].tolist() == [1, 8191, 0, 0, 0]
+        figures.codebook(data, tmp_path / "codebook.png")
+        value, (low, high) = (found["codebook"]["entropy"] for found in (measured.metrics, measured.intervals))
+        assert (value == 0) == (other == 7)
+        assert texts(chart(entropy=value, entropy_low=low, entropy_high=high).axes[1])[0] == f"{value:#.4g}"
 
 
 def test_fig8_data_are_the_groups_and_what_they_attend_to(run):

@@ -28,6 +28,13 @@ def test_uninformative_images_score_one_and_sure_and_even_ones_k(mode):
     assert score_of(1e4 * torch.eye(10).repeat(30, 1)).value("one split") == pytest.approx(10)
 
 
+def test_rounding_takes_no_score_below_one_or_above_k():
+    """Of sixty equal images about one score in six would be 1 - 7e-16; of sure and even ones, some are above k."""
+    equal = [score_of(torch.randn(1, 10, generator=torch.Generator().manual_seed(seed)).repeat(60, 1)) for seed in range(50)]
+    assert all(1 <= score.value("one split") < 1 + 1e-12 for score in equal)
+    assert all(score_of(1e4 * torch.eye(k).repeat(3, 1)).value("one split") <= k for k in range(2, 60))
+
+
 def test_one_split_and_ten_shuffled_agree_with_torch_fidelity():
     score, logits = score_of(logits_of(203), step=60), logits_of(203)
     for mode, settings in (("one split", {"splits": 1, "shuffle": False}), ("ten shuffled", {})):

@@ -44,5 +44,5 @@ def code_counts(codes: Codes, codebook_size: int, levels: Sequence[int]) -> Int[
 def _describe(counts: Int[Tensor, " k"]) -> dict:
     used = int((counts > 0).sum())
     p = counts.double() / counts.sum()                                                     # k, Eq. 5
-    entropy = -(p * (p + EPSILON).log2()).sum().item()                                     # Eq. 6
+    entropy = max(0.0, -(p * (p + EPSILON).log2()).sum().item())       # Eq. 6, whose epsilon takes one code's below 0
     return {"used": used, "usage": used / len(counts), "dead": len(counts) - used, "entropy": entropy, "perplexity": 2**entropy}

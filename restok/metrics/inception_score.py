@@ -57,14 +57,15 @@ class Score:
         self.predicted.view(-1).index_add_(0, here, torch.ones_like(here))
 
     def value(self, mode: str, without: int | None = None) -> float:
-        """The score in one of `MODES`, of all images or without a group. Raises ValueError where a split is empty."""
+        """The score in one of `MODES`, of all images or without a group, within 1 to k. Raises ValueError where a split is
+        empty."""
         kept = [group for group in range(self.groups) if group != without]
         count = self.count[mode][:, kept].sum(1)                                           # s
         if count.min() < 1:
             raise InputError(f"{self.n} images leave one of {len(count)} splits empty: take more")
         p = self.p[mode][:, kept].sum(1) / count[:, None]                                  # s k
         divergence = self.negentropy[mode][:, kept].sum(1) / count + torch.special.entr(p).sum(1)      # s, in nats
-        return divergence.exp().mean().item()
+        return divergence.exp().mean().clamp(1, self.classes).item()
 
     @property
     def sorted_by_class(self) -> bool:

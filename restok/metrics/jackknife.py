@@ -25,26 +25,30 @@ def jackknife(statistic: Callable[[int | None], float], least: float = -math.inf
               most: float = math.inf) -> tuple[float, Interval | None]:
     """The statistic of all images, `statistic(None)`, and its 95 % interval from `statistic(g)`, without group g each.
 
-    The interval covers the chance of these n images, not the bias of a statistic at this n (FID's is about 1 / n), and lies
-    within what the statistic can be, `least` to `most`. None where too few images are left without a group.
+    The interval covers the chance of these n images, not the bias of a statistic at this n (FID's is about 1 / n). It holds the
+    value, and both lie within what the statistic can be, `least` to `most`, which rounding may leave. None where too few images
+    are left without a group.
     """
-    value = statistic(None)
+    value = _within(statistic(None), least, most)
     try:
         others = np.array([statistic(group) for group in range(GROUPS)])
     except ValueError:         # too few images are left without a group
         return value, None
     deviation = math.sqrt((GROUPS - 1) / GROUPS * np.square(others - others.mean()).sum())
-    return value, (max(value - T_QUANTILE * deviation, least), min(value + T_QUANTILE * deviation, most))
+    half = T_QUANTILE * deviation
+    return value, (_within(value - half, least, most), _within(value + half, least, most))
 
 
-def mean_interval(n: float, total: float, squares: float) -> Interval | None:
-    """The 95 % interval of a mean over n images, from the sums of their values and of their squares."""
+def mean_and_interval(n: float, total: float, squares: float, least: float = -math.inf,
+                      most: float = math.inf) -> tuple[float, Interval | None]:
+    """A mean over n images and its 95 % interval, from the sums of their values and of their squares; both lie within `least`
+    to `most`. None for one image."""
+    mean = _within(total / n, least, most)
     if n < 2:
-        return None
-    mean = total / n
+        return mean, None
     variance = max(squares / n - mean**2, 0.0) * n / (n - 1)
     half = NORMAL_QUANTILE * math.sqrt(variance / n)
-    return mean - half, mean + half
+    return mean, (_within(mean - half, least, most), _within(mean + half, least, most))
 
 
 def share_interval(share: float, n: int) -> Interval:
@@ -54,3 +58,6 @@ def share_interval(share: float, n: int) -> Interval:
     half = scale * math.sqrt(share * (1 - share) / n + z**2 / (4 * n**2))
     return max(min(centre - half, share), 0.0), min(max(centre + half, share), 1.0)     # rounding moves neither end past it
 
+
+def _within(value: float, least: float, most: float) -> float:
+    return min(max(value, least), most)

@@ -1,5 +1,6 @@
 """One set of images held against another, metric by metric: values with their intervals, and the reasons for missing ones."""
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -9,7 +10,7 @@ from torch import Tensor
 from restok.metrics.codebook import codebook_metrics
 from restok.metrics.frechet import Frechet
 from restok.metrics.inception_score import MODES, SPLIT
-from restok.metrics.jackknife import Interval, jackknife, mean_interval, share_interval
+from restok.metrics.jackknife import Interval, jackknife, mean_and_interval, share_interval
 from restok.metrics.kid import kid
 from restok.metrics.precision_recall import precision_recall
 from restok.metrics.reconstruction import psnr_ceiling
@@ -62,7 +63,7 @@ class Sheet:
             if mode == "ADM splits" and in_order:
                 self._refuse(f"the samples are sorted by class, so a score in {MODES[mode]} collapses; shuffle them", metric)
             else:
-                self._add(metric, *jackknife(lambda group, mode=mode: score.value(mode, group), least=1))
+                self._add(metric, *jackknife(lambda group, mode=mode: score.value(mode, group), least=1, most=score.classes))
         if own == "ADM splits" and n > SPLIT and n % SPLIT:
             self.warnings.append(f"the last split of {name} holds {n % SPLIT} images, the others {SPLIT}: take a multiple of "
                                  f"{SPLIT} samples")
@@ -104,14 +105,14 @@ class Sheet:
     def likeness(self) -> None:
         """PSNR, SSIM, MS-SSIM, LPIPS."""
         measured = self.samples.likeness
-        for name in ("psnr", "ssim", "ms_ssim", "lpips"):
+        ceiling = psnr_ceiling(3 * int(np.prod(self.samples.facts["images"]["size"])))
+        bounds = {"psnr": (0, ceiling), "ssim": (-1, 1), "ms_ssim": (0, 1), "lpips": (0,)}
+        for name, (least, *most) in bounds.items():
             if name in measured:
-                n, total, squares = measured[name].tolist()
-                self._add(name, total / n, mean_interval(n, total, squares))
+                self._add(name, *mean_and_interval(*measured[name].tolist(), least, *most))
             else:
                 self._refuse(MISSING[name], name)
         if perfect := int(measured["perfect"][1]):
-            ceiling = psnr_ceiling(3 * int(np.prod(self.samples.facts["images"]["size"])))
             self.warnings.append(f"{perfect} of {self.samples.n} reconstructions are perfect; their PSNR counts as "
                                  f"{ceiling:.2f} dB")
 
@@ -127,7 +128,8 @@ class Sheet:
             return [found, *found["levels"]]
 
         values = {group: described(group) for group in (None, *range(len(counts)))}
-        bounds = {"usage": (0, 1), "dead": (0, counts.shape[2]), "entropy": (0,), "perplexity": (1,)}
+        size = counts.shape[2]
+        bounds = {"usage": (0, 1), "dead": (0, size), "entropy": (0, math.log2(size)), "perplexity": (1, size)}
         whole, *by_level = [{name: list(jackknife(lambda group, name=name, i=i: values[group][i][name], *bounds[name])[1])
                              for name in bounds} for i in range(1 + len(levels))]
         self.metrics["codebook"], self.intervals["codebook"] = values[None][0], whole | {"levels": by_level}
