@@ -12,7 +12,6 @@ from restok.config.load import load_protocol
 from restok.metrics import inception_score, sheet
 from restok.metrics.evaluate import evaluate_generation, evaluate_reconstruction
 from restok.metrics.features import FeatureNetwork, Features
-from restok.metrics.jackknife import mean_and_interval
 from restok.metrics.reconstruction import psnr_ceiling, similarity
 from restok.metrics.results import ComparisonError, average, require_comparable
 from restok.metrics.statistics import Statistics, StatisticsError
@@ -107,16 +106,6 @@ def test_values_at_their_bounds_lie_in_their_intervals_and_both_within_the_bound
         for name, value, (low, high) in measured:
             least, most = BOUNDS.get(name, (-math.inf, math.inf))
             assert least <= low <= value <= high <= most, name
-
-
-def test_the_mean_of_equal_values_is_that_value_whatever_rounding_adds():
-    """The sum of ten times 0.1 is below 1; of a bound, the mean lay outside it."""
-    ceiling = psnr_ceiling(3 * 16 * 16)
-    for n in range(1, 400):
-        total = sum([ceiling] * n)
-        value, interval = mean_and_interval(n, total, sum([ceiling**2] * n), 0, ceiling)
-        assert value <= ceiling and (n == 1 or interval[0] <= value <= interval[1] <= ceiling)
-    assert any(sum([ceiling] * n) / n > ceiling for n in range(1, 400))           # which is what is taken back
 
 
 def test_accuracy_is_the_share_that_shows_its_label():

@@ -29,7 +29,7 @@ from restok.cli import app
 from restok.config import Guidance
 from restok.experiments import Sheet, Tree
 from restok.metrics import sheet
-from restok.metrics.jackknife import GROUPS
+from restok.metrics.intervals import GROUPS
 from restok.metrics.results import ComparisonError
 from restok.progress import CONSOLE
 from restok.reporting import figures

@@ -8,7 +8,7 @@ import torch
 from torch_fidelity.metric_fid import fid_features_to_statistics, fid_statistics_to_metric
 
 from restok.metrics.frechet import Frechet, Gaussian, Moments, frechet_distance
-from restok.metrics.jackknife import GROUPS, group_of, jackknife
+from restok.metrics.intervals import GROUPS, group_of, jackknife
 
 
 def draw(*shape, seed=0):
@@ -121,25 +121,6 @@ def test_distance_refuses_what_is_no_pair_of_gaussians():
 
 
 # Intervals
-
-def test_groups_leave_no_class_out():
-    """Neither of images sorted by class, nor of images that cycle through the classes."""
-    groups = group_of(5000, GROUPS)
-    assert np.bincount(groups).tolist() == [500] * GROUPS
-    for labels in (np.arange(5000) % 100, np.arange(5000) // 50):
-        counts = np.zeros((100, GROUPS), int)
-        np.add.at(counts, (labels, groups), 1)
-        assert (counts.sum(1, keepdims=True) > counts).all()
-        assert (counts > 0).mean() > 0.95
-
-
-def test_the_jackknife_of_a_mean_is_its_standard_error():
-    x, groups = draw(1000).numpy(), group_of(1000, GROUPS)
-    value, (low, high) = jackknife(lambda g: float(x.mean() if g is None else x[groups != g].mean()))
-    means = np.array([x[groups == g].mean() for g in range(GROUPS)])
-    half = 2.262157 * means.std(ddof=1) / math.sqrt(GROUPS)
-    assert value == x.mean() and (low, high) == pytest.approx((value - half, value + half))
-
 
 def test_an_interval_of_the_distance_holds_the_spread_over_sets():
     """Of 40 sets of one distribution, the 95 % intervals of most hold the mean distance over all of them."""

@@ -8,7 +8,7 @@ from torch_fidelity.metric_isc import isc_features_to_metric
 
 from restok.metrics import inception_score
 from restok.metrics.inception_score import MODES, Score
-from restok.metrics.jackknife import GROUPS, group_of
+from restok.metrics.intervals import GROUPS, group_of
 
 
 def logits_of(n, k=10, seed=0):

@@ -9,7 +9,7 @@ from safetensors import SafetensorError
 
 from restok.metrics import statistics as module
 from restok.metrics.features import Features
-from restok.metrics.jackknife import GROUPS
+from restok.metrics.intervals import GROUPS
 from restok.metrics.statistics import Statistics, StatisticsError, published_gaussians
 
 FEATURES = {"kind": "digits", "name": "first", "sha256": "f" * 64, "dims": 5, "resize": "none"}

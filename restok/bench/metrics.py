@@ -17,7 +17,7 @@ from restok.config.load import ConfigError, load_protocol
 from restok.files import write_json
 from restok.metrics.features import FeatureNetwork, Features, full_precision
 from restok.metrics.frechet import Frechet, Gaussian, Moments
-from restok.metrics.jackknife import GROUPS
+from restok.metrics.intervals import GROUPS
 from restok.metrics.precision_recall import precision_recall
 from restok.networks.inception import inception_network
 from restok.progress import CONSOLE

@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from restok.errors import InputError
-from restok.metrics.jackknife import group_of
+from restok.metrics.intervals import group_of
 
 ROUNDING = 1e-5   # of the largest eigenvalue: how far below zero a covariance that was once stored in float32 may reach
 

@@ -6,7 +6,7 @@ from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
 from restok.errors import InputError
-from restok.metrics.jackknife import group_of
+from restok.metrics.intervals import group_of
 
 SPLIT = 5000        # images a split of ADM's score
 SHUFFLED = 10       # splits of torch-fidelity's default score, after its shuffling

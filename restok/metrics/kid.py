@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from restok.errors import InputError
-from restok.metrics.jackknife import NORMAL_QUANTILE
+from restok.metrics.intervals import NORMAL
 
 
 class KID(NamedTuple):
@@ -28,7 +28,7 @@ class KID(NamedTuple):
         if n <= self.subset_size:
             raise InputError(f"{n} images are no more than a subset of {self.subset_size}: its spread says nothing about them")
         error = self.deviation * (self.subset_size / (n - self.subset_size) + 1 / self.subsets) ** 0.5
-        return self.value - NORMAL_QUANTILE * error, self.value + NORMAL_QUANTILE * error
+        return self.value - NORMAL * error, self.value + NORMAL * error
 
 
 def kid(samples: Float[Tensor, "n d"], references: Float[Tensor, "m d"], subset_size: int = 1000, subsets: int = 100,

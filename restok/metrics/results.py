@@ -1,12 +1,12 @@
 """What results of `restok evaluate` compare, and their mean over seeds. Files only, no tensors."""
 
-import math
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import mean, stdev
 
 from restok.errors import RestokError
 from restok.files import read_json
+from restok.metrics.intervals import seeds_interval
 
 COMPARED = {"features": ("sha256", "name", "resize"), "reference": ("digest", "size"), "samples": ("size",)}
 EQUAL = ("protocol", "originals", "likeness", "neighbours")      # as a whole
@@ -38,7 +38,6 @@ def average(paths: Sequence[Path]) -> dict:
     "dropped" names the metrics that a run does not have. Raises ComparisonError for fewer than two, for what does not
     compare, other numbers of images, and one seed given twice.
     """
-    from scipy.stats import t
     results = [(path, read_json(path)) for path in paths]
     if len(results) < 2:
         raise ComparisonError("a spread over seeds takes two results or more")
@@ -55,9 +54,7 @@ def average(paths: Sequence[Path]) -> dict:
         if lacking:
             dropped[name] = f"no number in {', '.join(lacking)}"
             continue
-        centre, deviation = mean(values), stdev(values)
-        half = t.ppf(0.975, len(values) - 1).item() * deviation / math.sqrt(len(values))
-        metrics[name] = {"mean": centre, "deviation": deviation, "interval": [centre - half, centre + half]}
+        metrics[name] = {"mean": mean(values), "deviation": stdev(values), "interval": list(seeds_interval(values))}
     return {"protocol": one["protocol"], "seeds": seeds, "n": one["n"], "metrics": metrics, "dropped": dropped,
             "features": one["features"], "reference": one["reference"], "results": [str(path) for path in paths]}
 

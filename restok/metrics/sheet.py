@@ -10,7 +10,7 @@ from torch import Tensor
 from restok.metrics.codebook import codebook_metrics
 from restok.metrics.frechet import Frechet
 from restok.metrics.inception_score import MODES, SPLIT
-from restok.metrics.jackknife import Interval, jackknife, mean_and_interval, share_interval
+from restok.metrics.intervals import Interval, jackknife, mean_and_interval, share_interval
 from restok.metrics.kid import kid
 from restok.metrics.precision_recall import precision_recall
 from restok.metrics.reconstruction import psnr_ceiling

@@ -21,7 +21,7 @@ from restok.metrics.codebook import code_counts
 from restok.metrics.features import FeatureNetwork, Features
 from restok.metrics.frechet import Gaussian, Moments
 from restok.metrics.inception_score import Score
-from restok.metrics.jackknife import GROUPS, group_of
+from restok.metrics.intervals import GROUPS, group_of
 
 KEPT = 50_000       # the most images whose features are kept, for precision, recall and KID
 LIBRARIES = ("restok", "torch-fidelity", "numpy")

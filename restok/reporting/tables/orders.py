@@ -6,11 +6,13 @@ from pathlib import Path
 from statistics import mean, variance
 from typing import NamedTuple
 
+from restok.metrics.intervals import side, student_quantile
 from restok.reporting.cells import read_settings
 from restok.reporting.measured import Row, value_of
 from restok.reporting.run import ReportError
 
 COLUMNS = ("item", "quantity", "lower", "higher", "source", "note")
+VERDICTS = {-1: "yes", 0: "undecided", 1: "no"}  # by where the lower row lies
 NAMES = {"rfid": "rFID", "gfid": "gFID", "entropy": "entropy"}
 READING = "our reading"                          # the note of an order that the paper's text does not put so
 DISTANCES = ("rfid", "gfid")                     # compared by their logarithms: their spread grows with them
@@ -79,13 +81,10 @@ def _verdict(quantity: str, lower: Row, higher: Row | None, noise: Noise) -> str
     if a is None or b is None:
         return "not measured"
     if not noise.freedom:
-        return _apart(value_of(lower.first, quantity)[1], value_of(higher.first, quantity)[1])
-    from scipy.stats import t
-    least = t.ppf(0.975, noise.freedom).item() * math.sqrt(noise.variance * (1 / len(a) + 1 / len(b)))
-    difference = mean(b) - mean(a)
-    if abs(difference) <= least:
-        return "undecided"
-    return "yes" if difference > 0 else "no"
+        return VERDICTS[side(value_of(lower.first, quantity)[1], value_of(higher.first, quantity)[1])]
+    half = student_quantile(noise.freedom) * math.sqrt(noise.variance * (1 / len(a) + 1 / len(b)))
+    difference = mean(a) - mean(b)
+    return VERDICTS[side((difference - half, difference + half), (0, 0))]
 
 
 def _noise(quantity: str, rows: Sequence[Row]) -> Noise:
@@ -103,12 +102,3 @@ def _numbers(quantity: str, row: Row) -> list[float] | None:
     if found is None or quantity not in DISTANCES:
         return found
     return [math.log(value) for value in found] if min(found) > 0 else None
-
-
-def _apart(lower: Sequence[float] | None, higher: Sequence[float] | None) -> str:
-    """Whether one interval lies below the other."""
-    if lower is None or higher is None:
-        return "undecided"
-    if lower[1] < higher[0]:
-        return "yes"
-    return "no" if higher[1] < lower[0] else "undecided"

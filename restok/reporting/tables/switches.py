@@ -1,10 +1,10 @@
 """The release's choices as switches: what each does to the numbers."""
 
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from statistics import mean, stdev
 
 from restok.config.load import ConfigError
+from restok.metrics.intervals import seeds_interval, side
 from restok.reporting.cells import Measure, frame, read_settings
 from restok.reporting.inputs import Inputs
 from restok.reporting.measured import Row, rows, sources, value_of
@@ -12,6 +12,7 @@ from restok.reporting.run import ReportError
 from restok.reporting.tables.table import Rows, Table, column, how, one
 
 COLUMNS = ("switch", "setting", "paper", "release", "default_run", "switched_run", "note")
+VERDICTS = {-1: "lower", 0: "undecided", 1: "higher"}          # by where the switched side lies
 QUANTITIES = ("rfid", "entropy", "gfid", "class_accuracy")     # the last shows whether samples still know their class
 
 
@@ -95,30 +96,11 @@ def _effect(quantity: str, default: Row, switched: Row) -> dict[str, Measure | s
     if not differences:
         verdict = "not measured"
     elif any(differences) and len(differences) == 1:
-        effect, verdict = differences[0], _apart(value_of(default.first, quantity)[1], value_of(switched.first, quantity)[1])
+        lies = side(value_of(switched.first, quantity)[1], value_of(default.first, quantity)[1])
+        effect, verdict = differences[0], f"{VERDICTS[lies]} (one seed)"
     else:
         effect = mean(differences)
         if len(differences) > 1:
-            sd = stdev(differences)
-            interval = _interval(differences)
-        verdict = _direction(*interval) if any(differences) else "unchanged"
+            sd, interval = stdev(differences), seeds_interval(differences)
+        verdict = VERDICTS[side(interval, (0, 0))] if any(differences) else "unchanged"
     return {f"{quantity}_effect": Measure(effect, sd, *interval), f"{quantity}_verdict": verdict}
-
-
-def _interval(differences: Sequence[float]) -> tuple[float, float]:
-    from scipy.stats import t
-    half = t.ppf(0.975, len(differences) - 1).item() * stdev(differences) / math.sqrt(len(differences))
-    return mean(differences) - half, mean(differences) + half
-
-
-def _direction(low: float, high: float) -> str:
-    if low > 0:
-        return "higher"
-    return "lower" if high < 0 else "undecided"
-
-
-def _apart(default: Sequence[float] | None, switched: Sequence[float] | None) -> str:
-    """Of one seed: where the switched side's interval lies."""
-    if default is None or switched is None:
-        return "undecided (one seed)"
-    return f"{_direction(switched[0] - default[1], switched[1] - default[0])} (one seed)"
