@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from restok.config.load import load_protocol
-from restok.metrics import inception_score, sheet
+from restok.metrics import comparison, inception_score
 from restok.metrics.evaluate import evaluate_generation, evaluate_reconstruction
 from restok.metrics.features import FeatureNetwork, Features
 from restok.metrics.reconstruction import psnr_ceiling, similarity
@@ -155,7 +155,7 @@ def test_warnings_for_few_images_and_unbalanced_classes():
 
 def test_a_split_score_of_samples_sorted_by_class_is_refused(monkeypatch):
     monkeypatch.setattr(inception_score, "SPLIT", 10)
-    monkeypatch.setattr(sheet, "SPLIT", 10)
+    monkeypatch.setattr(comparison, "SPLIT", 10)
     images, labels = pictures(40), np.repeat(np.arange(4), 10)
     images[:, 0, 0, 0] = labels
     mixed = np.arange(40).reshape(4, 10).T.flatten()       # 0, 10, 20, 30, 1, ...: every class in every split

@@ -28,7 +28,7 @@ from typer.testing import CliRunner
 from restok.cli import app
 from restok.config import Guidance
 from restok.experiments import Sheet, Tree
-from restok.metrics import sheet
+from restok.metrics.comparison import Comparison
 from restok.metrics.intervals import GROUPS
 from restok.metrics.results import ComparisonError
 from restok.progress import CONSOLE
@@ -235,7 +235,7 @@ def test_a_collapsed_codebook_is_drawn(run, params, chart, tmp_path):
     for other in (9, 7):
         counts = torch.zeros(GROUPS, 2, 8192, dtype=torch.int64)
         counts[:, 0, 7], counts[:, 1, 7], counts[:, 1, other] = 6, 12, 6
-        measured = sheet.Sheet(SimpleNamespace(facts={"levels": [1, 2]}, codes=counts), None)
+        measured = Comparison(SimpleNamespace(facts={"levels": [1, 2]}, codes=counts), None)
         measured.codebook()
         path = run / "evaluation" / "middle" / "reconstruction.json"
         result = json.loads(path.read_text())

@@ -2,10 +2,10 @@
 it is not measured, and each result says what was measured, how, and against what."""
 
 from restok.config import Evaluation
+from restok.metrics.comparison import Comparison, evenly
 from restok.metrics.features import metric_names
 from restok.metrics.inception_score import MODES
 from restok.metrics.results import ComparisonError
-from restok.metrics.sheet import Sheet, evenly
 from restok.metrics.statistics import Statistics
 
 PUBLISHED_N = 50_000     # images of the paper's protocols
@@ -22,16 +22,16 @@ def evaluate_generation(samples: Statistics, reference: Statistics, settings: Ev
     """
     names = metric_names(samples.facts["features"]["kind"])
     _check(samples, reference)
-    sheet = Sheet(samples, reference)
-    sheet.distance(names["distance"], "pooled")
+    comparison = Comparison(samples, reference)
+    comparison.distance(names["distance"], "pooled")
     if "spatial" in names:
-        sheet.distance(names["spatial"], "spatial")
-    sheet.kernel_distance(names["kernel"])
-    sheet.score(names["score"], "ADM splits")
-    sheet.precision_recall(settings.neighbours, settings.distances)
-    sheet.class_accuracy()
-    sheet.per_class_accuracy()
-    return _result("generation", sheet, names) | {"score": MODES["ADM splits"], "neighbours": settings.neighbours}
+        comparison.distance(names["spatial"], "spatial")
+    comparison.kernel_distance(names["kernel"])
+    comparison.score(names["score"], "ADM splits")
+    comparison.precision_recall(settings.neighbours, settings.distances)
+    comparison.class_accuracy()
+    comparison.per_class_accuracy()
+    return _result("generation", comparison, names) | {"score": MODES["ADM splits"], "neighbours": settings.neighbours}
 
 
 def evaluate_candidate(samples: Statistics, reference: Statistics) -> dict:
@@ -39,10 +39,10 @@ def evaluate_candidate(samples: Statistics, reference: Statistics) -> dict:
     names = metric_names(samples.facts["features"]["kind"])
     names = {"distance": names["distance"], "kernel": names["kernel"]}
     _check(samples, reference)
-    sheet = Sheet(samples, reference)
-    sheet.distance(names["distance"], "pooled")
-    sheet.kernel_distance(names["kernel"])
-    return _result("generation", sheet, names) | {"score": None, "neighbours": None}
+    comparison = Comparison(samples, reference)
+    comparison.distance(names["distance"], "pooled")
+    comparison.kernel_distance(names["kernel"])
+    return _result("generation", comparison, names) | {"score": None, "neighbours": None}
 
 
 def evaluate_reconstruction(samples: Statistics, reference: Statistics) -> dict:
@@ -51,14 +51,14 @@ def evaluate_reconstruction(samples: Statistics, reference: Statistics) -> dict:
     names = metric_names(samples.facts["features"]["kind"])
     names = {"distance": f"r{names['distance']}", "kernel": names["kernel"], "score": names["score"]}
     _check(samples, reference)
-    sheet = Sheet(samples, reference)
-    sheet.distance(names["distance"], "pooled")
-    sheet.kernel_distance(names["kernel"])
-    sheet.score(names["score"], "one split")
-    sheet.class_accuracy()
-    sheet.likeness()
-    sheet.codebook()
-    return _result("reconstruction", sheet, names) | {"score": MODES["one split"], "neighbours": None}
+    comparison = Comparison(samples, reference)
+    comparison.distance(names["distance"], "pooled")
+    comparison.kernel_distance(names["kernel"])
+    comparison.score(names["score"], "one split")
+    comparison.class_accuracy()
+    comparison.likeness()
+    comparison.codebook()
+    return _result("reconstruction", comparison, names) | {"score": MODES["one split"], "neighbours": None}
 
 
 def require_alike(samples: Statistics, reference: Statistics) -> None:
@@ -84,33 +84,33 @@ def _check(samples: Statistics, reference: Statistics) -> None:
 
 def _warnings(samples: Statistics, reference: Statistics, distance: str) -> list[str]:
     """What makes the numbers less sure than they look."""
-    features, found = samples.facts["features"], []
+    features, warnings = samples.facts["features"], []
     for statistics, role in ((samples, "samples"), (reference, "references")):
         if "pooled" not in statistics.published and statistics.n < 10 * features["dims"]:
-            found.append(f"{statistics.n} {role} are fewer than 10 x {features['dims']} feature dimensions: {distance} is "
+            warnings.append(f"{statistics.n} {role} are fewer than 10 x {features['dims']} feature dimensions: {distance} is "
                          "biased upward, by about 1/n; the kernel distance beside it is not")
     if features["kind"] == "inception" and samples.n < PUBLISHED_N:
-        found.append(f"{distance} over {samples.n} images does not compare with the paper's, which is over {PUBLISHED_N}")
+        warnings.append(f"{distance} over {samples.n} images does not compare with the paper's, which is over {PUBLISHED_N}")
     asked = samples.asked
     if len(asked) and asked.min() < 0.9 * asked.max():     # a stratified split of a small set is not exactly even
-        found.append(f"the classes are unbalanced: from {asked.min()} to {asked.max()} images each")
+        warnings.append(f"the classes are unbalanced: from {asked.min()} to {asked.max()} images each")
     elif 0 < len(asked) < len(reference.asked):
-        found.append(f"the classes are unbalanced: the samples have {len(asked)}, the reference {len(reference.asked)}")
+        warnings.append(f"the classes are unbalanced: the samples have {len(asked)}, the reference {len(reference.asked)}")
     for statistics in (samples, reference):
         if 0 < len(statistics.kept) < statistics.n:
-            found.append(f"{statistics.name}: precision, recall and the kernel distance take {len(statistics.kept)} of "
+            warnings.append(f"{statistics.name}: precision, recall and the kernel distance take {len(statistics.kept)} of "
                          f"{statistics.n} images, evenly spaced")
-    return found
+    return warnings
 
 
-def _result(protocol: str, sheet: Sheet, names: dict[str, str]) -> dict:
-    samples, reference = sheet.samples, sheet.reference
+def _result(protocol: str, comparison: Comparison, names: dict[str, str]) -> dict:
+    samples, reference = comparison.samples, comparison.reference
     images, theirs = samples.facts["images"], reference.facts["images"]
     asked = samples.asked
     balanced = bool(asked.min() == asked.max() and len(asked) >= len(reference.asked)) if len(asked) else None
     return {
-        "protocol": protocol, "n": samples.n, "metrics": sheet.metrics, "intervals": sheet.intervals, "refused": sheet.refused,
-        "names": names, "interval": INTERVALS,
+        "protocol": protocol, "n": samples.n, "metrics": comparison.metrics, "intervals": comparison.intervals,
+        "refused": comparison.refused, "names": names, "interval": INTERVALS,
         "features": samples.facts["features"] | {"batch_size": samples.facts["batch_size"]},
         "samples": {"name": images["name"], "digest": images["digest"], "size": images["size"], "classes": len(asked) or None,
                     "balanced": balanced, "kept": len(samples.kept)},
@@ -120,5 +120,5 @@ def _result(protocol: str, sheet: Sheet, names: dict[str, str]) -> dict:
         "reference": {"name": theirs["name"], "digest": theirs["digest"], "n": reference.n, "size": theirs["size"],
                       "rounding": theirs["rounding"], "published": sorted(reference.published),
                       "compared": len(evenly(len(reference.kept))), "made": reference.made},
-        "made": samples.made, "warnings": _warnings(samples, reference, names["distance"]) + sheet.warnings}
+        "made": samples.made, "warnings": _warnings(samples, reference, names["distance"]) + comparison.warnings}
 

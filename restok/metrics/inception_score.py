@@ -80,11 +80,11 @@ class Score:
 
 def _shuffled(n: int) -> UInt8[np.ndarray, " n"]:
     """The split of each image after torch-fidelity's shuffling. With fewer images than splits, each has one of its own."""
-    order, found = np.random.RandomState(2020).permutation(n), np.empty(n, np.uint8)       # torch-fidelity's seed
+    order, split_of = np.random.RandomState(2020).permutation(n), np.empty(n, np.uint8)       # torch-fidelity's seed
     splits = min(SHUFFLED, n)
     for split in range(splits):
-        found[order[split * n // splits:(split + 1) * n // splits]] = split
-    return found
+        split_of[order[split * n // splits:(split + 1) * n // splits]] = split
+    return split_of
 
 
 def _perplexity(counts: Int[Tensor, "... k"]) -> Float[Tensor, "..."]:

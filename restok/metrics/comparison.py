@@ -21,7 +21,7 @@ MISSING = {"ms_ssim": "the images are smaller than its five scales, 176 pixels",
            "lpips": "evaluation.lpips is false, or the images are smaller than 31 pixels"}
 
 
-class Sheet:
+class Comparison:
     """What is known of `samples` against `reference`. Each method adds one metric, or why it cannot be measured."""
 
     def __init__(self, samples: Statistics, reference: Statistics):
@@ -49,8 +49,8 @@ class Sheet:
         if min(len(samples), len(references)) < 4:
             return self._refuse(f"it takes 4 images on each side, not {len(samples)} of {self.samples.name} and "
                                 f"{len(references)} of {self.reference.name}: give both as images", name)
-        found = kid(samples, references)
-        self._add(name, found.value, found.interval(min(len(samples), len(references))))
+        measured = kid(samples, references)
+        self._add(name, measured.value, measured.interval(min(len(samples), len(references))))
 
     def score(self, name: str, own: str) -> None:
         """The protocol's own mode under the plain name, the others beside it."""
@@ -78,8 +78,8 @@ class Sheet:
                 self._refuse(f"it takes more than {neighbours} images on each side, not {len(samples)} of {self.samples.name} "
                              f"and {len(references)} of {self.reference.name} (a reference without 'arr_0' has none)", *names)
                 continue
-            found = precision_recall(samples, references, neighbours, mode)
-            for name, share, n in zip(names, found, (len(samples), len(references)), strict=True):
+            shares = precision_recall(samples, references, neighbours, mode)
+            for name, share, n in zip(names, shares, (len(samples), len(references)), strict=True):
                 self._add(name, share, share_interval(share, n))
 
     def class_accuracy(self) -> None:
@@ -124,8 +124,8 @@ class Sheet:
 
         def described(group):
             kept = [other for other in range(len(counts)) if other != group]
-            found = codebook_metrics(counts[kept].sum(0), levels)
-            return [found, *found["levels"]]
+            whole = codebook_metrics(counts[kept].sum(0), levels)
+            return [whole, *whole["levels"]]
 
         values = {group: described(group) for group in (None, *range(len(counts)))}
         size = counts.shape[2]
