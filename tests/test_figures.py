@@ -33,7 +33,7 @@ from restok.metrics.intervals import GROUPS
 from restok.metrics.results import ComparisonError
 from restok.progress import CONSOLE
 from restok.reporting import figures
-from restok.reporting.figures import bars, masks
+from restok.reporting.figures import bars, masks, positions
 from restok.reporting.measured import best, checkpoints
 from restok.reporting.run import ReportError
 
@@ -258,20 +258,53 @@ def test_fig8_data_are_the_groups_and_what_they_attend_to(run):
         ["generator", "t2 M0", 3, 4, "class t1"]]                  # t2 does not see M0: this mask is token by token
 
 
-def test_fig8_draws_every_cell_of_the_mask_and_no_other():
-    mask = np.random.default_rng(0).random((9, 7)) < 0.6
-    painted = np.zeros_like(mask, int)
-    for (left, top), _, (right, bottom), _ in (corners.astype(int) for corners in masks.rectangles(mask)):
-        painted[top:bottom, left:right] += 1
-    assert (painted == mask).all()
-    assert len(masks.rectangles(np.ones((500, 500), bool))) == 1
+@pytest.fixture
+def drawn(tmp_path, monkeypatch):
+    """The panels of a figure of a layout, as they are saved."""
+    def draw(module, figure, layout=None, **arrays):
+        if arrays:
+            layout = tmp_path / "drawn.npz"
+            np.savez(layout, **arrays)
+        monkeypatch.setattr(module, "save", lambda figure, *_: kept.append(figure))
+        kept = []
+        figure(layout, tmp_path / "drawn.png")
+        return kept[0].axes
+
+    return draw
 
 
-def test_names_are_spread_only_as_far_as_they_must():
-    assert masks.spread([2, 5, 9], 1.0, 10).tolist() == [2, 5, 9]
-    close = masks.spread([5.0, 5.1, 5.2, 9.9], 1.0, 10)
-    assert close.tolist() == pytest.approx([4.1, 5.1, 6.1, 9.5])
-    assert masks.spread([0, 0, 0], 1.0, 3).tolist() == [0.5, 1.5, 2.5]
+def coloured(axis):
+    """The cells of a panel's picture that are not white."""
+    return (np.asarray(axis.images[0].get_array()) < 1).any(axis=2)
+
+
+def test_fig8_draws_every_cell_of_the_mask_and_no_other_in_the_tint_of_its_column(drawn):
+    rng, sizes = np.random.default_rng(0), [2, 3, 1, 4]
+    encoder, generator = (rng.random((10, 10)) < 0.6 for _ in range(2))
+    axes = drawn(masks, figures.fig8, encoder_mask=encoder, encoder_groups=sizes, encoder_names=["S1", "S2", "L1", "L2"],
+                 generator_mask=generator, generator_groups=[9, 1], generator_inputs=["class"] + ["t1"] * 9)
+    assert [coloured(axis).tolist() for axis in axes] == [encoder.tolist(), generator.tolist()]
+    picture, group = np.asarray(axes[0].images[0].get_array()), np.repeat(np.arange(4), sizes)
+    tints = [{tuple(picture[y, x]) for y, x in np.argwhere(encoder) if group[x] == g} for g in range(4)]
+    assert [len(tint) for tint in tints] == [1] * 4 and len(set.union(*tints)) == 4
+    for axis in axes:                                             # a cell of the picture is a token's row and column
+        assert axis.get_xlim() == (-0.5, 9.5) and axis.get_ylim() == (9.5, -0.5)
+    labels = [(tick, label.get_text()) for tick, label in zip(axes[0].get_xticks(), axes[0].get_xticklabels(), strict=True)]
+    assert labels == [(0.5, "S1 (2)"), (3, "S2 (3)"), (5, "L1"), (7.5, "L2 (4)")]
+    assert [label.get_text() for label in axes[0].get_yticklabels()] == [name for _, name in labels]
+
+
+@pytest.mark.parametrize(("sizes", "names"), [
+    ((32, 64, 128, 256, 1, 1, 2, 4, 8, 16, 32, 64), ["S1 (32)", "S2 (64)", "S3 (128)", "S4 (256)", "S5 … S10", "S11 (32)",
+                                                    "S12 (64)"]),
+    ((1,) * 128, [*(f"S{i} … S{i + 5}" for i in range(1, 121, 6)), "S121 … S128"]), ((5,), ["S1 (5)"])])
+def test_groups_too_narrow_for_their_names_share_one(drawn, sizes, names):
+    n = sum(sizes)
+    axis, _ = drawn(masks, figures.fig8, encoder_mask=np.ones((n, n), bool), encoder_groups=sizes,
+                    encoder_names=[f"S{i + 1}" for i in range(len(sizes))], generator_mask=np.ones((1, 1), bool),
+                    generator_groups=[1], generator_inputs=["class"])
+    assert [label.get_text() for label in axis.get_xticklabels()] == names
+    assert len(names) == 1 or np.diff(axis.get_xticks()).min() >= n / masks.NAMES
 
 
 def test_fig9_data_are_the_ids(run):
@@ -280,6 +313,33 @@ def test_fig9_data_are_the_ids(run):
         ["encoder", 1, "image", "S1", 0, 0], ["encoder", 2, "image", "S1", 0, 1], ["encoder", 3, "text", "L1", 2, 2],
         ["encoder", 4, "text", "L2", 3, 3], ["decoder", 1, "text", "L1", 3, 3], ["decoder", 2, "text", "L2", 2, 2],
         ["decoder", 3, "image", "image", 0, 1], ["decoder", 4, "image", "image", 0, 0]]
+
+
+def test_fig9_draws_every_token_with_its_ids(run, drawn):
+    """The ids of the fixture fit into their cells: an image token stands where its ids say, a latent in its level's line."""
+    encoder_image, encoder_text, decoder_text, decoder_image = drawn(positions, figures.fig9, run / "layout.npz")
+    for axis, cells, texts_drawn in (
+            (encoder_image, {(0, 0): "0,0", (0, 1): "0,1"}, {"S1: 1 × 2"}),
+            (encoder_text, {(0, 0): "2,2", (1, 0): "3,3"}, {"L1", "L2"}),
+            (decoder_text, {(0, 0): "3,3", (1, 0): "2,2"}, {"L1", "L2"}),
+            (decoder_image, {(0, 0): "0,0", (0, 1): "0,1"}, {"image: 1 × 2"})):
+        assert {(y, x) for y, x in np.argwhere(coloured(axis)).tolist()} == set(cells)
+        ids = {(int(text.xy[1]), int(text.xy[0])): text.get_text() for text in axis.texts if "," in text.get_text()}
+        assert ids == cells
+        assert {text.get_text() for text in axis.texts if text.get_text() and "," not in text.get_text()} == texts_drawn
+
+
+def test_fig9_names_the_first_and_last_ids_where_they_do_not_fit(drawn):
+    image, text = np.indices((16, 8)).reshape(2, -1).T + 96, np.arange(480, 608)[:, None].repeat(2, 1)
+    parts = {"encoder": (np.concatenate([image, text]), [128, 1, 127], ["S1", "L1", "L2"]),
+             "decoder": (text, [128], ["L1"])}
+    axes = drawn(positions, figures.fig9, **{f"{part}_{key}": value for part, values in parts.items()
+                                             for key, value in zip(("ids", "groups", "names"), values, strict=True)})
+    assert [coloured(axis).shape for axis in axes] == [(16, 8), (2, 127), (1, 128)]
+    assert [coloured(axis).sum() for axis in axes] == [128, 128, 128]
+    assert [[text.get_text() for text in axis.texts] for axis in axes] == [
+        ["S1: 16 × 8\n(96, 96)", "(111, 103)"], ["L1", "(480, 480)", "L2", "(481, 481) to (607, 607)"],
+        ["L1", "(480, 480) to (607, 607)"]]
 
 
 @pytest.fixture

@@ -9,7 +9,6 @@ from restok.files import atomic_file
 from restok.reporting.cells import write_csv
 
 STYLE = "restok.reporting.style"   # style.mplstyle in the folder above
-PLACED = {"figure.constrained_layout.use": False}   # beside STYLE, for a figure that places its axes itself
 SMALL = 7                          # points: the smallest text of a figure
 
 

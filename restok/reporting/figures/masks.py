@@ -7,18 +7,16 @@ from pathlib import Path
 import matplotlib.style
 import numpy as np
 import pandas as pd
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from matplotlib import colormaps
-from matplotlib.collections import LineCollection, PolyCollection
 from matplotlib.figure import Figure
-from matplotlib.transforms import blended_transform_factory
 
-from restok.reporting.figures.common import PLACED, SMALL, STYLE, save
+from restok.reporting.figures.common import SMALL, STYLE, save
 from restok.reporting.run import arrays
 
-SIDE = 2.9                           # inches of a mask
-GAP = 1.35 * SMALL / (72 * SIDE)     # between two names, as a share of the side
-CELLS = 48                           # tokens up to which every cell has its own outline
+TITLES = {"tokenizer": "(a) Tokenizer's encoder", "generator": "(b) Generator"}
+NAMES = 22                           # names at most along a side, which are as many lines of small text
+CELLS = 48                           # tokens, and groups, up to which lines are drawn in full
 FAMILIES = {"S": "Blues", "L": "Oranges"}   # by the first letter of a group's name
 
 
@@ -39,23 +37,15 @@ def fig8_data(layout_npz: str | Path) -> pd.DataFrame:
 
 def fig8(layout_npz: str | Path, out: str | Path) -> None:
     """Fig. 8. The tokenizer's mask after its last merge and the generator's: a row is a query, and attends to the coloured
-    columns. Lines part the groups, whose names stand on the left and above."""
-    masks = _masks(layout_npz)
-    titles = {"tokenizer": "(a) Tokenizer's encoder", "generator": "(b) Generator"}
-    labels = {part: _labels(sizes, names) for part, (_, sizes, names) in masks.items()}
-    longest = max(len(label) for found in labels.values() for label in found) * 0.62 * SMALL / 72      # inches, about
-    with matplotlib.style.context([STYLE, PLACED]):
-        width, height = 2 * (SIDE + longest) + 0.6, SIDE + longest + 0.9
-        figure = Figure(figsize=(width, height))
-        for place, (part, (mask, sizes, names)) in enumerate(masks.items()):
-            x = longest + 0.2 + place * (SIDE + longest + 0.4)
-            axis = figure.add_axes([x / width, 0.6 / height, SIDE / width, SIDE / height])
-            axis.set_axis_off()
-            axis.set(xlim=(0, len(mask)), ylim=(len(mask), 0))
-            _draw(axis, mask, sizes, names)
-            _name(axis, sizes, labels[part])
-            axis.text(0, -0.06, titles[part], transform=axis.transAxes, weight="bold", size=9, va="top")
-            axis.text(0, -0.13, f"{len(mask)} tokens; rows attend to columns", transform=axis.transAxes, size=SMALL, va="top")
+    columns, which have the tint of their group. Lines part the groups, whose names stand on the left and above."""
+    with matplotlib.style.context(STYLE):
+        figure = Figure(figsize=(8.4, 4.6))
+        for axis, (part, (mask, sizes, names)) in zip(figure.subplots(1, 2), _masks(layout_npz).items(), strict=True):
+            axis.imshow(np.where(mask[..., None], np.repeat(_tints(names), sizes, axis=0), 1), interpolation="none")
+            _part_groups(axis, sizes, names)
+            axis.set_title(TITLES[part], loc="left")
+            axis.set_xlabel(f"{len(mask)} tokens; rows attend to columns", loc="left", size=SMALL)
+        figure.align_titles()
         save(figure, out, fig8_data(layout_npz), layout_npz)
 
 
@@ -74,62 +64,40 @@ def _shorten(names: Sequence[str]) -> str:
     return " ".join(run[0] if len(run) == 1 else f"{run[0]}-{run[-1]}" for run in runs)
 
 
-def _labels(sizes: Sequence[int], names: Sequence[str]) -> list[str]:
-    return [f"{name} ({size})" if size > 1 else name for size, name in zip(sizes, names, strict=True)]
-
-
-def _draw(axis, mask: Bool[np.ndarray, "n n"], sizes: Sequence[int], names: Sequence[str]) -> None:
-    """The cells as they are in the mask, in the tint of their column's group; then the lines."""
-    n, ends = len(mask), np.cumsum(sizes)
-    for size, end, colour in zip(sizes, ends, tints(names), strict=True):
-        cells = rectangles(mask[:, end - size:end], end - size)
-        axis.add_collection(PolyCollection(cells, facecolor=colour, linewidth=0), autolim=False)
-    if n <= CELLS:
-        axis.add_collection(_lines(range(n + 1), n, color="0.88", linewidth=0.4))
-    axis.add_collection(_lines([0, *ends], n, color="0.35", linewidth=0.5 if len(sizes) <= CELLS else 0.1, clip_on=False))
-
-
-def tints(names: Sequence[str]) -> list[tuple]:
+def _tints(names: Sequence[str]) -> Float[np.ndarray, "g 3"]:
     """A colour a group: blues for image scales, oranges for latent levels, greens for others, darker along the sequence."""
     families = [FAMILIES[name[0]] if name[0] in FAMILIES else "Greens" for name in names]
     shades = [families[:i].count(family) / max(1, families.count(family) - 1) for i, family in enumerate(families)]
-    return [colormaps[family](0.3 + 0.45 * shade) for family, shade in zip(families, shades, strict=True)]
+    return np.array([colormaps[family](0.3 + 0.45 * shade)[:3] for family, shade in zip(families, shades, strict=True)])
 
 
-def rectangles(cells: Bool[np.ndarray, "n m"], left: int = 0) -> list[Float[np.ndarray, "4 2"]]:
-    """The True cells as few rectangles (corners x, y): rows that are alike, and in them the runs of True; `left` is the first
-    column's place."""
-    starts = np.flatnonzero(np.r_[True, (cells[1:] != cells[:-1]).any(axis=1)])
-    found = []
-    for top, bottom in zip(starts, [*starts[1:], len(cells)], strict=True):
-        edges = np.flatnonzero(np.diff(np.r_[False, cells[top], False].astype(int)))
-        for a, b in edges.reshape(-1, 2) + left:
-            found.append(np.array([(a, top), (b, top), (b, bottom), (a, bottom)], float))
-    return found
+def _part_groups(axis, sizes: Sequence[int], names: Sequence[str]) -> None:
+    """Lines between the groups and, where they are few, between the tokens; the groups' names on the left and above."""
+    n, edges = sum(sizes), np.cumsum([0, *sizes]) - 0.5
+    for draw in (axis.hlines, axis.vlines):
+        if n <= CELLS:
+            draw(np.arange(n) - 0.5, -0.5, n - 0.5, color="0.88", linewidth=0.4)
+        draw(edges, -0.5, n - 0.5, color="0.35", linewidth=0.5 if len(sizes) <= CELLS else 0.1, clip_on=False)
+    runs = _runs(sizes, n / NAMES)
+    middles = [(edges[run[0]] + edges[run[-1] + 1]) / 2 for run in runs]
+    labels = [_label(names[run[0]], names[run[-1]], sizes[run[0]]) for run in runs]
+    axis.set_xticks(middles, labels, rotation=90, size=SMALL)
+    axis.set_yticks(middles, labels, size=SMALL)
+    axis.tick_params(length=0, labelbottom=False, labeltop=True)
+    axis.spines[:].set_visible(False)
 
 
-def _lines(places: Sequence[int], n: int, **style) -> LineCollection:
-    return LineCollection([line for at in places for line in (((0, at), (n, at)), ((at, 0), (at, n)))], **style)
+def _runs(sizes: Sequence[int], least: float) -> list[list[int]]:
+    """The groups by the name that they share: each has its own where it is `least` tokens wide, else with its neighbours."""
+    runs = [[]]
+    for group in range(len(sizes)):
+        if sum(sizes[i] for i in runs[-1]) >= least:
+            runs.append([])
+        runs[-1].append(group)
+    if len(runs) > 1 and sum(sizes[i] for i in runs[-1]) < least:
+        runs[-2:] = [runs[-2] + runs[-1]]
+    return runs
 
 
-def _name(axis, sizes: Sequence[int], labels: Sequence[str]) -> None:
-    """The names of the groups on the left and above, led to where there is room; too many are thinned evenly."""
-    n, near, far = sum(sizes), 0.01, 0.05
-    shown = np.unique(np.linspace(0, len(labels) - 1, min(int(1 / GAP), len(labels))).round().astype(int))
-    middles = (np.cumsum(sizes) - np.array(sizes) / 2)[shown]
-    aside = blended_transform_factory(axis.transAxes, axis.transData)
-    above = blended_transform_factory(axis.transData, axis.transAxes)
-    for middle, place, group in zip(middles, spread(middles, GAP * n, n), shown, strict=True):
-        axis.plot([-near, -far], [middle, place], color="0.5", linewidth=0.5, transform=aside, clip_on=False)
-        axis.plot([middle, place], [1 + near, 1 + far], color="0.5", linewidth=0.5, transform=above, clip_on=False)
-        axis.text(-far - 0.01, place, labels[group], ha="right", va="center", size=SMALL, transform=aside)
-        axis.text(place, 1 + far + 0.01, labels[group], ha="center", va="bottom", rotation=90, size=SMALL, transform=above)
-
-
-def spread(wanted: Sequence[float], gap: float, end: float) -> Float[np.ndarray, " n"]:
-    """Places in the given order, at least `gap` apart, near those wanted, half a gap within 0 and `end` where they fit."""
-    steps = gap * np.arange(len(wanted))
-    pushed_up = np.maximum.accumulate(np.asarray(wanted) - steps) + steps
-    pushed_down = np.minimum.accumulate((np.asarray(wanted) - steps)[::-1])[::-1] + steps
-    middle = (pushed_up + pushed_down) / 2
-    return np.maximum(np.minimum(middle, end - gap / 2 - steps[::-1]), gap / 2 + steps)
+def _label(first: str, last: str, size: int) -> str:
+    return f"{first} … {last}" if first != last else f"{first} ({size})" if size > 1 else first

@@ -1,22 +1,22 @@
 """Fig. 9: the position ids of the tokenizer's encoder and decoder."""
 
+from functools import partial
 from pathlib import Path
 
 import matplotlib.style
 import numpy as np
 import pandas as pd
+from jaxtyping import Int
 from matplotlib import colormaps
 from matplotlib.figure import Figure
-from matplotlib.patches import Rectangle
 
-from restok.reporting.figures.common import PLACED, SMALL, STYLE, save
+from restok.reporting.figures.common import SMALL, STYLE, save
 from restok.reporting.run import arrays
 
-WIDTH = 520                          # points: everything here is drawn in them
-TALLEST = 160                        # a grid
-LARGEST = 40                         # the side of a cell
-LETTER = 0.62 * SMALL                # about a digit's width
-LINE = 1.5 * SMALL
+TITLES = {"encoder": "(a) Encoder: image scales from coarse to fine, then latents",
+          "decoder": "(b) Decoder: latents, then the image grid"}
+WIDTH, TALLEST, LARGEST = 420, 160, 40        # points: a panel, a grid, the side of a cell
+LETTER, LINE = 0.62 * SMALL, 1.6 * SMALL      # points: about a digit's width, a line of text
 FAMILIES = {"image": "Blues", "text": "Oranges"}
 
 
@@ -35,82 +35,62 @@ def fig9_data(layout_npz: str | Path) -> pd.DataFrame:
 
 def fig9(layout_npz: str | Path, out: str | Path) -> None:
     """Fig. 9. Every token with its ids (row, column) in it where they fit, else with those of the first and the last of its
-    group; image tokens are blue and at their place in their grid, latents orange; the larger the ids, the darker."""
+    group; image tokens are blue and at their place in their grid, latents orange, a line a level; the larger the ids, the
+    darker."""
     data = fig9_data(layout_npz)
     means = data[["row", "column"]].mean(axis=1)
     shade = 0.12 + 0.4 * means / means.groupby(data["part"]).transform("max").clip(lower=1)
-    data_drawn = data.assign(colour=[colormaps[FAMILIES[kind]](tint) for kind, tint in zip(data["kind"], shade, strict=True)])
-    with matplotlib.style.context([STYLE, PLACED]):
-        figure = Figure()
-        axis = figure.add_axes([0, 0, 1, 1])
-        y = 0.0
-        for part, title in (("encoder", "(a) Encoder: image scales from coarse to fine, then latents"),
-                            ("decoder", "(b) Decoder: latents, then the image grid")):
-            axis.text(0, y, title, weight="bold", size=9, va="top")
-            y = _part(axis, y + 2 * LINE, data_drawn[data_drawn["part"] == part]) + 1.5 * LINE
-        figure.set_size_inches(WIDTH / 72, (y - 2 * LINE) / 72)
-        axis.set(xlim=(0, WIDTH), ylim=(y - 2 * LINE, 0))
-        axis.set_axis_off()
+    panels = dict(list(data.assign(shade=shade).groupby(["part", "kind"], sort=False)))
+    places = [_places(panel, kind) for (_, kind), panel in panels.items()]
+    cells = [_cell(kind, *at.max(axis=0) + 1) for (_, kind), at in zip(panels, places, strict=True)]
+    heights = [height * (at[:, 0].max() + 1) for at, (_, height) in zip(places, cells, strict=True)]
+    titles = dict(TITLES)                         # each above the first panel of its part
+    with matplotlib.style.context(STYLE):
+        figure = Figure(figsize=((WIDTH + 12 * LINE) / 72, (sum(heights) + 18 * LINE) / 72))
+        figure.get_layout_engine().set(h_pad=0.5 * LINE / 72)
+        axes = figure.subplots(len(panels), 1, height_ratios=heights)
+        for axis, ((part, kind), panel), at, cell in zip(axes, panels.items(), places, cells, strict=True):
+            _draw(axis, panel, kind, at, *cell)
+            axis.set_title(titles.pop(part, ""), loc="left", pad=2.5 * LINE if kind == "image" else LINE / 2)
         save(figure, out, data, layout_npz)
 
 
-def _part(axis, y: float, part: pd.DataFrame) -> float:
-    """Grids side by side, latents one level under the other, in the order of the sequence. Returns where it ends."""
-    for kind in dict.fromkeys(part["kind"]):
-        groups = [group for _, group in part[part["kind"] == kind].groupby("name", sort=False)]
-        y = (_grids if kind == "image" else _levels)(axis, y, groups)
-    return y
+def _places(panel: pd.DataFrame, kind: str) -> Int[np.ndarray, "n 2"]:
+    """Row and column of each token's cell: grids stand side by side, a column apart, levels one under the other."""
+    places, left = [], 0
+    for level, (_, group) in enumerate(panel.groupby("name", sort=False)):
+        ids = group[["row", "column"]].to_numpy()
+        places.append(ids - ids.min(axis=0) + [0, left] if kind == "image" else [(level, place) for place in range(len(ids))])
+        left = np.max(places[-1], axis=0)[1] + 2
+    return np.concatenate(places)
 
 
-def _grids(axis, y: float, groups: list[pd.DataFrame]) -> float:
-    """Image tokens, each placed by its ids less the least of its grid."""
-    places = [group[["row", "column"]].to_numpy() for group in groups]
-    places = [ids - ids.min(axis=0) for ids in places]
-    shapes = [ids.max(axis=0) + 1 for ids in places]
-    gap, tallest = 1.5 * LINE, max(rows for rows, _ in shapes)
-    cell = min(LARGEST, TALLEST / tallest, (WIDTH - gap * (len(shapes) - 1)) / sum(columns for _, columns in shapes))
-    written = _fit(groups, cell)
-    x, under = 0.0, y + (1 if written else 2) * LINE
-    for group, at, (rows, columns) in zip(groups, places, shapes, strict=True):
-        first, last = _ends(group)
-        axis.text(x, y, f"{group['name'].iloc[0]}: {rows} × {columns}", size=SMALL, va="top")
-        if not written:
-            axis.text(x, y + LINE, first, size=SMALL, va="top")
-            axis.text(x + columns * cell, under + rows * cell + 2, last, size=SMALL, va="top", ha="right")
-        for (row, column), token in zip(at, group.itertuples(), strict=True):
-            _cell(axis, x + column * cell, under + row * cell, cell, cell, token, written)
-        x += max(columns * cell, LETTER * len(first)) + gap
-    return under + tallest * cell + (0.8 if written else 2) * LINE
+def _cell(kind: str, rows: int, columns: int) -> tuple[float, float]:
+    """Width and height in points."""
+    side = min(LARGEST, WIDTH / columns)
+    return (side, LINE) if kind == "text" else (min(side, TALLEST / rows),) * 2
 
 
-def _levels(axis, y: float, groups: list[pd.DataFrame]) -> float:
-    """Latents, a line a level: its name before it and, where ids do not fit into the cells, its first and last after it."""
-    left, right = 2.5 * LINE, 10 * LINE
-    cell = min(LARGEST, (WIDTH - left - right) / max(map(len, groups)))
-    written = _fit(groups, cell)
-    for group in groups:
-        axis.text(0, y + LINE / 2, group["name"].iloc[0], size=SMALL, va="center")
-        for place, token in enumerate(group.itertuples()):
-            _cell(axis, left + place * cell, y, cell, LINE, token, written)
-        if not written:
-            ends = " to ".join(dict.fromkeys(_ends(group)))
-            axis.text(left + len(group) * cell + 4, y + LINE / 2, ends, size=SMALL, va="center")
-        y += 1.15 * LINE
-    return y + 0.8 * LINE
-
-
-def _cell(axis, x: float, y: float, width: float, height: float, token, written: bool) -> None:
-    axis.add_patch(Rectangle((x, y), width, height, facecolor=token.colour, edgecolor="white", linewidth=0.5))
-    if written:
-        axis.text(x + width / 2, y + height / 2, f"{token.row},{token.column}", size=SMALL, ha="center", va="center")
-
-
-def _fit(groups: list[pd.DataFrame], cell: float) -> bool:
-    """Whether ids can be written into cells of this width."""
-    top = max(group[["row", "column"]].to_numpy().max() for group in groups)
-    return (2 * len(str(top)) + 1) * LETTER + 2 <= cell
-
-
-def _ends(group: pd.DataFrame) -> list[str]:
-    """The ids of the first token and of the last."""
-    return [f"({row}, {column})" for row, column in group[["row", "column"]].iloc[[0, -1]].to_numpy()]
+def _draw(axis, panel: pd.DataFrame, kind: str, at: Int[np.ndarray, "n 2"], width: float, height: float) -> None:
+    """The tokens of one kind, each in its cell, and the names of their groups."""
+    picture = np.ones((*at.max(axis=0) + 1, 3))
+    picture[tuple(at.T)] = colormaps[FAMILIES[kind]](panel["shade"])[:, :3]
+    axis.imshow(picture, aspect=height / width, interpolation="none")
+    axis.set(anchor="NW", **{f"{side}ticks": np.arange(n) + 0.5 for side, n in zip("yx", picture.shape, strict=False)})
+    axis.tick_params(length=0, labelleft=False, labelbottom=False)
+    axis.grid(color="white", linewidth=0.6)
+    axis.spines[:].set_visible(False)
+    note = partial(axis.annotate, textcoords="offset points", size=SMALL)
+    ids = panel[["row", "column"]].to_numpy()
+    written = (2 * len(str(ids.max())) + 1) * LETTER + 2 <= width
+    for (row, column), (y, x) in zip(ids, at, strict=True) if written else ():
+        note(f"{row},{column}", (x, y), (0, 0), ha="center", va="center")
+    for name, tokens in panel.groupby("name", sort=False).indices.items():
+        first, last = ("" if written else f"({row}, {column})" for row, column in ids[tokens[[0, -1]]])
+        (top, left), (bottom, right) = at[tokens].min(axis=0) - 0.5, at[tokens].max(axis=0) + 0.5
+        if kind == "image":
+            note(f"{name}: {bottom - top:.0f} × {right - left:.0f}\n{first}".rstrip(), (left, top), (0, 3))
+            note(last, (right, bottom), (0, -3), ha="right", va="top")
+        else:
+            note(name, (left, (top + bottom) / 2), (-4, 0), ha="right", va="center")
+            note(" to ".join(dict.fromkeys((first, last))).strip(), (right, (top + bottom) / 2), (4, 0), va="center")
