@@ -99,7 +99,8 @@ def write_run(folder: Path) -> Path:
     attention = rng.random((4, 3, 2), dtype=np.float32)
     attention[:2, :, 0] = np.nan                                   # the coarse scale comes with the third layer
     np.savez(folder / "panel" / "middle.npz", originals=rng.integers(0, 256, (2, 8, 8, 3), np.uint8),
-             prefixes=rng.integers(0, 256, (2, 3, 8, 8, 3), np.uint8), kept=np.array([1, 2, 4]), attention=attention)
+             prefixes=rng.integers(0, 256, (2, 3, 8, 8, 3), np.uint8), psnr=8 + rng.random((2, 3)), kept=np.array([1, 2, 4]),
+             attention=attention)
     np.savez(folder / "samples" / "middle.npz", arr_0=rng.integers(0, 256, (9, 8, 8, 3), np.uint8), labels=np.arange(9) % 2)
     return folder
 

@@ -30,12 +30,14 @@ from restok.config import Guidance
 from restok.experiments import Sheet, Tree
 from restok.metrics.comparison import Comparison
 from restok.metrics.intervals import GROUPS
+from restok.metrics.reconstruction import psnr_ceiling
 from restok.metrics.results import ComparisonError
 from restok.progress import CONSOLE
 from restok.reporting import figures
-from restok.reporting.figures import bars, masks, positions
+from restok.reporting.figures import bars, masks, pictures, positions
 from restok.reporting.measured import best, checkpoints
 from restok.reporting.run import ReportError
+from restok.stages.images import _panel
 
 
 @pytest.fixture(scope="module")
@@ -93,18 +95,43 @@ def test_a_figure_is_three_files_and_is_drawn_the_same_again(name, run, params, 
     assert files[1].read_bytes() == pdf
 
 
-def test_fig5_data_are_shares_by_layer_and_their_mean_and_the_psnr_of_what_is_shown(tmp_path):
-    originals = np.full((2, 4, 4, 3), 100, np.uint8)
-    prefixes = np.stack([originals + 5, originals + 1], axis=1)
+class Stub:
+    """A tokenizer of two tokens: the first gives the image a grey level brighter or darker, both give it as it is."""
+
+    config = SimpleNamespace(levels=(1, 1), latents=2)
+
+    def encode(self, images, out):
+        self.images = images
+        out["scales"] = [torch.zeros(len(images), 4, 1)]
+        out["attention"].append(torch.full((len(images), 1, 6, 6), 0.125))
+
+    def decode(self, codes, keep):
+        return self.images if keep == 2 else self.images + torch.where(self.images > 0.5, -1, 1) / 255
+
+
+def test_fig5_data_are_the_panels_shares_by_layer_and_their_mean_and_the_psnr_of_what_is_shown(tmp_path):
     attention = np.array([[[np.nan, 0.5]], [[0.25, 0.75]]], np.float32)
-    np.savez(tmp_path / "p.npz", originals=originals, prefixes=prefixes, kept=np.array([1, 2]), attention=attention)
+    np.savez(tmp_path / "p.npz", psnr=[[34.5, 48.25], [33.0, 47.5]], kept=np.array([1, 2]), attention=attention)
     data = figures.fig5_data(tmp_path / "p.npz")
     shares = data[data["quantity"] == "share"]
     assert shares[["layer", "level", "scale", "value"]].to_numpy().tolist() == [
         ["mean", 1, 1, 0.25], ["mean", 1, 2, 0.625], [1, 1, 2, 0.5], [2, 1, 1, 0.25], [2, 1, 2, 0.75]]
     psnr = data[data["quantity"] == "PSNR"]
-    assert psnr[["image", "tokens"]].to_numpy().tolist() == [[1, 1], [1, 2], [2, 1], [2, 2]]
-    assert psnr["value"].tolist() == pytest.approx([20 * math.log10(255 / 5), 20 * math.log10(255)] * 2)
+    assert psnr[["image", "tokens", "value"]].to_numpy().tolist() == [[1, 1, 34.5], [1, 2, 48.25], [2, 1, 33], [2, 2, 47.5]]
+
+
+def test_a_perfect_prefix_has_the_psnr_of_the_ceiling(tmp_path, monkeypatch):
+    images = torch.randint(0, 256, (3, 3, 16, 16), generator=torch.Generator().manual_seed(0)) / 255
+    np.savez(tmp_path / "p.npz", **_panel(Stub(), images))
+    data = figures.fig5_data(tmp_path / "p.npz")
+    values = data[data["quantity"] == "PSNR"].pivot(index="image", columns="tokens", values="value")
+    assert values[1].tolist() == pytest.approx([20 * math.log10(255)] * 3, rel=1e-12)
+    assert values[2].tolist() == pytest.approx([psnr_ceiling(768)] * 3, rel=1e-12)
+    kept = []
+    monkeypatch.setattr(pictures, "save", lambda figure, *_: kept.append(figure))
+    figures.fig5(tmp_path / "p.npz", tmp_path / "fig5.png")
+    names = [label.get_text() for label in kept[0].axes[0].get_xticklabels()]
+    assert names == ["original\n", "1 token\n48.1 dB", "2 tokens\n77.0 dB"]
 
 
 def test_fig5_names_a_file_that_is_missing(tmp_path):

@@ -96,6 +96,8 @@ def test_the_panel_has_every_prefix(chain, tmp_path):
     assert np.isnan(attention).all(axis=1).astype(int).tolist() == [[1, 1, 0], [1, 0, 0], [0, 0, 0], [0, 0, 0]]
     total = np.nansum(attention, axis=2)
     assert (total > 0).all() and (total < 1).all()                              # the rest is paid to latents
+    error = np.square(panel["prefixes"].astype(float) - panel["originals"][:, None]).mean((2, 3, 4))
+    assert panel["psnr"] == pytest.approx(10 * np.log10(255**2 / error), rel=1e-12)
 
 
 def test_samples_do_not_depend_on_the_batch_and_are_measured_without_a_file(chain, tmp_path):

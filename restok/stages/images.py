@@ -18,6 +18,7 @@ from restok.data.transforms import center_crop, to_tensor, to_uint8
 from restok.files import atomic_file, read_json, sha256_file, write_npz, write_npz_rows
 from restok.generator.sampling import generate
 from restok.hierarchy import prefixes
+from restok.metrics.reconstruction import psnr
 from restok.networks.saved import WeightsError
 from restok.progress import track
 from restok.tokenizer.model import ResTok
@@ -66,7 +67,7 @@ def panel(data: Path, tokenizer: Path, out: Path, count: int = 8) -> None:
 
 
 def _panel(model: ResTok, images: Float[Tensor, "m 3 h w"]) -> dict[str, np.ndarray]:
-    """Fig. 5. Reconstructions from every prefix of levels, and the attention that each latent level pays to each scale."""
+    """Fig. 5. Reconstructions from every prefix of levels, their PSNR, and the attention of each latent level to each scale."""
     out = {"attention": []}
     codes = model.encode(images, out)
     kept = prefixes(model.config.levels)
@@ -80,7 +81,10 @@ def _panel(model: ResTok, images: Float[Tensor, "m 3 h w"]) -> dict[str, np.ndar
         to_scales = [part.sum(-1) for part in from_latents[:, :present].split(scales[merged:], dim=1)]
         for scale, share in enumerate(to_scales, start=merged):
             shares[layer, :, scale] = [level.mean().item() for level in share.split(model.config.levels)]
-    return {"originals": to_uint8(images.cpu()), "prefixes": pictures, "kept": np.array(kept), "attention": shares}
+    originals = to_uint8(images.cpu())
+    target, *shown = (torch.from_numpy(part).movedim(3, 1).double() / 255 for part in (originals, *pictures.swapaxes(0, 1)))
+    return {"originals": originals, "prefixes": pictures, "kept": np.array(kept), "attention": shares,
+            "psnr": torch.stack([psnr(prefix, target) for prefix in shown], dim=1).numpy()}           # m l
 
 
 def pair(tokenizer: Path, generator: Path) -> dict[str, str]:

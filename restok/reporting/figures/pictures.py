@@ -8,7 +8,7 @@ from textwrap import fill
 import matplotlib.style
 import numpy as np
 import pandas as pd
-from jaxtyping import Float, UInt8
+from jaxtyping import Float
 from matplotlib.figure import Figure, SubFigure
 
 from restok.reporting.figures.common import SMALL, STYLE, save
@@ -18,12 +18,12 @@ from restok.reporting.run import array_rows, arrays, fault
 def fig5_data(panel_npz: str | Path) -> pd.DataFrame:
     """Fig. 5's numbers, one a row: the `share` of attention from a level to a scale, by layer and as the 'mean' over the layers
     that have the scale; and the `PSNR` in dB of each image shown, from its first `tokens`. What does not apply is blank."""
-    originals, prefixes, kept, attention = arrays(panel_npz, "originals", "prefixes", "kept", "attention")
+    psnr, kept, attention = arrays(panel_npz, "psnr", "kept", "attention")
     shares = [("mean", _mean(attention)), *enumerate(attention, start=1)]
     rows = [{"quantity": "share", "layer": layer, "level": level + 1, "scale": scale + 1, "value": float(value)}
             for layer, found in shares for (level, scale), value in np.ndenumerate(found) if np.isfinite(value)]
     rows += [{"quantity": "PSNR", "image": image + 1, "tokens": int(kept[place]), "value": float(value)}
-             for (image, place), value in np.ndenumerate(_psnr(originals, prefixes))]
+             for (image, place), value in np.ndenumerate(psnr)]
     frame = pd.DataFrame(rows, columns=["quantity", "layer", "level", "scale", "image", "tokens", "value"])
     return frame.astype(dict.fromkeys(("level", "scale", "image", "tokens"), "Int64"))
 
@@ -33,18 +33,17 @@ def fig5(panel_npz: str | Path, out: str | Path) -> None:
     encoder's attention from each latent level to each image scale: its mean over the layers that have the scale, then layer
     by layer.
 
-    Reads `originals` (m h w 3) and `prefixes` (m l h w 3), bytes; `kept` (l), tokens; `attention` (layers levels scales),
-    shares, scales coarse to fine, NaN where the layer does not have the scale yet.
+    Reads `originals` (m h w 3) and `prefixes` (m l h w 3), bytes; `psnr` (m l), in dB; `kept` (l), tokens; `attention` (layers
+    levels scales), shares, scales coarse to fine, NaN where the layer does not have the scale yet.
     """
-    originals, prefixes, kept, attention = arrays(panel_npz, "originals", "prefixes", "kept", "attention")
+    originals, prefixes, psnr, kept, attention = arrays(panel_npz, "originals", "prefixes", "psnr", "kept", "attention")
     grid = np.concatenate([originals[:, None], prefixes], axis=1)                              # m 1+l h w 3
     layers, levels, _ = attention.shape
     columns = min(layers, 8)
     rows = math.ceil(layers / columns)
     width = 7.5                                                                                # inches
     heights = (0.65 + min(5.8, len(grid) * width / grid.shape[1]), 0.7 + 0.19 * levels, 0.4 + rows * (0.32 + 0.11 * levels))
-    names = [f"{k} token{'s' * (k > 1)}\n{found:.1f} dB"
-             for k, found in zip(kept.tolist(), _psnr(originals, prefixes).mean(axis=0), strict=True)]
+    names = [f"{k} token{'s' * (k > 1)}\n{shown:.1f} dB" for k, shown in zip(kept.tolist(), psnr.mean(axis=0), strict=True)]
     with matplotlib.style.context(STYLE):
         figure = Figure(figsize=(width, sum(heights)))
         above, middle, below = figure.subfigures(3, 1, height_ratios=heights)
@@ -93,13 +92,6 @@ def fig6(samples_npz: str | Path, class_names: Sequence[str], out: str | Path, p
 def _mean(attention: Float[np.ndarray, "layers levels scales"]) -> Float[np.ndarray, "levels scales"]:
     """Over the layers that have the scale; NaN where none has."""
     return np.ma.masked_invalid(attention).mean(axis=0).filled(np.nan)
-
-
-def _psnr(originals: UInt8[np.ndarray, "m h w 3"], prefixes: UInt8[np.ndarray, "m l h w 3"]) -> Float[np.ndarray, "m l"]:
-    """In dB, of bytes; infinite where nothing differs."""
-    error = np.square(prefixes.astype(float) - originals[:, None]).mean(axis=(2, 3, 4))
-    with np.errstate(divide="ignore"):
-        return 10 * np.log10(255 ** 2 / error)
 
 
 def _pictures(axis, grid: np.ndarray, rows: Sequence[str] = (), columns: Sequence[str] = ()) -> None:
