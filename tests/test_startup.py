@@ -18,7 +18,13 @@ from restok.weights import save_model
 OPEN = ("import sys; from restok.data.sources import open_split; split = open_split(sys.argv[1], 'train'); split[0];"
         "sys.exit(' '.join({'datasets', 'pandas', 'sklearn', 'torch'} & set(sys.modules)) or 0)")
 LOAD = ("import sys, torch; from restok.weights import load_generator, load_tokenizer; before = torch.get_rng_state();"
-        "load_tokenizer(sys.argv[1]); load_generator(sys.argv[2]); assert torch.equal(before, torch.get_rng_state());"
+        "load_tokenizer(sys.argv[1]); generator = load_generator(sys.argv[2]);"
+        "assert torch.equal(before, torch.get_rng_state());"
+        "from restok import config; from restok.training.optim import Updater;"
+        "settings = config.Optimizer(learning_rate=1, final_learning_rate=0, warmup_steps=0, betas=(.9, .95), weight_decay=0);"
+        "loss = generator.loss(torch.zeros(1, generator.config.tokens, dtype=int), torch.zeros(1, dtype=int));"
+        "update = Updater([generator], settings, 1.0, 'fp32', 9); update.apply(loss, 0);"
+        "update.load_state_dict(update.state_dict()); assert generator.head.weight.any();"
         "sys.exit(' '.join({'torch._dynamo', 'sympy'} & set(sys.modules)) or 0)")
 
 
@@ -82,7 +88,7 @@ def test_a_split_cut_short_is_refused(digits, tmp_path):
         open_split(tmp_path, "train")
 
 
-def test_models_are_loaded_without_torchs_compiler_and_without_drawing_weights(tmp_path):
+def test_models_are_loaded_and_updated_without_torchs_compiler_and_loaded_without_drawing_weights(tmp_path):
     small = small_params()
     for name, model in (("tokenizer", ResTok(small.tokenizer)), ("generator", HAR(small.generator))):
         (tmp_path / name).mkdir()

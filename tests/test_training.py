@@ -19,7 +19,7 @@ from restok.networks.classifier import SmallClassifier
 from restok.networks.saved import WeightsError
 from restok.training.generator import GeneratorJob, train_generator
 from restok.training.loop import LossError
-from restok.training.optim import learning_rate, parameter_groups
+from restok.training.optim import AdamW, learning_rate, parameter_groups
 from restok.training.state import RunFolder, StateError, load_state, save_state
 from restok.training.tokenizer import TokenizerJob, train_tokenizer
 from restok.weights import load_generator, load_tokenizer, save_model
@@ -104,6 +104,20 @@ def test_the_learning_rate_climbs_falls_and_stays():
 
 def test_without_warm_up_the_first_step_has_the_whole_rate():
     assert learning_rate(0, SCHEDULE.model_copy(update={"warmup_steps": 0}), 10) == 1.0
+
+
+def test_updates_and_their_state_are_torchs_own():
+    images, models, states = torch.rand(4, 8), [torch.nn.Linear(8, 8), torch.nn.Linear(8, 8)], []
+    models[1].load_state_dict(models[0].state_dict())
+    for model, kind in zip(models, [AdamW, torch.optim.AdamW], strict=True):
+        optimizer = kind(model.parameters(), lr=0.1, betas=(0.9, 0.95), weight_decay=0.05, fused=True)
+        for _ in range(3):
+            optimizer.zero_grad()
+            model(images).square().mean().backward()
+            optimizer.step()
+            optimizer.load_state_dict(optimizer.state_dict())
+        states.append(optimizer.state_dict() | model.state_dict())
+    assert states[0]["state"][0]["step"] == 3 and differences(*states) == []
 
 
 @pytest.mark.parametrize("model", ["tokenizer", "generator"])

@@ -13,7 +13,7 @@ from restok.files import atomic_folder, write_json
 from restok.networks.classifier import SmallClassifier
 from restok.progress import track
 from restok.training.loop import device
-from restok.training.optim import learning_rate
+from restok.training.optim import AdamW, learning_rate
 
 
 def train_classifier(params: config.Params, data: Path, out: Path) -> None:
@@ -27,7 +27,7 @@ def train_classifier(params: config.Params, data: Path, out: Path) -> None:
     model = SmallClassifier(len(split.classes), settings.channels, params.data.name).to(on).train()
     schedule = config.Optimizer(learning_rate=settings.learning_rate, final_learning_rate=0.0, warmup_steps=20,
                                 betas=(0.9, 0.95), weight_decay=0.05)
-    optimizer = torch.optim.AdamW(model.parameters(), betas=schedule.betas, weight_decay=schedule.weight_decay, fused=True)
+    optimizer = AdamW(model.parameters(), betas=schedule.betas, weight_decay=schedule.weight_decay, fused=True)
     order = batches(split, params.data, size, settings.batch_size, params.seed, 0)
     for step in track(range(settings.steps), "classifier", total=settings.steps):
         images, labels = (x.to(on) for x in next(order))

@@ -1,6 +1,7 @@
 """Optimiser groups, the learning rate schedule, and one update: scaled, clipped, stepped."""
 
 from collections.abc import Iterable
+from inspect import unwrap
 from math import cos, pi
 
 import torch
@@ -32,6 +33,14 @@ def parameter_groups(modules: Iterable[nn.Module], weight_decay: float) -> list[
     return [{"params": decayed, "weight_decay": weight_decay}, {"params": plain, "weight_decay": 0.0}]
 
 
+class AdamW(torch.optim.AdamW):
+    """torch's own, less the decorators that import torch's compiler in order to be left alone by it: 2 s a command."""
+
+    add_param_group, zero_grad = unwrap(torch.optim.AdamW.add_param_group), unwrap(torch.optim.AdamW.zero_grad)
+    state_dict, load_state_dict = unwrap(torch.optim.AdamW.state_dict), unwrap(torch.optim.AdamW.load_state_dict)
+    step = torch.no_grad()(unwrap(torch.optim.AdamW.step))
+
+
 class Updater:
     """AdamW on some modules with their own schedule; steps are counted from `start` to `total`."""
 
@@ -39,7 +48,7 @@ class Updater:
                  start: int = 0):
         groups = [group for group in parameter_groups(modules, optimizer.weight_decay) if group["params"]]
         self.parameters = [p for group in groups for p in group["params"]]
-        self.optimizer = torch.optim.AdamW(groups, lr=optimizer.learning_rate, betas=optimizer.betas, fused=True)
+        self.optimizer = AdamW(groups, lr=optimizer.learning_rate, betas=optimizer.betas, fused=True)
         self.scaler = torch.amp.GradScaler(self.parameters[0].device.type, enabled=precision == "fp16")
         self.config, self.clip, self.start, self.total = optimizer, clip, start, total
 
