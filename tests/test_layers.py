@@ -9,7 +9,7 @@ from conftest import ROOT
 
 LAYERS = [
     {"errors"},
-    {"hierarchy", "files", "progress"},
+    {"hierarchy", "files", "progress", "distributed"},
     {"config"},
     {"experiments"},
     {"nn"},

@@ -17,6 +17,7 @@ from restok.config import Guidance
 from restok.data.codes import open_codes
 from restok.data.images import open_images
 from restok.data.sources import open_split, prepare
+from restok.distributed import Shard
 from restok.files import sha256_file, write_json
 from restok.generator.model import HAR
 from restok.metrics.results import ComparisonError
@@ -187,7 +188,7 @@ def test_shards_make_up_the_whole(chain, theirs, tmp_path):
     evaluator = evaluator_of(chain)
     paths = [tmp_path / f"{part}.safetensors" for part in range(4)]          # one of the four has nothing to do
     for part, path in enumerate(paths):
-        write_statistics(evaluator, theirs, (part, 4), None, path)
+        write_statistics(evaluator, theirs, Shard(part, 4), None, path)
     write_statistics(evaluator, theirs, None, None, tmp_path / "whole.safetensors")
     whole = evaluate(evaluator, [tmp_path / "whole.safetensors"], chain / "data", Request(None))
     shards = evaluate(evaluator, paths[::-1], chain / "data", Request(None))
@@ -235,11 +236,11 @@ def test_a_state_of_something_else_is_not_resumed_and_a_finished_one_goes(chain,
 def test_the_state_of_another_shard_or_of_other_originals_is_not_resumed(chain, theirs, tmp_path, caplog):
     settings = small_params("evaluation.save_every=1").evaluation
     evaluator, state = Evaluator.load(settings, chain / "classifier", 16, 0), tmp_path / "state.safetensors"
-    evaluator.statistics(images_of(open_images(theirs)), state, (0, 2))
-    found = evaluator.statistics(images_of(open_images(theirs)), state, (1, 2))
+    evaluator.statistics(images_of(open_images(theirs)), state, Shard(0, 2))
+    found = evaluator.statistics(images_of(open_images(theirs)), state, Shard(1, 2))
     assert "starting again" in caplog.text and not found.seen[0] and found.seen[-1]
-    evaluator.statistics(images_of(open_images(theirs)), None, (2, 3)).save(state)             # the last chunk of the two
-    found = evaluator.statistics(images_of(open_images(theirs)), state, (1, 2))
+    evaluator.statistics(images_of(open_images(theirs)), None, Shard(2, 3)).save(state)             # the last chunk of the two
+    found = evaluator.statistics(images_of(open_images(theirs)), state, Shard(1, 2))
     assert caplog.text.count("starting again") == 2 and found.seen[CHUNK:].all() and found.seen.max() == 1
     subjects = []
     for seed in (1, 2):

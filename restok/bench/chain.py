@@ -17,6 +17,7 @@ from restok.bench.timing import machine, short, time_runs
 from restok.config.load import ConfigError
 from restok.data.codes import open_codes, write_codes
 from restok.data.loader import code_batches
+from restok.distributed import device
 from restok.files import write_json
 from restok.generator.model import HAR
 from restok.generator.sampling import generate
@@ -25,7 +26,7 @@ from restok.progress import CONSOLE
 from restok.tokenizer.model import ResTok
 from restok.tokenizer.nested_dropout import draw_keep
 from restok.training.generator import GeneratorJob
-from restok.training.loop import autocast, device, step_generator
+from restok.training.loop import autocast, step_generator
 from restok.training.optim import Updater
 from restok.training.tokenizer import TokenizerJob
 

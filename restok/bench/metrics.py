@@ -14,6 +14,7 @@ from rich.table import Table
 
 from restok.bench.timing import machine, short, time_runs
 from restok.config.load import ConfigError, load_protocol
+from restok.distributed import device
 from restok.files import write_json
 from restok.metrics.features import FeatureNetwork, Features, full_precision
 from restok.metrics.frechet import Frechet, Gaussian, Moments
@@ -23,7 +24,6 @@ from restok.networks.inception import inception_network
 from restok.progress import CONSOLE
 from restok.stages.evaluator import CHUNK, Evaluator
 from restok.stages.subjects import Batch, Subject
-from restok.training.loop import device
 
 log = logging.getLogger("restok")
 

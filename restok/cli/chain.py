@@ -75,7 +75,8 @@ def score_guidance(params: ParamsFile, reference: Reference, tokenizer: Tokenize
     """Measure one guidance setting on samples of its own."""
     with plain_errors():
         from restok.config.load import parse
-        from restok.stages.evaluator import Evaluator, processes
+        from restok.distributed import processes
+        from restok.stages.evaluator import Evaluator
         from restok.stages.measure import score_guidance
         guidance = parse(Guidance, {"schedule": schedule, "scale": scale, "start": start}, "guidance")
         settings = read(params, overrides, experiment)

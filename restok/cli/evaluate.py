@@ -1,7 +1,7 @@
 """The verbs that measure images."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.table import Table
@@ -9,6 +9,9 @@ from rich.table import Table
 from restok.cli.base import AnyParams, Classifier, Experiment, OutFile, Overrides, State, app, option, plain_errors, read
 from restok.config.load import ConfigError, load_protocol
 from restok.progress import CONSOLE
+
+if TYPE_CHECKING:
+    from restok.distributed import Shard
 
 AnyOutFile = option(Path | None, "JSON file to write.", "--out", "-o")
 Samples = option(list[Path] | None, "What to measure: an npz (arr_0), an image folder, or statistics files of all its shards "
@@ -49,14 +52,15 @@ def load_evaluator(params: Path | None, overrides: list[str] | None, features: s
     return Evaluator.load(protocol, classifier, crop, workers or 0, paired), settings
 
 
-def parse_shard(text: str | None) -> tuple[int, int] | None:
-    """'0/4' as (0, 4)."""
+def parse_shard(text: str | None) -> "Shard | None":
+    """'0/4' as Shard(0, 4)."""
+    from restok.distributed import Shard
     if text is None:
         return None
     part, _, parts = text.partition("/")
     if not (part.isdecimal() and parts.isdecimal() and int(part) < int(parts)):
         raise ConfigError(f"shard {text!r}: expected PART/PARTS, counted from 0, such as 0/4 to 3/4")
-    return int(part), int(parts)
+    return Shard(int(part), int(parts))
 
 
 def print_result(result: dict) -> None:
@@ -86,7 +90,7 @@ def statistics(images: Images, out: OutFile, params: AnyParams = None, classifie
                shard: ShardOption = None, state: State = None, overrides: Overrides = None) -> None:
     """Measure images once (.safetensors), for any number of evaluations against them."""
     with plain_errors():
-        from restok.stages.evaluator import processes
+        from restok.distributed import processes
         from restok.stages.measure import write_statistics
         with processes():
             evaluator, _ = load_evaluator(params, overrides, features, weights, classifier, crop, workers)
@@ -102,7 +106,7 @@ def evaluate(samples: Samples = None, reference: AnyReference = None, originals:
              overrides: Overrides = None) -> None:
     """Measure images: samples against a reference set (ADM's protocol), or with --originals reconstructions (TiTok's)."""
     with plain_errors():
-        from restok.stages.evaluator import processes
+        from restok.distributed import processes
         from restok.stages.measure import Request, evaluate
         from restok.stages.subjects import choose
         with processes():

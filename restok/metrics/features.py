@@ -11,6 +11,7 @@ import torch
 from jaxtyping import UInt8
 from torch import Tensor
 
+from restok import distributed
 from restok.config import Evaluation
 from restok.errors import InputError
 from restok.files import sha256_file
@@ -74,7 +75,7 @@ def load_features(settings: Evaluation, classifier: str | Path | None,
     `classifier` is the folder of the trained classifier, which 'digits' needs. Raises FileNotFoundError that names the
     missing weights and the remedy, ValueError for weights that do not fit.
     """
-    device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    device = torch.device(device or distributed.device())
     return _inception(settings.weights, device) if settings.features == "inception" else _classifier(classifier, device)
 
 

@@ -9,9 +9,9 @@ from restok.data.codes import write_codes
 from restok.data.loader import crop_batches
 from restok.data.sources import open_split
 from restok.data.transforms import crop_count
+from restok.distributed import device
 from restok.files import sha256_file
 from restok.progress import track
-from restok.training.loop import device
 from restok.weights import load_tokenizer
 
 

@@ -1,17 +1,14 @@
 """A feature network at work: the statistics of a subject, whole, in shards, over processes, and from where a run was cut."""
 
 import logging
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-import torch.distributed
 
 from restok import config
 from restok.data.images import open_images
+from restok.distributed import WHOLE, Shard, device, own_share
 from restok.errors import RestokError
 from restok.files import npz_names, sha256_file
 from restok.metrics.features import FeatureNetwork, Features, load_features
@@ -22,7 +19,6 @@ from restok.progress import track
 from restok.stages.subjects import Batch, Subject, images_of
 
 CHUNK = 512        # images taken in at once; states are saved, and shards cut, between chunks
-Shard = tuple[int, int]     # this part of so many, counted from 0
 log = logging.getLogger("restok")
 
 
@@ -44,19 +40,19 @@ class Evaluator:
     def load(cls, settings: config.Evaluation, classifier: Path | None, crop: int | None, workers: int,
              paired: bool = False) -> "Evaluator":
         """With LPIPS where reconstructions are to be measured by it."""
-        network = load_features(settings, classifier, _device())
+        network = load_features(settings, classifier, device())
         lpips = load_lpips("alex", settings.lpips_weights, "evaluation.lpips_weights") if paired and settings.lpips else None
         return cls(settings, network, lpips and (lpips[0].to(network.device), lpips[1]), crop, workers)
 
     def statistics(self, subject: Subject, state: Path | None = None, shard: Shard | None = None) -> Statistics:
         """Measure a subject, each process of `processes` a share of it; or one shard alone. With `state`, from where an
         interrupted call left it there."""
-        if shard is None and torch.distributed.is_initialized():
-            part = torch.distributed.get_rank(), torch.distributed.get_world_size()
-            own = state and state.with_stem(f"{state.stem}.{part[0]}of{part[1]}")
-            return self.statistics(subject, own, part).all_reduced()
+        share = own_share()
+        if shard is None and share != WHOLE:
+            own = state and state.with_stem(f"{state.stem}.{share.part}of{share.parts}")
+            return self.statistics(subject, own, share).all_reduced()
         found = self.begin(subject)
-        start, stop = _bounds(subject.n, shard or (0, 1))
+        start, stop = (shard or WHOLE).bounds(subject.n, CHUNK)
         if state is not None and state.exists():
             start, found = _resume(state, found, start, stop)
         log.info("%s: keeps the features of %d images, %.0f MB", subject.facts["name"], len(found.kept),
@@ -119,33 +115,6 @@ class Evaluator:
         found.update(batch.start, features, labels, likeness, batch.codes)
 
 
-@contextmanager
-def processes() -> Iterator[None]:
-    """The processes that torchrun started join one group meanwhile, each on its own device: enter before anything is loaded.
-
-    After an exception the group is left as it is: taking it apart would wait for the others, which wait for this one.
-    """
-    if "TORCHELASTIC_RUN_ID" in os.environ:
-        if torch.cuda.is_available():
-            torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
-        torch.distributed.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
-    yield
-    if torch.distributed.is_initialized():
-        torch.distributed.destroy_process_group()
-
-
-def is_first() -> bool:
-    return not torch.distributed.is_initialized() or torch.distributed.get_rank() == 0
-
-
-def _bounds(n: int, shard: Shard) -> tuple[int, int]:
-    """The images of a shard: whole chunks, so that every image is in the same batch as in a run of one shard."""
-    part, parts = shard
-    chunks = -(-n // CHUNK)
-    start, stop = (min(i * chunks // parts * CHUNK, n) for i in (part, part + 1))
-    return start, stop
-
-
 def _resume(path: Path, fresh: Statistics, start: int, stop: int) -> tuple[int, Statistics]:
     """(next image, state) of an interrupted call; the fresh one where the file is damaged or of something else."""
     try:
@@ -159,7 +128,3 @@ def _resume(path: Path, fresh: Statistics, start: int, stop: int) -> tuple[int, 
         return start, fresh
     log.info("%s: goes on from image %d of %d", path, start + done, stop)
     return start + done, found
-
-
-def _device() -> torch.device:
-    return torch.device("cuda", torch.cuda.current_device()) if torch.cuda.is_available() else torch.device("cpu")

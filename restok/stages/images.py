@@ -15,6 +15,7 @@ from restok.compat import generate_with_lost_class
 from restok.config.load import ConfigError
 from restok.data.sources import open_split
 from restok.data.transforms import center_crop, to_tensor, to_uint8
+from restok.distributed import device
 from restok.files import atomic_file, read_json, sha256_file, write_npz, write_npz_rows
 from restok.generator.sampling import generate
 from restok.hierarchy import prefixes
@@ -22,7 +23,6 @@ from restok.metrics.reconstruction import psnr
 from restok.networks.saved import WeightsError
 from restok.progress import track
 from restok.tokenizer.model import ResTok
-from restok.training.loop import device
 from restok.weights import load_generator, load_tokenizer
 
 # What the verbs sample by without a parameter file: Table 6's row of the main model, without its guidance.

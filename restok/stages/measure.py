@@ -10,10 +10,11 @@ import torch
 from restok import config
 from restok.config.load import canonical_json
 from restok.data.images import open_images
+from restok.distributed import Shard, is_first
 from restok.files import write_json
 from restok.metrics.evaluate import evaluate_candidate, evaluate_generation, evaluate_reconstruction, require_alike
 from restok.metrics.statistics import Statistics
-from restok.stages.evaluator import Evaluator, MeasureError, Shard, is_first
+from restok.stages.evaluator import Evaluator, MeasureError
 from restok.stages.images import Sampler
 from restok.stages.subjects import Subject, images_of, sampled
 

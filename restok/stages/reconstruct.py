@@ -12,11 +12,11 @@ from PIL import Image
 from restok.config.load import ConfigError
 from restok.data.images import ImageSource, open_files, open_images
 from restok.data.transforms import to_tensor
+from restok.distributed import device
 from restok.files import atomic_folder, require_free, write_npz_rows
 from restok.metrics.reconstruction import psnr
 from restok.progress import track
 from restok.stages.images import PICTURES, reconstruction, require_shown, write_grid
-from restok.training.loop import device
 from restok.weights import load_tokenizer
 
 COLUMNS = 8                              # of a picture

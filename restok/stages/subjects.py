@@ -14,11 +14,11 @@ from jaxtyping import Int, UInt8
 from restok import config
 from restok.config.load import canonical_json
 from restok.data.images import ROUNDED, TRUNCATED, ImageSource, open_images
+from restok.distributed import device
 from restok.errors import RestokError
 from restok.files import NpzArray, npz_names, read_json, sha256_file
 from restok.stages.images import Sampler, balanced_labels, reconstruction
 from restok.stages.search import read_guidance
-from restok.training.loop import device
 from restok.weights import load_tokenizer
 
 Images = UInt8[np.ndarray, "b h w c"]

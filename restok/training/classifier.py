@@ -9,10 +9,10 @@ from restok import config
 from restok.config.load import ConfigError
 from restok.data.loader import batches, evaluation_batches
 from restok.data.sources import open_split
+from restok.distributed import device
 from restok.files import atomic_folder, write_json
 from restok.networks.classifier import SmallClassifier
 from restok.progress import track
-from restok.training.loop import device
 from restok.training.optim import AdamW, learning_rate
 
 

@@ -10,9 +10,10 @@ from restok import config
 from restok.config.load import ConfigError, canonical_json
 from restok.data.codes import open_codes
 from restok.data.loader import code_batches
+from restok.distributed import device
 from restok.files import atomic_folder, sha256_file, write_json
 from restok.generator.model import HAR
-from restok.training.loop import autocast, device, step_generator, train
+from restok.training.loop import autocast, step_generator, train
 from restok.training.optim import Updater
 from restok.training.state import RunFolder, fingerprint
 from restok.weights import save_model

@@ -32,10 +32,6 @@ class LossError(RestokError):
     """A loss, or the weights after it, that is not finite; the message names it and the state that was kept."""
 
 
-def device() -> torch.device:
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-
-
 def autocast(precision: str, on: torch.device) -> torch.autocast:
     dtype = torch.bfloat16 if precision == "bf16" else torch.float16
     return torch.autocast(on.type, dtype=dtype, enabled=precision != "fp32")

@@ -11,12 +11,13 @@ from restok import config
 from restok.config.load import ConfigError, canonical_json
 from restok.data.loader import batches
 from restok.data.sources import open_split
+from restok.distributed import device
 from restok.files import atomic_folder, read_json, sha256_file, write_json
 from restok.objective.tokenizer import Adversary, TokenizerObjective
 from restok.tokenizer.model import ResTok
 from restok.tokenizer.nested_dropout import draw_keep
 from restok.tokenizer.quantizer import Revival
-from restok.training.loop import autocast, device, step_generator, train
+from restok.training.loop import autocast, step_generator, train
 from restok.training.optim import Updater
 from restok.training.state import RunFolder, StateError, fingerprint, load_state, save_state
 from restok.weights import save_model

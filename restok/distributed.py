@@ -1,0 +1,145 @@
+"""Processes and devices: how many there are, which one this is, and what they tell each other. `torchrun` starts them, or
+SLURM's `srun`."""
+
+import logging
+import os
+import re
+import socket
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import NamedTuple, TypeVar
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from restok.errors import RestokError
+
+T = TypeVar("T")
+log = logging.getLogger("restok")
+
+
+class Shard(NamedTuple):
+    """Part number `part`, from 0, of `parts`."""
+
+    part: int
+    parts: int
+
+    def bounds(self, n: int, unit: int = 1) -> tuple[int, int]:
+        """The start and stop of this part of n things, which are cut at multiples of `unit` alone."""
+        units = -(-n // unit)
+        start, stop = (min(i * units // self.parts * unit, n) for i in (self.part, self.part + 1))
+        return start, stop
+
+    def divided(self, by: "Shard") -> "Shard":
+        """That part of this part."""
+        return Shard(self.part * by.parts + by.part, self.parts * by.parts)
+
+
+WHOLE = Shard(0, 1)
+
+
+class Process(NamedTuple):
+    """One of `count` that do the same work; `local` counts those of one machine; `meeting` is where they find each other."""
+
+    rank: int
+    local: int
+    count: int
+    meeting: str
+
+
+def launched(environment: Mapping[str, str]) -> Process | None:
+    """The process that torchrun or a step of SLURM started with these variables; None for one that stands alone, as in an
+    sbatch script or the shell of salloc, where SLURM_NTASKS counts tasks of which none was started."""
+    if {"RANK", "LOCAL_RANK", "WORLD_SIZE"} <= environment.keys():
+        return Process(*(int(environment[name]) for name in ("RANK", "LOCAL_RANK", "WORLD_SIZE")), "env://")
+    count = int(environment.get("SLURM_STEP_NUM_TASKS", 1))
+    # A job that was submitted within a step inherits that step's variables, but has its own SLURM_NTASKS.
+    if count == 1 or int(environment.get("SLURM_NTASKS", count)) != count:
+        return None
+    host = environment.get("MASTER_ADDR") or first_host(environment["SLURM_STEP_NODELIST"])
+    try:
+        socket.getaddrinfo(host, None)
+    except OSError:                      # SLURM's names of nodes need not be those of the network
+        host = environment["SLURM_LAUNCH_NODE_IPADDR"]
+    number = 101 * int(environment["SLURM_JOB_ID"]) + int(environment["SLURM_STEP_ID"])
+    port = environment.get("MASTER_PORT") or 10_000 + number % 20_000        # below those that the system hands out
+    return Process(int(environment["SLURM_PROCID"]), int(environment["SLURM_LOCALID"]), count, f"tcp://{host}:{port}")
+
+
+def first_host(nodes: str) -> str:
+    """'gpu[003-010,12],cpu1' as 'gpu003'."""
+    return re.sub(r"\[(\d+)[^]]*\]", r"\1", re.match(r"([^,[]|\[[^]]*\])+", nodes)[0])
+
+
+@contextmanager
+def processes() -> Iterator[None]:
+    """The processes that were started together join one group meanwhile, each on its own device: enter before anything is
+    loaded.
+
+    After an exception the group is left as it is: taking it apart would wait for the others, which wait for this one.
+    """
+    process, gpus = launched(os.environ), torch.cuda.device_count()
+    if process is not None:
+        if gpus:
+            torch.cuda.set_device(process.local % gpus)      # a task may see its own alone
+        dist.init_process_group("nccl" if gpus else "gloo", process.meeting, rank=process.rank, world_size=process.count)
+    yield
+    if dist.is_initialized():
+        dist.destroy_process_group()
+
+
+def device() -> torch.device:
+    """Where this process computes: its GPU, or the CPU."""
+    return torch.device("cuda", torch.cuda.current_device()) if torch.cuda.is_available() else torch.device("cpu")
+
+
+def own_share() -> Shard:
+    """What of the work is this process's."""
+    return Shard(dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else WHOLE
+
+
+def is_first() -> bool:
+    return own_share().part == 0
+
+
+def gathered(value: T) -> list[T]:
+    """The value of every process, in their order, on every process."""
+    values = [value] * own_share().parts
+    if dist.is_initialized():
+        dist.all_gather_object(values, value)
+    return values
+
+
+def summed(tensor: Tensor) -> Tensor:
+    """The sum over all processes, as a new tensor."""
+    total = tensor.clone()
+    if dist.is_initialized():
+        dist.all_reduce(total)
+    return total
+
+
+@contextmanager
+def shared_errors() -> Iterator[None]:
+    """At the end of the block, an error that any process met within it is raised on all, so that none waits for one that is
+    gone: a process's own, else the first of the others'."""
+    own = None
+    try:
+        yield
+    except Exception as error:
+        own = error
+        if own_share() != WHOLE:
+            log.error("%s; stops with the other processes, once they have done their share", error)
+    told = own if isinstance(own, RestokError | OSError | None) else RuntimeError(f"process {own_share().part}: {own!r}")
+    errors = [error for error in gathered(told) if error is not None]
+    if errors:
+        raise own or errors[0]
+
+
+def from_first(compute: Callable[[], T]) -> T:
+    """What the first process computes, or its error, on every process."""
+    value = None
+    with shared_errors():
+        if is_first():
+            value = compute()
+    return gathered(value)[0]

@@ -1,0 +1,183 @@
+"""Processes: who started them, what each one's share is, and that together they do what one does, once."""
+
+import itertools
+import json
+import multiprocessing
+import os
+import queue
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from restok.data.sources import DataError
+from restok.distributed import (
+    WHOLE,
+    Process,
+    Shard,
+    first_host,
+    from_first,
+    gathered,
+    is_first,
+    launched,
+    own_share,
+    processes,
+    shared_errors,
+)
+from restok.files import sha256_file
+from restok.metrics.statistics import Statistics
+from restok.nn.classifier import SmallClassifier
+from restok.stages.evaluator import CHUNK
+
+TORCHRUN = {"RANK": "3", "LOCAL_RANK": "1", "WORLD_SIZE": "4", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29500"}
+BATCH = {"SLURM_JOB_ID": "7", "SLURM_NTASKS": "2", "SLURM_PROCID": "0", "SLURM_LOCALID": "0", "SLURM_NODELIST": "n[1-2]"}
+jobs = itertools.count(os.getpid() * 100)                # so that no two groups meet at one port
+
+
+def step(rank=0, count=2, job=7, number=0, **more):
+    """What SLURM 22.05 sets in a task of a step on this machine."""
+    return {"SLURM_JOB_ID": job, "SLURM_NTASKS": count, "SLURM_PROCID": rank, "SLURM_LOCALID": rank, "SLURM_STEP_ID": number,
+            "SLURM_STEP_NUM_TASKS": count, "SLURM_STEP_NODELIST": "localhost", "SLURM_LAUNCH_NODE_IPADDR": "127.0.0.1"} | more
+
+
+def task(*words, **more):
+    return {name: str(value) for name, value in step(*words, **more).items()}
+
+
+def _run(work, environment, results):
+    os.environ.update(environment)
+    try:
+        with processes():
+            results.put((own_share().part, work()))
+    except Exception as error:
+        results.put((int(environment["SLURM_PROCID"]), error))
+
+
+def together(work, count=2):
+    """What `work()` returns, or raises, in each task of one step, which know of each other by SLURM's variables alone."""
+    context, job = multiprocessing.get_context("fork"), next(jobs)
+    results = context.Queue()
+    tasks = [context.Process(target=_run, args=(work, task(rank, count, job), results)) for rank in range(count)]
+    for one in tasks:
+        one.start()
+    try:
+        return [value for _, value in sorted(results.get(timeout=60) for _ in tasks)]
+    except queue.Empty:
+        pytest.fail("a process waits for another")
+    finally:
+        for one in tasks:
+            one.kill()
+            one.join()
+
+
+# Who started them
+
+@pytest.mark.parametrize(("environment", "process"), [
+    ({}, None),
+    (TORCHRUN, Process(3, 1, 4, "env://")),
+    (task(1, 4), Process(1, 1, 4, "tcp://localhost:10707")),
+    (task(1, 4) | TORCHRUN, Process(3, 1, 4, "env://")),                                   # srun ... torchrun ...
+    (task(0, 1), None),
+    (BATCH, None),                                                                         # sbatch --ntasks 2, without srun
+    ({name: value for name, value in BATCH.items() if "ID" not in name}, None),            # the shell of salloc --ntasks 2
+    (task(1, 2) | {"SLURM_NTASKS": "1", "SLURM_PROCID": "0"}, None),                       # sbatch within a step of two
+    (task(1, 2, MASTER_ADDR="127.0.0.1", MASTER_PORT=5), Process(1, 1, 2, "tcp://127.0.0.1:5")),
+    (task(1, 2, SLURM_STEP_NODELIST="no-such-host.invalid"), Process(1, 1, 2, "tcp://127.0.0.1:10707"))])
+def test_a_process_knows_by_its_variables_whether_it_has_peers(environment, process):
+    assert launched(environment) == process
+
+
+def test_two_steps_never_share_a_port():
+    meetings = [launched(task(job=job, number=number)).meeting for job in (7, 8, 9) for number in range(5)]
+    assert len(set(meetings)) == 15
+
+
+@pytest.mark.parametrize(("nodes", "host"), [
+    ("n1", "n1"), ("n[1-2]", "n1"), ("a,b", "a"), ("gpu[003-010,12],cpu1", "gpu003"), ("cpu1,gpu[2-3]", "cpu1"),
+    ("rack[0-1]node[3-5]", "rack0node3")])
+def test_the_first_host_of_a_list(nodes, host):
+    """As `scontrol show hostnames` says."""
+    assert first_host(nodes) == host
+
+
+# Shares
+
+@pytest.mark.parametrize(("n", "unit", "parts"), [(100, 1, 3), (1124, 512, 2), (1124, 512, 4), (0, 512, 2), (5, 1, 8)])
+def test_shards_make_up_the_whole_and_are_cut_between_units(n, unit, parts):
+    bounds = [Shard(part, parts).bounds(n, unit) for part in range(parts)]
+    assert [start for start, _ in bounds] == [0, *(stop for _, stop in bounds[:-1])] and bounds[-1][1] == n
+    assert all(stop % unit == 0 or stop == n for _, stop in bounds)
+    halves = [Shard(1, parts).divided(Shard(half, 2)).bounds(n, unit) for half in (0, 1)]
+    assert (halves[0][0], halves[1][1]) == bounds[1] and halves[0][1] == halves[1][0]
+
+
+def test_a_process_alone_has_everything_and_hears_itself():
+    assert own_share() == WHOLE == Shard(0, 1).divided(WHOLE) and is_first() and gathered("a") == ["a"]
+    assert from_first(lambda: 3) == 3
+    with pytest.raises(KeyError, match="b"), shared_errors():
+        {}["b"]
+
+
+# Together
+
+def test_the_first_one_answers_for_all_and_an_error_of_one_is_everybodys():
+    def work():
+        told = from_first(lambda: f"from {own_share().part}")
+        try:
+            with shared_errors():
+                if own_share().part == 1:
+                    raise DataError("broken.png: replace it")
+        except DataError as error:
+            return told, str(error), is_first()
+
+    assert together(work, 3) == [("from 0", "broken.png: replace it", first) for first in (True, False, False)]
+
+    def fail():
+        from_first(lambda: sha256_file("/nowhere"))
+
+    assert [type(error) for error in together(fail)] == [FileNotFoundError] * 2
+
+
+@pytest.fixture(scope="module")
+def classifier(tmp_path_factory):
+    torch.manual_seed(0)
+    folder = tmp_path_factory.mktemp("networks") / "classifier"
+    SmallClassifier(10, (4, 8)).save(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def theirs(tmp_path_factory):
+    path = tmp_path_factory.mktemp("theirs") / "theirs.npz"
+    np.savez(path, arr_0=np.random.default_rng(0).integers(0, 256, (2 * CHUNK + 100, 16, 16, 3), dtype=np.uint8))
+    return path
+
+
+def test_two_tasks_of_srun_measure_what_one_process_does_and_the_first_one_writes(classifier, theirs, digits, tmp_path):
+    command = [str(Path(sys.executable).with_name("restok")), "evaluate", "--params", "params/demo.yaml", "--samples",
+               str(theirs), "--reference", str(digits), "--classifier", str(classifier), "--out"]
+    subprocess.run([*command, str(tmp_path / "one.json")], check=True, capture_output=True)
+    job = next(jobs)
+    tasks = [subprocess.Popen([*command, str(tmp_path / "two.json"), "--statistics", str(tmp_path / "sums.safetensors")],
+                              env=os.environ | task(rank, 2, job), stderr=subprocess.PIPE, text=True) for rank in (0, 1)]
+    shown = [one.communicate(timeout=120)[1] for one in tasks]
+    assert [one.returncode for one in tasks] == [0, 0], shown
+    assert ["95 % interval" in text for text in shown] == [True, False]
+    one, two = (json.loads((tmp_path / f"{name}.json").read_text()) for name in ("one", "two"))
+    for part in ("metrics", "intervals"):
+        assert flat(two[part]) == pytest.approx(flat(one[part]), rel=1e-9)
+    assert {key: value for key, value in one.items() if key not in ("metrics", "intervals")} == {
+        key: value for key, value in two.items() if key not in ("metrics", "intervals")}
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["one.json", "sums.safetensors", "two.json"]
+    assert Statistics.load(tmp_path / "sums.safetensors").seen.tolist() == [1] * (2 * CHUNK + 100)
+
+
+def flat(values, name=""):
+    """The numbers of nested results, by their place."""
+    if isinstance(values, dict | list):
+        items = values.items() if isinstance(values, dict) else enumerate(values)
+        return {key: number for part, value in items for key, number in flat(value, f"{name}.{part}").items()}
+    return {name: values} if isinstance(values, int | float) else {}
