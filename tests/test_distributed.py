@@ -12,7 +12,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
+from restok.data.images import open_images
 from restok.data.sources import DataError
 from restok.distributed import (
     WHOLE,
@@ -139,6 +141,52 @@ def test_the_first_one_answers_for_all_and_an_error_of_one_is_everybodys():
         from_first(lambda: sha256_file("/nowhere"))
 
     assert [type(error) for error in together(fail)] == [FileNotFoundError] * 2
+
+
+def folder_of(tmp_path, count=7):
+    """Images in two classes."""
+    for i in range(count):
+        path = tmp_path / "images" / "ab"[i % 2] / f"{i}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.full((4, 4, 3), i, np.uint8)).save(path)
+    return tmp_path / "images"
+
+
+def test_two_processes_check_every_image_once_in_all(tmp_path):
+    folder = folder_of(tmp_path)
+
+    def work():
+        opened = []
+        sys.addaudithook(lambda event, words: opened.append(words[0]) if event == "open" and isinstance(words[0], str | Path)
+                         and Path(words[0]).suffix == ".png" else None)
+        source = open_images(folder)
+        return [str(path) for path in opened], (source.digest, source.n, source.size, source.labels.tolist())
+
+    alone = open_images(folder)
+    (first, one), (second, other) = together(work)
+    assert sorted(first + second) == sorted(map(str, folder.rglob("*.png"))) and 3 <= len(first) <= 4
+    assert one == other == (alone.digest, 7, (4, 4), alone.labels.tolist())
+
+
+def test_one_of_two_processes_hashes_an_npz_of_images(theirs, monkeypatch):
+    hashed = []
+    monkeypatch.setattr("restok.data.images.sha256_file", lambda path: hashed.append(path) or sha256_file(path))
+
+    def work():
+        return open_images(theirs).digest, len(hashed)
+
+    assert together(work) == [(sha256_file(theirs), 1), (sha256_file(theirs), 0)]
+
+
+@pytest.mark.parametrize(("bad", "message"), [(b"no image", "5.png: not a readable image"), (None, "5.png: 4 x 9 pixels")])
+def test_a_bad_image_in_one_share_is_refused_by_all(tmp_path, bad, message):
+    folder = folder_of(tmp_path)
+    if bad:
+        (folder / "b/5.png").write_bytes(bad)
+    else:
+        Image.fromarray(np.zeros((4, 9, 3), np.uint8)).save(folder / "b/5.png")
+    for error in together(lambda: open_images(folder)):
+        assert isinstance(error, DataError) and message in str(error)
 
 
 @pytest.fixture(scope="module")

@@ -6,8 +6,9 @@ Nothing is skipped and nothing resized unasked: the number of images and their p
 import hashlib
 import io
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import TypeVar
 
@@ -18,6 +19,7 @@ from PIL import Image
 from restok.data.sources import DataError, open_split
 from restok.data.threads import map_ahead
 from restok.data.transforms import Pixels, center_crop
+from restok.distributed import from_first, gathered, own_share, shared_errors
 from restok.errors import InputError
 from restok.files import NpzArray, npz_names, read_json, sha256_file
 from restok.progress import track
@@ -94,7 +96,7 @@ def _npz(path: Path, crop: int | None) -> ImageSource:
     if crop is not None and size != [crop, crop]:
         raise DataError(f"{path}: images of {_pixels(size)}, but {crop} x {crop} were asked for; an npz is read as stored: "
                         "make its images again at that size, or name a folder of images, of which centre crops are taken")
-    return ImageSource(path.name, sha256_file(path), n, tuple(size), _labels(path, n), STORED, array.read)
+    return ImageSource(path.name, from_first(lambda: sha256_file(path)), n, tuple(size), _labels(path, n), STORED, array.read)
 
 
 def _labels(path: Path, n: int) -> Int[np.ndarray, " n"] | None:
@@ -120,23 +122,36 @@ def _prepared(folder: Path, crop: int | None, workers: int, name: str) -> ImageS
 
 
 def _folder(folder: Path, crop: int | None, workers: int) -> ImageSource:
-    names, what = _names(folder), f"folder {folder.resolve().name}"
+    names, what = from_first(lambda: _names(folder)), f"folder {folder.resolve().name}"
     return _files([folder / name for name in names], names, what, _classes(folder, names), crop, workers)
 
 
 def _files(files: Sequence[Path], names: Sequence[Path], what: str, labels: Int[np.ndarray, " n"] | None, crop: int | None,
            workers: int) -> ImageSource:
-    digest, size = hashlib.sha256(), None
-    for file, name, (own, sha256) in zip(files, names, _checked(files, what, workers), strict=True):
+    with shared_errors():
+        share = files[slice(*own_share().bounds(len(files)))]
+        checked = _of_one_size(share, _checked(share, what, workers), crop)
+    checked = _of_one_size(files, chain.from_iterable(gathered(checked)), crop)
+    digest, size = hashlib.sha256(), checked[0][0]
+    for name, (_, sha256) in zip(names, checked, strict=True):
         digest.update(f"{sha256}  ".encode() + os.fsencode(name.as_posix()) + b"\n")     # as `sha256sum` prints them
-        size = size or own
-        if own != size and crop is None:
-            raise DataError(f"{file}: {_pixels(own)}, but {files[0]} has {_pixels(size)}; take centre crops of one size with "
-                            "`--crop SIZE`")
     rounding, read = STORED, _reader(lambda file: decode_image(file, crop), files, workers)
     if crop is not None:
         what, size, rounding = f"{what}, centre crops of {crop}", (crop, crop), ROUNDED
     return ImageSource(what, digest.hexdigest(), len(files), size, labels, rounding, read, names)
+
+
+def _of_one_size(files: Sequence[Path], checked: Iterable[tuple[tuple[int, int], str]],
+                 crop: int | None) -> list[tuple[tuple[int, int], str]]:
+    """What `check_image` said of every file. Raises DataError at the first whose size is not the first one's, unless crops are
+    taken."""
+    result = []
+    for file, about in zip(files, checked, strict=True):
+        result.append(about)
+        if about[0] != result[0][0] and crop is None:
+            raise DataError(f"{file}: {_pixels(about[0])}, but {files[0]} has {_pixels(result[0][0])}; take centre crops of "
+                            "one size with `--crop SIZE`")
+    return result
 
 
 def _names(folder: Path) -> list[Path]:
