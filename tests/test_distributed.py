@@ -189,6 +189,18 @@ def test_a_bad_image_in_one_share_is_refused_by_all(tmp_path, bad, message):
         assert isinstance(error, DataError) and message in str(error)
 
 
+def test_a_sum_over_processes_says_what_all_of_it_was_made_of():
+    def work():
+        features = {"kind": "digits", "name": "first", "sha256": "f" * 64, "dims": 2, "resize": "none"}
+        images = {"name": "set", "digest": "abc", "n": 4, "size": [4, 4], "rounding": "", "originals": None, "in_order": False}
+        own = Statistics({"features": features, "batch_size": 8, "images": images, "shift": 0.5, "spatial": 0, "logits": 0,
+                          "classes": 0, "knows_labels": False, "likeness": {}, "levels": [], "codebook_size": 0})
+        own.made = [{"device": "both"}, {"device": "ab"[own_share().part]}]
+        return own.all_reduced().made
+
+    assert together(work) == [[{"device": "both"}, {"device": "a"}, {"device": "b"}]] * 2
+
+
 @pytest.fixture(scope="module")
 def classifier(tmp_path_factory):
     torch.manual_seed(0)

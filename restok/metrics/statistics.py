@@ -2,19 +2,20 @@
 
 import json
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from importlib.metadata import version
+from itertools import chain
 from pathlib import Path
 from zipfile import BadZipFile
 
 import numpy as np
 import torch
-import torch.distributed
 from jaxtyping import Float, Int
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from restok.distributed import gathered, summed
 from restok.errors import InputError, RestokError
 from restok.files import atomic_file
 from restok.metrics.codebook import code_counts
@@ -127,10 +128,10 @@ class Statistics:
 
     def require_whole(self) -> None:
         """Raises StatisticsError where images are missing, or were counted twice."""
-        for found, what in ((self.seen == 0, "missing"), (self.seen > 1, "counted twice")):
-            if found.any():
-                raise StatisticsError(f"{self.name}: {int(found.sum())} of {self.n} images are {what}, the first is number "
-                                      f"{int(found.nonzero()[0])}; measure every shard once and give all of them")
+        for wrong, what in ((self.seen == 0, "missing"), (self.seen > 1, "counted twice")):
+            if wrong.any():
+                raise StatisticsError(f"{self.name}: {int(wrong.sum())} of {self.n} images are {what}, the first is number "
+                                      f"{int(wrong.nonzero()[0])}; measure every shard once and give all of them")
 
     def __add__(self, other: "Statistics") -> "Statistics":
         """Both states' images. Raises StatisticsError where the two are not shards of the same images and network."""
@@ -140,14 +141,11 @@ class Statistics:
         if self.published or other.published:
             raise StatisticsError(f"{self.name}: published statistics do not add; give the file alone")
         return self._with({name: tensor + other.tensors[name].to(tensor.device) for name, tensor in self.tensors.items()},
-                          self.made + [made for made in other.made if made not in self.made])
+                          _distinct([self.made, other.made]))
 
     def all_reduced(self) -> "Statistics":
-        """The sum over all processes of torch.distributed's default group; this state stays as it is."""
-        summed = {name: tensor.clone() for name, tensor in self.tensors.items()}
-        for tensor in summed.values():
-            torch.distributed.all_reduce(tensor)
-        return self._with(summed, self.made)
+        """The sum over all processes; this state stays as it is."""
+        return self._with({name: summed(tensor) for name, tensor in self.tensors.items()}, _distinct(gathered(self.made)))
 
     def _with(self, tensors: Mapping[str, Tensor], made: list[dict]) -> "Statistics":
         result = Statistics(self.facts, self.seen.device)
@@ -173,16 +171,16 @@ class Statistics:
         remedy = "delete it and run `restok statistics` or `restok evaluate` again"
         try:
             with safe_open(path, "pt", device=str(device)) as file:
-                found = {name: file.get_tensor(name) for name in file.keys()}
+                tensors = {name: file.get_tensor(name) for name in file.keys()}
                 about = file.metadata()
             statistics = cls(json.loads(about["facts"]), device)
         except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
             raise StatisticsError(f"{path}: not a statistics file, or cut short ({error}); {remedy}") from None
-        published = {name: found.pop(name) for name in list(found) if name.startswith("published.")}
+        published = {name: tensors.pop(name) for name in list(tensors) if name.startswith("published.")}
         wanted = {name: tensor.shape for name, tensor in statistics.tensors.items()}
-        if {name: tensor.shape for name, tensor in found.items()} != wanted:
+        if {name: tensor.shape for name, tensor in tensors.items()} != wanted:
             raise StatisticsError(f"{path}: its tensors are not those of this version; {remedy}")
-        statistics = statistics._with(found, json.loads(about["made"]))
+        statistics = statistics._with(tensors, json.loads(about["made"]))
         for part in {name.split(".")[1] for name in published}:
             mean, covariance = (published[f"published.{part}.{name}"] for name in ("mean", "covariance"))
             statistics.published[part] = Gaussian(mean, covariance)
@@ -192,18 +190,23 @@ class Statistics:
 def published_gaussians(path: str | Path) -> dict[str, Gaussian]:
     """What an ADM reference npz holds beside its images: 'pooled' from mu and sigma, 'spatial' from mu_s and sigma_s, in
     float64. Raises StatisticsError for a mean without its covariance, and for what is neither."""
-    found = {}
+    published = {}
     with np.load(path) as file:
         for part, mean, covariance in (("pooled", "mu", "sigma"), ("spatial", "mu_s", "sigma_s")):
             if (mean in file) != (covariance in file):
                 raise StatisticsError(f"{path}: has only one of {mean!r} and {covariance!r}; take the published file whole")
             if mean in file:
                 try:
-                    found[part] = Gaussian(*(torch.from_numpy(file[name].astype(np.float64)) for name in (mean, covariance)))
-                    found[part].require_covariance()
+                    published[part] = Gaussian(*(torch.from_numpy(file[name].astype(float)) for name in (mean, covariance)))
+                    published[part].require_covariance()
                 except (ValueError, BadZipFile) as error:
                     raise StatisticsError(f"{path}: {mean!r}, {covariance!r}: {error}; take the published file again") from None
-    return found
+    return published
+
+
+def _distinct(lists: Iterable[list[dict]]) -> list[dict]:
+    """What results were made of, each once."""
+    return list({json.dumps(made, sort_keys=True): made for made in chain.from_iterable(lists)}.values())
 
 
 def _device_name(device: torch.device) -> str:
