@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from conftest import small_params
 from PIL import Image
 
 from restok.data.images import open_images
@@ -32,7 +33,8 @@ from restok.distributed import (
 from restok.files import sha256_file
 from restok.metrics.statistics import Statistics
 from restok.nn.classifier import SmallClassifier
-from restok.stages.evaluator import CHUNK
+from restok.stages.evaluator import CHUNK, Evaluator, MeasureError
+from restok.stages.subjects import images_of
 
 TORCHRUN = {"RANK": "3", "LOCAL_RANK": "1", "WORLD_SIZE": "4", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29500"}
 BATCH = {"SLURM_JOB_ID": "7", "SLURM_NTASKS": "2", "SLURM_PROCID": "0", "SLURM_LOCALID": "0", "SLURM_NODELIST": "n[1-2]"}
@@ -214,6 +216,41 @@ def theirs(tmp_path_factory):
     path = tmp_path_factory.mktemp("theirs") / "theirs.npz"
     np.savez(path, arr_0=np.random.default_rng(0).integers(0, 256, (2 * CHUNK + 100, 16, 16, 3), dtype=np.uint8))
     return path
+
+
+def evaluator_of(classifier):
+    return Evaluator.load(small_params().evaluation, classifier, 16, 0)
+
+
+def test_processes_share_a_shard_as_they_share_the_whole(classifier, theirs):
+    def work():
+        sums = evaluator_of(classifier).statistics(images_of(open_images(theirs)), None, Shard(1, 2))
+        return {name: tensor.numpy() for name, tensor in sums.tensors.items()}
+
+    alone = work()
+    assert alone["seen"].tolist() == [0] * CHUNK + [1] * (CHUNK + 100)
+    for sums in together(work):
+        for name, tensor in alone.items():
+            np.testing.assert_allclose(sums[name], tensor, rtol=1e-9, err_msg=name)
+
+
+def test_processes_that_were_asked_for_different_things_are_refused(classifier, theirs):
+    def work():
+        return evaluator_of(classifier).statistics(images_of(open_images(theirs)), None, Shard(own_share().part, 2))
+
+    for error in together(work):
+        assert isinstance(error, MeasureError) and "different images or shards" in str(error)
+
+
+def test_an_error_while_measuring_is_everybodys(classifier, theirs):
+    def work():
+        subject = images_of(open_images(theirs))
+        if own_share().part:
+            object.__setattr__(subject, "batches", lambda *_: 1 // 0)
+        return evaluator_of(classifier).statistics(subject)
+
+    first, second = together(work)
+    assert isinstance(first, RuntimeError) and "process 1: ZeroDivisionError" in str(first) and isinstance(second, ZeroDivisionError)
 
 
 def test_two_tasks_of_srun_measure_what_one_process_does_and_the_first_one_writes(classifier, theirs, digits, tmp_path):

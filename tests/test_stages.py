@@ -17,7 +17,7 @@ from restok.config import Guidance
 from restok.data.codes import open_codes
 from restok.data.images import open_images
 from restok.data.sources import open_split, prepare
-from restok.distributed import Shard
+from restok.distributed import WHOLE, Shard
 from restok.files import sha256_file, write_json
 from restok.generator.model import HAR
 from restok.metrics.results import ComparisonError
@@ -25,13 +25,13 @@ from restok.metrics.statistics import Statistics, StatisticsError
 from restok.networks.classifier import SmallClassifier
 from restok.networks.saved import WeightsError
 from restok.stages.codes import encode
-from restok.stages.evaluator import CHUNK, Evaluator, MeasureError
+from restok.stages.evaluator import CHUNK, Evaluator
 from restok.stages.images import Sampler, balanced_labels, sample
 from restok.stages.images import panel as make_panel
-from restok.stages.measure import Request, evaluate, score_guidance, write_statistics
+from restok.stages.measure import Request, added, evaluate, score_guidance, write_statistics
 from restok.stages.reconstruct import reconstruct
 from restok.stages.search import SearchError, read_guidance, search_guidance
-from restok.stages.subjects import SubjectError, images_of, reconstructed, reconstructions_of, sampled
+from restok.stages.subjects import MeasureError, images_of, reconstructed, reconstructions_of, sampled
 from restok.tokenizer.model import ResTok
 from restok.weights import load_tokenizer, save_model
 
@@ -188,15 +188,15 @@ def test_shards_make_up_the_whole(chain, theirs, tmp_path):
     evaluator = evaluator_of(chain)
     paths = [tmp_path / f"{part}.safetensors" for part in range(4)]          # one of the four has nothing to do
     for part, path in enumerate(paths):
-        write_statistics(evaluator, theirs, Shard(part, 4), None, path)
-    write_statistics(evaluator, theirs, None, None, tmp_path / "whole.safetensors")
-    whole = evaluate(evaluator, [tmp_path / "whole.safetensors"], chain / "data", Request(None))
-    shards = evaluate(evaluator, paths[::-1], chain / "data", Request(None))
+        write_statistics(evaluator, images_of(open_images(theirs)), Shard(part, 4), None, path)
+    write_statistics(evaluator, images_of(open_images(theirs)), WHOLE, None, tmp_path / "whole.safetensors")
+    whole = evaluate(evaluator, added([tmp_path / "whole.safetensors"], "cpu"), chain / "data", Request(None))
+    shards = evaluate(evaluator, added(paths[::-1], "cpu"), chain / "data", Request(None))
     assert numbers(shards) == pytest.approx(numbers(whole), rel=1e-9)
     with pytest.raises(StatisticsError, match="are missing"):
-        evaluate(evaluator, paths[:-1], chain / "data", Request(None))
+        evaluate(evaluator, added(paths[:-1], "cpu"), chain / "data", Request(None))
     with pytest.raises(StatisticsError, match="counted twice"):
-        evaluate(evaluator, [*paths, paths[-1]], chain / "data", Request(None))
+        evaluate(evaluator, added([*paths, paths[-1]], "cpu"), chain / "data", Request(None))
 
 
 def test_a_run_cut_in_half_resumes_bit_for_bit(chain, theirs, tmp_path, monkeypatch):
@@ -253,7 +253,7 @@ def test_the_state_of_another_shard_or_of_other_originals_is_not_resumed(chain, 
 def test_the_sums_are_not_kept_where_something_else_goes_and_take_nothing_with_them(chain, theirs, tmp_path):
     evaluator, state = evaluator_of(chain), tmp_path / "s.safetensors"
     with pytest.raises(MeasureError, match="name another file with --state"):
-        write_statistics(evaluator, theirs, None, state, state)
+        write_statistics(evaluator, images_of(open_images(theirs)), WHOLE, state, state)
     (tmp_path / "s.1of2.safetensors").touch()
     (tmp_path / ".s.0a1b.partial.safetensors").touch()
     evaluate(evaluator, images_of(open_images(theirs)), chain / "data",
@@ -318,7 +318,7 @@ def test_images_that_cannot_be_measured_are_refused_by_name(chain, theirs, tmp_p
     np.savez(tmp_path / "neither.npz", images=pictures(2))
     with pytest.raises(MeasureError, match=r"neither\.npz: has neither arr_0 .images. nor mu and sigma"):
         evaluator.reference(tmp_path / "neither.npz")
-    with pytest.raises(SubjectError, match="go image by image"):
+    with pytest.raises(MeasureError, match="go image by image"):
         reconstructions_of(open_images(theirs), open_images(chain / "data", 16), theirs, None)
     assert not (tmp_path / "e.json").exists()
 
@@ -334,6 +334,47 @@ def test_calls_that_mean_nothing_are_refused_with_the_remedy(command, chain, opt
     options = [option.format(tokenizer=chain / "tokenizer") for option in options]
     result = command("evaluate", "--params", "params/demo.yaml", "--classifier", str(chain / "classifier"), *options)
     assert result.exit_code == 1 and message in result.stderr
+
+
+@pytest.mark.parametrize(("options", "message"), [
+    ([], "name either --samples, or --tokenizer"),
+    (["{data}", "--samples", "a.npz"], "a reference is named alone"),
+    (["--samples", "{sums}", "--shard", "0/2"], "statistics files hold no images to take a shard of"),
+    (["--tokenizer", "t", "--generator", "g", "--experiment", "restok.1"], "--experiment changes a parameter file")])
+def test_statistics_of_nothing_or_of_two_things_are_refused(command, chain, options, message, tmp_path):
+    evaluator = evaluator_of(chain)
+    write_statistics(evaluator, images_of(open_images(chain / "data", 16)), WHOLE, None, tmp_path / "sums.safetensors")
+    options = [option.format(data=chain / "data", sums=tmp_path / "sums.safetensors") for option in options]
+    result = command("statistics", "--features", "digits", "--classifier", str(chain / "classifier"), *options, "--out",
+                     str(tmp_path / "s.safetensors"))
+    assert result.exit_code == 1 and message in result.stderr and not (tmp_path / "s.safetensors").exists()
+
+
+@pytest.mark.parametrize("straight", ["samples", "reconstructions"])
+def test_shards_of_what_the_models_make_are_measured_each_on_its_own(command, chain, tmp_path, straight):
+    write_json(tmp_path / "guidance.json", {"chosen": {"schedule": "linear", "scale": 2.0, "start": 0.0}})
+    subject = ["--tokenizer", str(chain / "tokenizer")]
+    if straight == "samples":
+        subject += ["--generator", str(chain / "generator"), "--guidance", str(tmp_path / "guidance.json"), "--set",
+                    f"evaluation.samples_per_class={CHUNK // 10 + 1}"]
+    else:
+        np.savez(tmp_path / "originals.npz", arr_0=pictures(CHUNK + 8))
+        subject += ["--originals", str(tmp_path / "originals.npz")]
+    common = ["--params", "params/demo.yaml", "--classifier", str(chain / "classifier")]
+    against = ["--reference", str(chain / "data"), "--out"]
+    parts = [str(tmp_path / f"{part}.safetensors") for part in range(2)]
+    calls = [["evaluate", *common, *subject, *against, str(tmp_path / "whole.json")],
+             *(["statistics", *common, *subject, "--shard", f"{part}/2", "--out", path] for part, path in enumerate(parts)),
+             ["evaluate", *common, "--samples", parts[0], "--samples", parts[1], *against, str(tmp_path / "shards.json")],
+             ["statistics", *common, "--samples", parts[1], "--samples", parts[0], "--out", str(tmp_path / "sums.safetensors")]]
+    for call in calls:
+        result = command(*call)
+        assert result.exit_code == 0, result.stderr
+    whole, shards = (json.loads((tmp_path / f"{name}.json").read_text()) for name in ("whole", "shards"))
+    assert numbers(shards) == pytest.approx(numbers(whole), rel=1e-9) and whole["samples"] == shards["samples"]
+    assert whole["protocol"] == ("generation" if straight == "samples" else "reconstruction")
+    assert [Statistics.load(path).seen.sum() > 0 for path in parts] == [True, True]
+    assert Statistics.load(tmp_path / "sums.safetensors").seen.all()
 
 
 def test_peers_samples_need_no_parameter_file(command, chain, theirs, tmp_path):

@@ -7,23 +7,16 @@ from pathlib import Path
 import torch
 
 from restok import config
-from restok.data.images import open_images
-from restok.distributed import WHOLE, Shard, device, own_share
-from restok.errors import RestokError
-from restok.files import npz_names, sha256_file
+from restok.distributed import WHOLE, Shard, device, gathered, own_share, shared_errors
 from restok.metrics.features import FeatureNetwork, Features, load_features
 from restok.metrics.reconstruction import similarity, similarity_names
-from restok.metrics.statistics import Statistics, StatisticsError, published_gaussians
+from restok.metrics.statistics import Statistics, StatisticsError
 from restok.networks.lpips import load_lpips
 from restok.progress import track
-from restok.stages.subjects import Batch, Subject, images_of
+from restok.stages.subjects import Batch, MeasureError, Subject, reference_of
 
 CHUNK = 512        # images taken in at once; states are saved, and shards cut, between chunks
 log = logging.getLogger("restok")
-
-
-class MeasureError(RestokError):
-    """Images that cannot be measured; the message names the file and the remedy."""
 
 
 @dataclass(frozen=True)
@@ -44,53 +37,50 @@ class Evaluator:
         lpips = load_lpips("alex", settings.lpips_weights, "evaluation.lpips_weights") if paired and settings.lpips else None
         return cls(settings, network, lpips and (lpips[0].to(network.device), lpips[1]), crop, workers)
 
-    def statistics(self, subject: Subject, state: Path | None = None, shard: Shard | None = None) -> Statistics:
-        """Measure a subject, each process of `processes` a share of it; or one shard alone. With `state`, from where an
-        interrupted call left it there."""
+    def statistics(self, subject: Subject, state: Path | None = None, shard: Shard = WHOLE) -> Statistics:
+        """Measure a shard of a subject, each process a share of it, and give all of them the sum. With `state`, from where an
+        interrupted call left it there. Raises MeasureError where the processes were asked for different things."""
+        asked = subject.facts, shard
+        if any(other != asked for other in gathered(asked)):
+            raise MeasureError(f"{subject.facts['name']}: the processes that run together were asked for different images or "
+                               "shards; ask all of them for the same, of which each takes its share")
         share = own_share()
-        if shard is None and share != WHOLE:
-            own = state and state.with_stem(f"{state.stem}.{share.part}of{share.parts}")
-            return self.statistics(subject, own, share).all_reduced()
-        found = self.begin(subject)
-        start, stop = (shard or WHOLE).bounds(subject.n, CHUNK)
+        if state is not None and share != WHOLE:
+            state = state.with_stem(f"{state.stem}.{share.part}of{share.parts}")
+        with shared_errors():
+            own = self._measure(subject, state, *shard.divided(share).bounds(subject.n, CHUNK))
+        whole = own if share == WHOLE else own.all_reduced()
+        whole.published = subject.published if shard == WHOLE else {}
+        return whole
+
+    def _measure(self, subject: Subject, state: Path | None, start: int, stop: int) -> Statistics:
+        """Images start .. stop - 1 alone."""
+        sums = self.begin(subject)
         if state is not None and state.exists():
-            start, found = _resume(state, found, start, stop)
-        log.info("%s: keeps the features of %d images, %.0f MB", subject.facts["name"], len(found.kept),
-                 found.kept.nbytes / 1e6)
+            start, sums = _resume(state, sums, start, stop)
+        log.info("%s: keeps the features of %d images, %.0f MB", subject.facts["name"], len(sums.kept), sums.kept.nbytes / 1e6)
         unsaved, chunks = 0, subject.batches(CHUNK, start, stop) if start < stop else ()
         for batch in track(chunks, f"measuring {subject.facts['name']}", -(-(stop - start) // CHUNK)):
-            self._take(found, subject, batch)
+            self._take(sums, subject, batch)
             unsaved += len(batch.images)
             if state is not None and unsaved >= self.settings.save_every:
-                found.save(state)
+                sums.save(state)
                 unsaved = 0
-        return found
+        return sums
 
-    def reference(self, path: Path, state: Path | None = None) -> Statistics:
-        """The statistics of a reference: a statistics file, an ADM npz, an npz of images, a prepared or any image folder."""
+    def reference(self, path: Path) -> Statistics:
+        """The statistics of a reference: a statistics file, or measured as `reference_of` says."""
         if path.suffix == ".safetensors":
             return Statistics.load(path, self.network.device)
-        published, images = {}, True
-        if path.suffix == ".npz":
-            names = npz_names(path)
-            published, images = published_gaussians(path), "arr_0" in names
-            if not published and not images:
-                raise MeasureError(f"{path}: has neither arr_0 (images) nor mu and sigma (statistics), only {', '.join(names)}")
-        if images:
-            found = self.statistics(images_of(open_images(path, self.crop, self.workers)), state)
-        else:
-            found = self.begin(Subject({"name": path.name, "digest": sha256_file(path), "n": 0, "size": None,
-                                         "rounding": "unknown", "originals": None, "in_order": False}, None,
-                                        lambda *_: iter(())))
-        for part, width in (("pooled", self.network.dims), ("spatial", self.network.spatial)):
-            if part in published and len(published[part].mean) != width:
-                raise MeasureError(f"{path}: its statistics have {len(published[part].mean)} dimensions, {self.network.name}'s "
-                                   f"features {width}; take the network that they were made with")
-        found.published = published
-        return found
+        return self.statistics(reference_of(path, self.crop, self.workers))
 
     def begin(self, subject: Subject) -> Statistics:
-        """The empty state of a subject."""
+        """The empty state of a subject. Raises MeasureError where its published statistics are another network's."""
+        widths = {"pooled": self.network.dims, "spatial": self.network.spatial}
+        for part, gaussian in subject.published.items():
+            if len(gaussian.mean) != widths[part]:
+                raise MeasureError(f"{subject.facts['name']}: its statistics have {len(gaussian.mean)} dimensions, "
+                                   f"{self.network.name}'s features {widths[part]}; take the network that they were made with")
         likeness = {}
         if subject.paired:
             names = similarity_names(subject.facts["size"], self.lpips is not None)
@@ -100,7 +90,7 @@ class Evaluator:
                                 classes=classes if subject.classes else 0, likeness=likeness, levels=subject.levels,
                                 codebook_size=subject.codebook_size)
 
-    def _take(self, found: Statistics, subject: Subject, batch: Batch) -> None:
+    def _take(self, sums: Statistics, subject: Subject, batch: Batch) -> None:
         size, count = self.settings.batch_size, len(batch.images)
         parts = [slice(first, min(first + size, count)) for first in range(0, count, size)]
         features = [self.network(batch.images[part]) for part in parts]
@@ -112,19 +102,20 @@ class Evaluator:
             likeness = {name: torch.cat([part[name] for part in alike]) for name in alike[0]}
             likeness["perfect"] = torch.from_numpy((batch.images == batch.originals).all((1, 2, 3)))
         labels = None if subject.labels is None else subject.labels[batch.start:batch.start + count]
-        found.update(batch.start, features, labels, likeness, batch.codes)
+        sums.update(batch.start, features, labels, likeness, batch.codes)
 
 
 def _resume(path: Path, fresh: Statistics, start: int, stop: int) -> tuple[int, Statistics]:
     """(next image, state) of an interrupted call; the fresh one where the file is damaged or of something else."""
     try:
-        found = Statistics.load(path, fresh.seen.device)
+        sums = Statistics.load(path, fresh.seen.device)
     except StatisticsError as error:
         log.warning("%s; starting again", error)
         return start, fresh
-    done = int(found.seen.sum())
-    if found.facts != fresh.facts or not found.seen[start:min(start + done, stop)].all() or start + done > stop:
+    done = int(sums.seen.sum())
+    if sums.facts != fresh.facts or not sums.seen[start:min(start + done, stop)].all() or start + done > stop:
         log.warning("%s: of other images, settings or shards; starting again", path)
         return start, fresh
     log.info("%s: goes on from image %d of %d", path, start + done, stop)
-    return start + done, found
+    return start + done, sums
+

@@ -3,31 +3,38 @@
 import glob
 import json
 from dataclasses import dataclass
+from functools import reduce
+from operator import add
 from pathlib import Path
 
 import torch
 
 from restok import config
 from restok.config.load import canonical_json
-from restok.data.images import open_images
-from restok.distributed import Shard, is_first
+from restok.distributed import WHOLE, Shard, is_first
 from restok.files import write_json
 from restok.metrics.evaluate import evaluate_candidate, evaluate_generation, evaluate_reconstruction, require_alike
 from restok.metrics.statistics import Statistics
-from restok.stages.evaluator import Evaluator, MeasureError
+from restok.stages.evaluator import Evaluator
 from restok.stages.images import Sampler
-from restok.stages.subjects import Subject, images_of, sampled
+from restok.stages.subjects import MeasureError, Subject, sampled
 
 
-def write_statistics(evaluator: Evaluator, images: Path, shard: Shard | None, state: Path | None, out: Path) -> None:
-    """Measure images once, for use as a reference or as samples; or one shard of them, to be given with the others."""
+def added(paths: list[Path], device: torch.device) -> Statistics:
+    """The sum of statistics files: the shards of one subject."""
+    return reduce(add, (Statistics.load(path, device) for path in paths))
+
+
+def write_statistics(evaluator: Evaluator, subject: Subject | Statistics, shard: Shard, state: Path | None, out: Path) -> None:
+    """Measure a subject once, for use as a reference or as samples; or one shard of it, to be given with the others.
+    Raises MeasureError for a shard of what was measured before."""
     _apart(state, out)
-    if shard:
-        found = evaluator.statistics(images_of(open_images(images, evaluator.crop, evaluator.workers)), state, shard)
-    else:
-        found = evaluator.reference(images, state)
+    measured = isinstance(subject, Statistics)
+    if measured and shard != WHOLE:
+        raise MeasureError(f"{subject.name}: statistics files hold no images to take a shard of; leave --shard out")
+    statistics = subject if measured else evaluator.statistics(subject, state, shard)
     if is_first():
-        found.save(out)
+        statistics.save(out)
         _forget(state)
 
 
@@ -43,28 +50,29 @@ class Request:
     seed: int | None = None
 
 
-def evaluate(evaluator: Evaluator, subject: Subject | list[Path], reference: Path, request: Request) -> dict | None:
-    """Measure a subject, or add statistics files of it, and hold it against a reference. Writes the result as JSON.
+def evaluate(evaluator: Evaluator, subject: Subject | Statistics, reference: Path, request: Request) -> dict | None:
+    """Measure a subject, where that was not done before, and hold it against a reference. Writes the result as JSON.
 
     Of several `processes` each measures a share, and the first one writes; the others return None. Raises MeasureError for
     another number of images than expected, ComparisonError for another network or image size, before anything is measured.
     """
     _apart(request.state, request.out, request.statistics)
-    measured = isinstance(subject, Subject)
-    empty = evaluator.begin(subject) if measured else _merged(subject, evaluator.network.device)
-    _expect(empty, request.expected)
+    measured = isinstance(subject, Statistics)
+    statistics = subject if measured else evaluator.begin(subject)
+    _expect(statistics, request.expected)
     against = evaluator.reference(reference)
-    require_alike(empty, against)
-    found = evaluator.statistics(subject, request.state) if measured else empty
+    require_alike(statistics, against)
+    if not measured:
+        statistics = evaluator.statistics(subject, request.state)
     if not is_first():
         return None
-    if found.facts["likeness"]:
-        result = evaluate_reconstruction(found, against)
+    if statistics.facts["likeness"]:
+        result = evaluate_reconstruction(statistics, against)
     else:
-        result = evaluate_generation(found, against, evaluator.settings)
+        result = evaluate_generation(statistics, against, evaluator.settings)
     result |= {"seed": request.seed}
     if request.statistics is not None:
-        found.save(request.statistics)
+        statistics.save(request.statistics)
     if request.out is not None:
         write_json(request.out, result)
         _forget(request.state)
@@ -79,10 +87,10 @@ def score_guidance(evaluator: Evaluator, params: config.Params, guidance: config
     subject = sampled(Sampler(tokenizer, generator), params, guidance, params.guidance_search.samples_per_class, seed)
     against = evaluator.reference(reference)
     require_alike(evaluator.begin(subject), against)
-    found = evaluator.statistics(subject, state)
+    statistics = evaluator.statistics(subject, state)
     if not is_first():
         return None
-    row = {**guidance.model_dump(), **evaluate_candidate(found, against), "seed": seed,
+    row = {**guidance.model_dump(), **evaluate_candidate(statistics, against), "seed": seed,
            "sampling": json.loads(canonical_json(params, "sampling"))["sampling"]}
     write_json(out, row)
     _forget(state)
@@ -99,15 +107,6 @@ def _expect(statistics: Statistics, n: int | None) -> None:
     if n is not None and statistics.n != n:
         raise MeasureError(f"{statistics.name}: {statistics.n} images, not the {n} asked for; a distance depends on their "
                            "number: make the others, or ask for this number")
-
-
-def _merged(paths: list[Path], device: torch.device) -> Statistics:
-    """The sum of statistics files."""
-    first, *others = paths
-    found = Statistics.load(first, device)
-    for path in others:
-        found = found + Statistics.load(path, device)
-    return found
 
 
 def _forget(state: Path | None) -> None:

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from pathlib import Path
 from typing import NamedTuple
@@ -16,9 +16,10 @@ from restok.config.load import canonical_json
 from restok.data.images import ROUNDED, TRUNCATED, ImageSource, open_images
 from restok.distributed import device
 from restok.errors import RestokError
-from restok.files import NpzArray, npz_names, read_json, sha256_file
+from restok.files import NpzArray, npz_names, sha256_file
+from restok.metrics.frechet import Gaussian
+from restok.metrics.statistics import published_gaussians
 from restok.stages.images import Sampler, balanced_labels, reconstruction
-from restok.stages.search import read_guidance
 from restok.weights import load_tokenizer
 
 Images = UInt8[np.ndarray, "b h w c"]
@@ -44,6 +45,8 @@ class Subject:
     paired: bool = False
     levels: tuple[int, ...] = ()   # of the codes; none where there are no codes
     codebook_size: int = 0
+    published: dict[str, Gaussian] = field(default_factory=dict)   # 'pooled', 'spatial'; those of a reference, which stand
+                                                                   # for the set that its images were drawn from
 
     @property
     def n(self) -> int:
@@ -54,49 +57,8 @@ class Subject:
         return 0 if self.labels is None else int(self.labels.max()) + 1
 
 
-class SubjectError(RestokError):
-    """Images that do not belong together; the message names them and the remedy."""
-
-
-def choose(params: config.Params | None, samples: list[Path], originals: Path | None, tokenizer: Path | None,
-           generator: Path | None, guidance: Path | None, seed: int | None, crop: int | None, workers: int,
-           protocol: config.Evaluation) -> tuple[Subject | list[Path], int | None]:
-    """What a call of `restok evaluate` means to measure, a subject or statistics files of one, and the seed it is drawn from.
-
-    Raises SubjectError where the options name nothing, or two things at once.
-    """
-    if bool(samples) == bool(tokenizer):
-        raise SubjectError("name either --samples, or --tokenizer to measure straight from the models")
-    if samples and (generator or guidance):
-        raise SubjectError("--generator and --guidance draw samples with --tokenizer; leave them out, or --samples")
-    if samples and all(path.suffix == ".safetensors" for path in samples):
-        if originals:
-            raise SubjectError("statistics files know what they were measured beside; leave --originals out")
-        return samples, seed
-    if len(samples) > 1:
-        raise SubjectError("several --samples: only statistics files (.safetensors) of one set's shards add")
-    if tokenizer and not generator:
-        crop = read_json(tokenizer / "config.json")["image_size"]
-    source = open_images(originals, crop, workers) if originals else None
-    if samples:
-        prepared = (samples[0] / "manifest.json").is_file()      # other samples are measured as they are, or refused
-        given = open_images(samples[0], crop if prepared else None, workers)
-        if source:
-            return reconstructions_of(given, source, samples[0], params.tokenizer if params else None), seed
-        return images_of(given), seed
-    if generator is None:
-        if source is None or guidance is not None:
-            raise SubjectError("--tokenizer alone measures reconstructions: name their --originals; samples take --generator "
-                               "and --guidance too")
-        return reconstructed(tokenizer, source, protocol.batch_size), None
-    if params is None or source is not None:
-        raise SubjectError("samples from a generator take --params, and have no --originals")
-    setting = read_guidance(guidance) if guidance else params.sampling.guidance
-    if setting is None:
-        raise SubjectError("samples from a generator take --guidance, or parameters whose sampling.guidance is not null")
-    seed = params.seed if seed is None else seed
-    sampler = Sampler(tokenizer, generator)
-    return sampled(sampler, params, setting, params.evaluation.samples_per_class, seed), seed
+class MeasureError(RestokError):
+    """Images that cannot be measured, or do not belong together; the message names them and the remedy."""
 
 
 def images_of(source: ImageSource) -> Subject:
@@ -108,18 +70,33 @@ def images_of(source: ImageSource) -> Subject:
     return Subject(_facts(source, source.labels), source.labels, batches)
 
 
+def reference_of(path: Path, crop: int | None, workers: int) -> Subject:
+    """Images to measure against, as `open_images` reads them; of an ADM npz with the statistics published in it, which may be
+    all that it holds."""
+    if path.suffix != ".npz":
+        return images_of(open_images(path, crop, workers))
+    names, published = npz_names(path), published_gaussians(path)
+    if "arr_0" in names:
+        return replace(images_of(open_images(path, crop, workers)), published=published)
+    if not published:
+        raise MeasureError(f"{path}: has neither arr_0 (images) nor mu and sigma (statistics), only {', '.join(names)}")
+    facts = {"name": path.name, "digest": sha256_file(path), "n": 0, "size": None, "rounding": "unknown", "originals": None,
+             "in_order": False}
+    return Subject(facts, None, lambda *_: iter(()), published=published)
+
+
 def reconstructions_of(source: ImageSource, originals: ImageSource, path: Path, tokenizer: config.Tokenizer | None) -> Subject:
     """Reconstructions at `path`, image by image with their originals; codes where an npz of a known tokenizer holds them."""
     if source.n != originals.n or source.size != originals.size:
-        raise SubjectError(f"{source.name}: {source.n} images of {source.size}, but {originals.name} has {originals.n} of "
+        raise MeasureError(f"{source.name}: {source.n} images of {source.size}, but {originals.name} has {originals.n} of "
                            f"{originals.size}; reconstructions and originals go image by image")
     codes = NpzArray(path, "codes") if path.suffix == ".npz" and "codes" in npz_names(path) and tokenizer else None
 
     def batches(size, start, stop):
         for (first, images), (_, targets) in zip(source.batches(size, start, stop), originals.batches(size, start, stop),
                                                  strict=True):
-            found = None if codes is None else torch.from_numpy(codes.read(first, first + len(images)).astype(np.int64))
-            yield Batch(first, images, targets, found)
+            theirs = None if codes is None else torch.from_numpy(codes.read(first, first + len(images)).astype(np.int64))
+            yield Batch(first, images, targets, theirs)
 
     labels = source.labels if originals.labels is None else originals.labels
     facts = _facts(source, labels) | {"originals": {"name": originals.name, "digest": originals.digest}}
@@ -130,7 +107,7 @@ def reconstructed(tokenizer: Path, originals: ImageSource, batch_size: int) -> S
     """What a tokenizer makes of every original, `batch_size` at a time, rounded to 8 bits."""
     model = load_tokenizer(tokenizer).to(device())
     if set(originals.size) != {model.config.image_size}:
-        raise SubjectError(f"{originals.name}: images of {'x'.join(map(str, originals.size))}, but {tokenizer} takes "
+        raise MeasureError(f"{originals.name}: images of {'x'.join(map(str, originals.size))}, but {tokenizer} takes "
                            f"{model.config.image_size}; name a folder, of which centre crops are taken, or images of that size")
 
     def batches(size, start, stop):

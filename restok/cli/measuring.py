@@ -1,0 +1,174 @@
+"""What the verbs that measure share: their options, by group, and what those name."""
+
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass, fields, is_dataclass
+from functools import wraps
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from restok.cli.base import AnyParams, Classifier, Experiment, Overrides, option, read
+from restok.config import Evaluation, Params
+from restok.config.load import ConfigError, load_protocol
+
+if TYPE_CHECKING:                        # torch takes seconds to import, and `--help` does without
+    from restok.distributed import Shard
+    from restok.metrics.statistics import Statistics
+    from restok.stages.evaluator import Evaluator
+    from restok.stages.subjects import Subject
+
+Samples = option(list[Path] | None, "What to measure: an npz (arr_0), an image folder, or statistics files of all its shards "
+                 "(repeat the option).", "--samples")
+AnyTokenizer = option(Path | None, "Measure images straight from this tokenizer: reconstructions, or with --generator samples.",
+                      "--tokenizer")
+AnyGenerator = option(Path | None, "Generator to sample from, with --tokenizer and --guidance.", "--generator")
+AnyGuidance = option(Path | None, "File that `restok search-guidance` wrote; else sampling.guidance.", "--guidance")
+Originals = option(Path | None, "Measure reconstructions of these, image by image: an npz, an image folder, or a folder that "
+                   "`restok prepare` wrote.", "--originals")
+Seed = option(int | None, "Seed to sample with, else the parameters'; of --samples, the seed they were drawn from.", "--seed")
+FeatureSet = option(str | None, "inception or digits; else evaluation.features.", "--features")
+Weights = option(Path | None, "File of the Inception network; else evaluation.weights.", "--weights")
+Crop = option(int | None, "Side of the centre crops of reference and originals in folders; else the tokenizer's image size.",
+              "--crop")
+Workers = option(int | None, "Threads that decode images; else data.workers.", "--workers")
+
+
+@dataclass(frozen=True)
+class SubjectOptions:
+    """What to measure: images of files, or straight from the models."""
+
+    samples: Samples = None
+    originals: Originals = None
+    tokenizer: AnyTokenizer = None
+    generator: AnyGenerator = None
+    guidance: AnyGuidance = None
+    seed: Seed = None
+
+    @property
+    def are_statistics(self) -> bool:
+        """Whether they were measured already."""
+        return bool(self.samples) and all(path.suffix == ".safetensors" for path in self.samples)
+
+    def require_one(self, params: Params | None) -> None:
+        """Raises ConfigError where the options name nothing, or two things at once."""
+        if bool(self.samples) == bool(self.tokenizer):
+            raise ConfigError("name either --samples, or --tokenizer to measure straight from the models")
+        if self.samples and (self.generator or self.guidance):
+            raise ConfigError("--generator and --guidance draw samples with --tokenizer; leave them out, or --samples")
+        if self.are_statistics and self.originals:
+            raise ConfigError("statistics files know what they were measured beside; leave --originals out")
+        if self.samples and len(self.samples) > 1 and not self.are_statistics:
+            raise ConfigError("several --samples: only statistics files (.safetensors) of one set's shards add")
+        if self.tokenizer and not self.generator and (self.originals is None or self.guidance):
+            raise ConfigError("--tokenizer alone measures reconstructions: name their --originals; samples take --generator "
+                              "and --guidance too")
+        if self.generator and (params is None or self.originals):
+            raise ConfigError("samples from a generator take --params, and have no --originals")
+
+    def drawn_from(self, params: Params | None) -> int | None:
+        """The seed of samples; None where nobody knows it, and of reconstructions straight from a tokenizer."""
+        if self.generator and self.seed is None:
+            return params.seed
+        return self.seed if self.generator or self.samples else None
+
+    def load(self, evaluator: "Evaluator", params: Params | None) -> "Subject | Statistics":
+        """What the options name, which `require_one` let pass."""
+        from restok.data.images import open_images
+        from restok.files import read_json
+        from restok.stages import subjects
+        from restok.stages.measure import added
+        if self.are_statistics:
+            return added(self.samples, evaluator.network.device)
+        if self.generator:
+            return self._sampled(params)
+        crop, workers = evaluator.crop, evaluator.workers
+        if self.tokenizer:
+            originals = open_images(self.originals, read_json(self.tokenizer / "config.json")["image_size"], workers)
+            return subjects.reconstructed(self.tokenizer, originals, evaluator.settings.batch_size)
+        (path,) = self.samples
+        originals = open_images(self.originals, crop, workers) if self.originals else None
+        prepared = (path / "manifest.json").is_file()            # other samples are measured as they are, or refused
+        samples = open_images(path, crop if prepared else None, workers)
+        if originals:
+            return subjects.reconstructions_of(samples, originals, path, params.tokenizer if params else None)
+        return subjects.images_of(samples)
+
+    def _sampled(self, params: Params) -> "Subject":
+        from restok.stages.images import Sampler
+        from restok.stages.search import read_guidance
+        from restok.stages.subjects import sampled
+        guidance = read_guidance(self.guidance) if self.guidance else params.sampling.guidance
+        if guidance is None:
+            raise ConfigError("samples from a generator take --guidance, or parameters whose sampling.guidance is not null")
+        return sampled(Sampler(self.tokenizer, self.generator), params, guidance, params.evaluation.samples_per_class,
+                       self.drawn_from(params))
+
+
+@dataclass(frozen=True)
+class NetworkOptions:
+    """With what to measure: the command's options go before the parameter file, and that before the paper's protocol."""
+
+    params: AnyParams = None
+    experiment: Experiment = None
+    overrides: Overrides = None
+    features: FeatureSet = None
+    weights: Weights = None
+    classifier: Classifier = None
+    crop: Crop = None
+    workers: Workers = None
+
+    def read(self) -> tuple[Params | None, Evaluation]:
+        """The parameter file, where one was named, and the protocol."""
+        if self.experiment and not self.params:
+            raise ConfigError("--experiment changes a parameter file; name one with --params")
+        overrides = list(self.overrides or [])
+        overrides += [f"evaluation.features={self.features}"] if self.features else []
+        overrides += [f"evaluation.weights={self.weights}"] if self.weights else []
+        params = read(self.params, overrides, self.experiment) if self.params else None
+        return params, params.evaluation if params else load_protocol(overrides)
+
+    def load(self, params: Params | None, protocol: Evaluation, paired: bool) -> "Evaluator":
+        """With LPIPS where images are `paired` with originals."""
+        from restok.stages.evaluator import Evaluator
+        crop, workers = self.crop, self.workers
+        if params:
+            crop, workers = crop or params.tokenizer.image_size, params.data.workers if workers is None else workers
+        return Evaluator.load(protocol, self.classifier, crop, workers or 0, paired)
+
+
+def load_reference(path: Path, evaluator: "Evaluator") -> "Subject | Statistics":
+    """A statistics file, or images to measure as a reference."""
+    from restok.stages.measure import added
+    from restok.stages.subjects import reference_of
+    if path.suffix == ".safetensors":
+        return added([path], evaluator.network.device)
+    return reference_of(path, evaluator.crop, evaluator.workers)
+
+
+def parse_shard(text: str | None) -> "Shard":
+    """'0/4' as Shard(0, 4); None as the whole."""
+    from restok.distributed import WHOLE, Shard
+    if text is None:
+        return WHOLE
+    part, _, parts = text.partition("/")
+    if not (part.isdecimal() and parts.isdecimal() and int(part) < int(parts)):
+        raise ConfigError(f"shard {text!r}: expected PART/PARTS, counted from 0, such as 0/4 to 3/4")
+    return Shard(int(part), int(parts))
+
+
+def grouped(function: Callable) -> Callable:
+    """The function for typer, which knows no groups: a parameter that is a dataclass of options becomes those options."""
+    own = inspect.signature(function).parameters.values()
+    groups = {each.name: each.annotation for each in own if is_dataclass(each.annotation)}
+    options = [option.replace(kind=option.KEYWORD_ONLY) for each in own for option in (
+               inspect.signature(groups[each.name]).parameters.values() if each.name in groups else [each])]
+
+    @wraps(function)
+    def command(**given):
+        for name, group in groups.items():
+            given[name] = group(**{field.name: given.pop(field.name) for field in fields(group)})
+        function(**given)
+
+    command.__signature__ = inspect.Signature(options)
+    command.__annotations__ = {option.name: option.annotation for option in options}
+    return command
