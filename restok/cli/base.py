@@ -1,6 +1,5 @@
 """What the verbs share: the application, options that several take, and how an error is shown."""
 
-import gc
 import logging
 import sys
 from collections.abc import Iterator
@@ -38,7 +37,6 @@ AnyParams = option(Path | None, "Parameter file; without one, the paper's protoc
 
 @app.callback()
 def main() -> None:
-    gc.set_threshold(50_000)     # importing torch makes objects that all stay; looking for garbage among them took 0.3 s
     handler = RichHandler(console=CONSOLE, show_path=False) if CONSOLE.is_terminal else logging.StreamHandler(sys.stderr)
     pattern = "%(message)s" if CONSOLE.is_terminal else "%(asctime)s %(levelname)s %(message)s"
     logging.basicConfig(level=logging.INFO, format=pattern, datefmt="%H:%M:%S", handlers=[handler])
