@@ -14,10 +14,10 @@ from restok.experiments import Tree
 from restok.reporting.cells import number, read_csv
 from restok.reporting.figures.common import SMALL, STYLE, save, sources, wants_log
 from restok.reporting.measured import best
+from restok.reporting.metric_names import PAPERS
 from restok.reporting.run import fault, require_metric
 
 QUANTITIES = {"rfid": "C0", "entropy": "C2", "gfid": "C1"}     # of an ablation, and their colours
-PAPERS = {"rfid": "rFID", "entropy": "entropy", "gfid": "FID"}  # the metric that the paper's values compare with
 
 
 def codebook_data(tree: Tree, item: str = "codebook") -> pd.DataFrame:
@@ -63,9 +63,7 @@ def codebook(data: pd.DataFrame, out: str | Path) -> None:
                                                                        f"most_{column}"))
             bars = axis.bar(data["level"], values, yerr=(values - low, high - values), color=colour, width=0.7,
                             error_kw={"elinewidth": 1})
-            for level, value, top in zip(data["level"], values, high, strict=True):
-                axis.annotate(f"{value:.3g}", (level, max(value, top)), xytext=(0, 3), textcoords="offset points", ha="center",
-                              size=SMALL, bbox={"facecolor": "white", "linewidth": 0, "pad": 0.8})
+            axis.bar_label(bars, fmt="{:.3g}", padding=3, size=SMALL, bbox={"facecolor": "white", "linewidth": 0, "pad": 0.8})
             lines = axis.hlines(most, data["level"] - 0.42, data["level"] + 0.42, color="black", linewidth=1.2)
             axis.set_xticks(data["level"], ticks)
             axis.set_xlabel("level (its tokens)")
@@ -121,7 +119,7 @@ def _quantity(table: pd.DataFrame, name: str, path: Path) -> pd.DataFrame:
         metric=", ".join(names) or name,
         low=numbers["low"].fillna(numbers["value"] - numbers["sd"]),
         high=numbers["high"].fillna(numbers["value"] + numbers["sd"]),
-        paper=numbers["paper"].where(metric == PAPERS[name]))
+        paper=numbers["paper"].where(metric == (PAPERS[name][1] if name in PAPERS else name)))
 
 
 def _label(axis, place: int, setting: str, text: str) -> None:
@@ -135,9 +133,8 @@ def _label(axis, place: int, setting: str, text: str) -> None:
 def _bars(axis, frame: pd.DataFrame, colour: str) -> None:
     """One panel; the values stand in a column of their own, where neither bars nor marks reach."""
     y = np.arange(len(frame))
-    axis.barh(y, frame["value"], color=colour, height=0.7, alpha=0.85)
-    axis.errorbar(frame["value"], y, xerr=(frame["value"] - frame["low"], frame["high"] - frame["value"]), fmt="none",
-                  ecolor="black", elinewidth=1)
+    axis.barh(y, frame["value"], xerr=(frame["value"] - frame["low"], frame["high"] - frame["value"]), color=colour, height=0.7,
+              alpha=0.85, error_kw={"elinewidth": 1})
     axis.plot(frame["paper"], y, "D", color="C3", markersize=5, markeredgecolor="black", markeredgewidth=0.6)
     metric = frame["metric"].iloc[0]
     axis.set_xlabel("entropy (bits)" if metric == "entropy" else f"{metric}\n(lower is better)")
@@ -162,16 +159,16 @@ def _shown(value: float, sd: float) -> str:
     return f"{value:.{decimals}f} ± {sd:.{decimals}f}"
 
 
-def _legend(found: pd.DataFrame) -> list[Line2D]:
+def _legend(drawn: pd.DataFrame) -> list[Line2D]:
     """What the marks are, as far as there are some."""
-    seeds = sorted({int(n) for n in found.loc[found["sd"].notna(), "seeds"] if n > 1})
+    seeds = sorted({int(n) for n in drawn.loc[drawn["sd"].notna(), "seeds"] if n > 1})
     bars = [f"standard deviation over {' or '.join(map(str, seeds))} seeds"] if seeds else []
-    if (found["low"].notna() & found["sd"].isna()).any():
+    if (drawn["low"].notna() & drawn["sd"].isna()).any():
         bars.append("95 % interval (one seed)")
     handles = []
     if bars:
         handles.append(Line2D([], [], color="black", linewidth=1, marker="|", label="; ".join(bars)))
-    if found["paper"].notna().any():
+    if drawn["paper"].notna().any():
         handles.append(Line2D([], [], color="C3", marker="D", linewidth=0, markeredgecolor="black", markeredgewidth=0.6,
                               label="the paper"))
     return handles
