@@ -76,7 +76,7 @@ DRAWN = {
     "fig8": lambda run, params, out: figures.fig8(run / "layout.npz", out),
     "fig9": lambda run, params, out: figures.fig9(run / "layout.npz", out),
     "codebook": lambda run, params, out: figures.codebook(figures.codebook_data(tree(run, params, "codebook")), out),
-    "guidance": lambda run, params, out: figures.guidance(guidance_data(run, params), out)}
+    "guidance": lambda run, params, out: figures.guidance_curves(guidance_data(run, params), out)}
 
 
 @pytest.mark.parametrize("name", DRAWN)
@@ -244,7 +244,7 @@ def test_a_search_that_chose_no_guidance_is_drawn(run, params, tmp_path):
         write(run / "guidance" / f"{label}.json", {
             "chosen": {"schedule": "constant", "scale": 1.0, "start": 0.0}, "metric": "FD-digits",
             "candidates": [candidate("constant", 1.0, 0.0, 4.0) | {"intervals": {"FD-digits": None}}]})
-    figures.guidance(guidance_data(run, params), tmp_path / "guidance.png")
+    figures.guidance_curves(guidance_data(run, params), tmp_path / "guidance.png")
     assert pd.read_csv(tmp_path / "guidance.csv")["chosen"].all()
 
 

@@ -33,5 +33,5 @@ def sources(data: pd.DataFrame) -> list[str]:
 
 def wants_log(*values: pd.Series) -> bool:
     """Whether a linear axis would flatten what it shows: values above zero that span more than a factor of 10."""
-    found = pd.concat(values).dropna().astype(float)
-    return len(found) > 0 and found.min() > 0 and found.max() > 10 * found.min()
+    shown = pd.concat(values).dropna().astype(float)
+    return len(shown) > 0 and shown.min() > 0 and shown.max() > 10 * shown.min()

@@ -98,7 +98,7 @@ def guidance_data(tree: Tree, item: str) -> pd.DataFrame:
     return pd.DataFrame(table)
 
 
-def guidance(data: pd.DataFrame, out: str | Path) -> None:
+def guidance_curves(data: pd.DataFrame, out: str | Path) -> None:
     """The search of `guidance_data`: distance against the largest scale, a panel a checkpoint, a line a schedule (and start).
     Every line sets out from scale 1, which is no guidance; a ring marks the chosen setting."""
     labels = list(dict.fromkeys(data["checkpoint"]))

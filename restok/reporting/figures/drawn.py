@@ -39,7 +39,7 @@ def codebook(inputs: Inputs, item: str, out: Path) -> None:
 
 
 def guidance(inputs: Inputs, item: str, out: Path) -> None:
-    figures.guidance(figures.guidance_data(inputs.tree, item), out)
+    figures.guidance_curves(figures.guidance_data(inputs.tree, item), out)
 
 
 def fig7_table(inputs: Inputs, item: str) -> Table:

@@ -21,7 +21,7 @@ def fig5_data(panel_npz: str | Path) -> pd.DataFrame:
     psnr, kept, attention = arrays(panel_npz, "psnr", "kept", "attention")
     shares = [("mean", _mean(attention)), *enumerate(attention, start=1)]
     rows = [{"quantity": "share", "layer": layer, "level": level + 1, "scale": scale + 1, "value": float(value)}
-            for layer, found in shares for (level, scale), value in np.ndenumerate(found) if np.isfinite(value)]
+            for layer, cells in shares for (level, scale), value in np.ndenumerate(cells) if np.isfinite(value)]
     rows += [{"quantity": "PSNR", "image": image + 1, "tokens": int(kept[place]), "value": float(value)}
              for (image, place), value in np.ndenumerate(psnr)]
     frame = pd.DataFrame(rows, columns=["quantity", "layer", "level", "scale", "image", "tokens", "value"])

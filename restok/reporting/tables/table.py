@@ -5,9 +5,9 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
+from restok.reporting.metric_names import PAPERS
 from restok.reporting.tables.orders import Claim
 
-PAPERS = {"rfid": ("rFID", "rFID"), "gfid": ("gFID", "FID"), "is": ("IS", "IS")}   # the paper's names, and of our metrics
 Rows = Sequence[Mapping[str, Any]]
 
 
