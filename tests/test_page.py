@@ -11,7 +11,7 @@ from PIL.PngImagePlugin import PngInfo
 from reporting_fixtures import experiments, inputs, numbers, write, write_evaluations, write_experiments
 
 from restok.config.load import load_params
-from restok.experiments import ITEMS
+from restok.experiments import ITEMS, Item
 from restok.reporting import page
 from restok.reporting.run import ReportError
 
@@ -120,6 +120,13 @@ def test_page_without_an_ablation_says_how_it_is_made(run, reports, name):
     html = page_of(run, reports)
     assert f'id="{item.name}"' not in html and html.count('<h2 id="') == len(ITEMS) - 1
     assert f"{item.title.replace(chr(39), '&#39;')}: <code>snakemake {reports.as_posix()}/{item.files[0]}</code>" in html
+
+
+def test_an_item_added_to_the_list_alone_is_on_the_page(run, reports, monkeypatch):
+    monkeypatch.setitem(ITEMS, "table11", Item("table11", "table", "tables.settings:table9", (), None, "Table 11. Added", ""))
+    (reports / "table11.csv").write_text("tokens\n")
+    html = page_of(run, reports)
+    assert '<h2 id="table11">Table 11. Added</h2>' in html and (reports / "table11.csv").as_posix() in html
 
 
 def test_a_figure_without_its_sources_is_refused(run, reports):

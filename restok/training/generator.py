@@ -7,10 +7,11 @@ from torch import Tensor
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from restok import config
-from restok.config.load import ConfigError, canonical_json
+from restok.config.load import ConfigError
 from restok.data.codes import open_codes
 from restok.data.loader import code_batches
 from restok.distributed import device
+from restok.experiments.places import depends_on
 from restok.files import atomic_folder, sha256_file, write_json
 from restok.generator.model import HAR
 from restok.training.loop import autocast, step_generator, train
@@ -62,7 +63,7 @@ def train_generator(params: config.Params, codes: Path, tokenizer: Path, run_fol
         if (value := getattr(params.generator, key)) != store.manifest[key]:
             raise ConfigError(f"generator.{key}: {value}, but the codes in {codes} have {store.manifest[key]}")
     job = GeneratorJob(params, on)
-    settings = canonical_json(params, "seed", "generator", "generator_training")
+    settings = depends_on("generator", params)
     with RunFolder(run_folder, fingerprint(settings, store.manifest)) as run:
         first = 0
         if resumed := run.resume():

@@ -8,10 +8,11 @@ from torch import Tensor
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from restok import config
-from restok.config.load import ConfigError, canonical_json
+from restok.config.load import ConfigError
 from restok.data.loader import batches
 from restok.data.sources import open_split
 from restok.distributed import device
+from restok.experiments.places import depends_on
 from restok.files import atomic_folder, read_json, sha256_file, write_json
 from restok.objective.tokenizer import Adversary, TokenizerObjective
 from restok.tokenizer.model import ResTok
@@ -100,7 +101,7 @@ def train_tokenizer(params: config.Params, checkpoint: str, data: Path, classifi
     if len(split.classes) != params.generator.classes:        # before hours of training, not after
         raise ConfigError(f"generator.classes: {params.generator.classes}, but {data} has {len(split.classes)} classes")
     job = TokenizerJob(params, classifier, on)
-    settings = canonical_json(params, "seed", "data", "tokenizer", "tokenizer_training", "objective")
+    settings = depends_on("tokenizer", params, checkpoint)
     inputs = (split.digest, sha256_file(classifier / "model.safetensors") if classifier else None,
               sha256_file(previous / "model.safetensors") if previous else None)
     with RunFolder(run_folder, fingerprint(settings, checkpoint, *inputs)) as run:

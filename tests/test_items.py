@@ -1,0 +1,147 @@
+"""One list of tables and figures, one tree of results: what is added there is found everywhere."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from pkgutil import resolve_name
+
+import pytest
+from conftest import ROOT
+from reporting_fixtures import run_params, run_sheet, write_run
+
+from restok.config.load import load_params
+from restok.experiments import ITEMS, STAGES, Tree, demand, load_sheet
+from restok.experiments.places import depends_on, pattern, stage_of
+
+DEMO, IMAGENET = (ROOT / "params" / f"{name}.yaml" for name in ("demo", "imagenet256"))
+ADDED = '''
+from restok.experiments.items import ITEMS, Item
+ITEMS["table11"] = Item("table11", "table", "tables.settings:table9", (), None, "Table 11. Added", "By a test.")
+ITEMS["fig10"] = Item("fig10", "figure", "figures.drawn:fig8", ("layout",), None, "Fig. 10. Added", "By a test.")
+'''
+
+
+@pytest.fixture
+def added(tmp_path) -> dict[str, str]:
+    """The environment of a command whose list of items has two more."""
+    (tmp_path / "sitecustomize.py").write_text(ADDED)
+    return os.environ | {"PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}"}
+
+
+@pytest.fixture
+def workflow(tmp_path) -> Path:
+    """The workflow in a folder of its own, without results."""
+    folder = tmp_path / "clone"
+    for name in ("workflow", "profiles", "params"):
+        shutil.copytree(ROOT / name, folder / name)
+    for name in ("Snakefile", "environment.yml"):
+        shutil.copy2(ROOT / name, folder / name)
+    return folder
+
+
+def dry_run(workflow: Path, *arguments: str, env: dict | None = None) -> str:
+    command = [sys.executable, "-m", "snakemake", "--cores", "1", "--dry-run", *arguments]
+    done = subprocess.run(command, cwd=workflow, env=env, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout + done.stderr
+
+
+def test_an_item_added_to_the_list_alone_is_in_the_workflow(workflow, added):
+    planned = dry_run(workflow, "reports/demo/index.html", env=added)
+    assert "output: reports/demo/table11.csv" in planned
+    assert "output: reports/demo/fig10.png, reports/demo/fig10.pdf, reports/demo/fig10.csv" in planned
+
+
+@pytest.mark.parametrize(("verb", "name"), [("table", "table11"), ("figure", "fig10")])
+def test_an_item_added_to_the_list_alone_is_in_the_commands_help(verb, name, added):
+    command = [sys.executable, "-c", "from restok.cli import app; app()", verb]
+    shown = subprocess.run([*command, "--help"], cwd=ROOT, env=added, capture_output=True, text=True, check=True).stdout
+    assert name in shown
+    without = subprocess.run([*command, "--help"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert name not in without
+
+
+def test_every_item_names_functions_and_stages_that_are_there():
+    for item in ITEMS.values():
+        assert set(item.reads) <= set(STAGES), item.name
+        for function in filter(None, (item.made_by, item.numbers)):
+            assert callable(resolve_name(f"restok.reporting.{function}"))
+
+
+def test_the_demo_makes_the_main_run_alone_and_the_ablations_the_rest(workflow):
+    demo = set(re.findall(r"output: (?:reports|results)/demo\S*", dry_run(workflow)))
+    assert not [output for output in demo if "experiments/" in output]
+    assert {f"output: reports/demo/{name}.csv" for name in ("table1", "table6", "table7", "table8", "table9")} <= demo
+    rest = dry_run(workflow, "ablations")
+    for name in ("table2", "table3", "table4", "table5", "table10", "release_switches"):
+        assert f"output: reports/demo/{name}.csv" in rest and f"output: reports/demo/{name}.csv" not in demo
+
+
+def test_the_page_takes_in_what_is_there(workflow):
+    table = workflow / "reports/demo/table10.csv"
+    assert "table10.csv" not in dry_run(workflow)
+    table.parent.mkdir(parents=True)
+    table.write_text("setting\n")
+    assert "table10.csv" in dry_run(workflow)
+
+
+def test_every_stages_file_is_known_by_its_place():
+    for stage in STAGES.values():
+        path = Path("results/demo/experiments/a.1", stage.path.format(
+            label="1M", name="validation", schedule="step", scale=2.0, start=0.5))
+        assert stage_of(path) == (stage, path)
+        if not path.suffix:
+            assert stage_of(path / "metrics.json") == (stage, path)
+    assert stage_of(Path("results/demo/logs/encode.log")) is None
+    assert pattern("codes") == "results/{trial}/codes/{label}" and pattern("data") == "results/{run}/data"
+
+
+def test_what_a_missing_file_is_made_by_is_what_makes_it(tmp_path):
+    tree = Tree(write_run(tmp_path / "results/run"), run_sheet(run_params(), "fig7"))
+    trial = tree.sheet.trials[0]
+    assert tree.path("generation", trial, "late") == tmp_path / "results/run/evaluation/late/generation.json"
+    assert tree.inputs(ITEMS["fig7"]) == [tree.path(stage, trial, label) for stage in ("reconstruction", "generation")
+                                          for label in ("early", "middle", "late")]
+
+
+def checkpoints(steps: str, schedule_steps: str = "2000"):
+    return load_params(DEMO, [f"tokenizer_training.checkpoints={{{steps}}}",
+                              f"tokenizer_training.schedule_steps={schedule_steps}"])
+
+
+def test_a_checkpoint_depends_on_what_came_before_it_and_not_on_what_follows():
+    before, after = checkpoints("a: 10, b: 20"), checkpoints("a: 10, b: 20, c: 30")
+    for label in ("a", "b"):
+        assert depends_on("tokenizer", before, label) == depends_on("tokenizer", after, label)
+    assert depends_on("tokenizer", before, "b") != depends_on("tokenizer", checkpoints("a: 11, b: 20"), "b")
+    assert depends_on("tokenizer", before, "a") == depends_on("tokenizer", checkpoints("a: 10, b: 21"), "a")
+
+
+def test_a_checkpoint_depends_on_where_the_learning_rate_ends():
+    before, after = checkpoints("a: 10, b: 20", "null"), checkpoints("a: 10, b: 20, c: 30", "null")
+    assert depends_on("tokenizer", before, "a") != depends_on("tokenizer", after, "a")
+    assert depends_on("tokenizer", before, "a") == depends_on("tokenizer", checkpoints("a: 10, b: 20", "20"), "a")
+
+
+@pytest.mark.parametrize(("path", "overrides", "gpus", "memory"), [
+    (DEMO, (), 0, 2000), (IMAGENET, (), 1, 40_000),
+    (DEMO, ("data.source=imagefolder", "data.path=photos"), 0, 2000),
+    (DEMO, ("tokenizer.width=512", "tokenizer.encoder_layers=12"), 1, 4000)])
+def test_a_job_asks_by_the_configured_sizes(path, overrides, gpus, memory):
+    params = load_params(path, overrides)
+    assert demand.gpus(params) == gpus and memory <= demand.memory_mb(params) <= 1.5 * memory
+
+
+def test_rows_of_a_file_share_a_stage_only_where_all_that_it_depends_on_agrees(tmp_path):
+    sheet = tmp_path / "experiments.tsv"
+    columns = "id\tbase\toverrides\tfeeds\tparams\ttokenizer\tgenerator"
+    rows = ("main\tmain\t\tfig7", "wide\tmain\tgenerator.width=192\ttable10 wide@750k",
+            "other\tmain\tcodes.scales=[1.2]\ttable10 x@1M")
+    sheet.write_text("\n".join((columns, *rows)) + "\n")
+    tree = Tree("results/demo", load_sheet(DEMO, (), sheet))
+    main, wide, other = tree.sheet.trials
+    assert tree.home("codes", wide, "750k") is main and tree.home("generator", wide, "750k") is wide
+    assert tree.home("tokenizer", other, "1M") is main and tree.home("codes", other, "1M") is other
