@@ -339,12 +339,15 @@ def test_calls_that_mean_nothing_are_refused_with_the_remedy(command, chain, opt
 @pytest.mark.parametrize(("options", "message"), [
     ([], "name either --samples, or --tokenizer"),
     (["{data}", "--samples", "a.npz"], "a reference is named alone"),
-    (["--samples", "{sums}", "--shard", "0/2"], "statistics files hold no images to take a shard of"),
+    (["--samples", "{sums}", "--shard", "0/2"], "without images to take a shard of"),
+    (["{adm}", "--shard", "0/2"], "adm.npz: statistics, without images to take a shard of"),
     (["--tokenizer", "t", "--generator", "g", "--experiment", "restok.1"], "--experiment changes a parameter file")])
 def test_statistics_of_nothing_or_of_two_things_are_refused(command, chain, options, message, tmp_path):
     evaluator = evaluator_of(chain)
     write_statistics(evaluator, images_of(open_images(chain / "data", 16)), WHOLE, None, tmp_path / "sums.safetensors")
-    options = [option.format(data=chain / "data", sums=tmp_path / "sums.safetensors") for option in options]
+    np.savez(tmp_path / "adm.npz", mu=np.zeros(8), sigma=np.eye(8))
+    names = {"data": chain / "data", "sums": tmp_path / "sums.safetensors", "adm": tmp_path / "adm.npz"}
+    options = [option.format(**names) for option in options]
     result = command("statistics", "--features", "digits", "--classifier", str(chain / "classifier"), *options, "--out",
                      str(tmp_path / "s.safetensors"))
     assert result.exit_code == 1 and message in result.stderr and not (tmp_path / "s.safetensors").exists()

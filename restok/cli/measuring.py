@@ -160,8 +160,8 @@ def grouped(function: Callable) -> Callable:
     """The function for typer, which knows no groups: a parameter that is a dataclass of options becomes those options."""
     own = inspect.signature(function).parameters.values()
     groups = {each.name: each.annotation for each in own if is_dataclass(each.annotation)}
-    options = [option.replace(kind=option.KEYWORD_ONLY) for each in own for option in (
-               inspect.signature(groups[each.name]).parameters.values() if each.name in groups else [each])]
+    flat = [one.replace(kind=one.KEYWORD_ONLY) for each in own for one in (
+            inspect.signature(groups[each.name]).parameters.values() if each.name in groups else [each])]
 
     @wraps(function)
     def command(**given):
@@ -169,6 +169,6 @@ def grouped(function: Callable) -> Callable:
             given[name] = group(**{field.name: given.pop(field.name) for field in fields(group)})
         function(**given)
 
-    command.__signature__ = inspect.Signature(options)
-    command.__annotations__ = {option.name: option.annotation for option in options}
+    command.__signature__ = inspect.Signature(flat)
+    command.__annotations__ = {each.name: each.annotation for each in flat}
     return command

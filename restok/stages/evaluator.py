@@ -42,7 +42,7 @@ class Evaluator:
         interrupted call left it there. Raises MeasureError where the processes were asked for different things."""
         asked = subject.facts, shard
         if any(other != asked for other in gathered(asked)):
-            raise MeasureError(f"{subject.facts['name']}: the processes that run together were asked for different images or "
+            raise MeasureError(f"{subject.name}: the processes that run together were asked for different images or "
                                "shards; ask all of them for the same, of which each takes its share")
         share = own_share()
         if state is not None and share != WHOLE:
@@ -58,9 +58,9 @@ class Evaluator:
         sums = self.begin(subject)
         if state is not None and state.exists():
             start, sums = _resume(state, sums, start, stop)
-        log.info("%s: keeps the features of %d images, %.0f MB", subject.facts["name"], len(sums.kept), sums.kept.nbytes / 1e6)
+        log.info("%s: keeps the features of %d images, %.0f MB", subject.name, len(sums.kept), sums.kept.nbytes / 1e6)
         unsaved, chunks = 0, subject.batches(CHUNK, start, stop) if start < stop else ()
-        for batch in track(chunks, f"measuring {subject.facts['name']}", -(-(stop - start) // CHUNK)):
+        for batch in track(chunks, f"measuring {subject.name}", -(-(stop - start) // CHUNK)):
             self._take(sums, subject, batch)
             unsaved += len(batch.images)
             if state is not None and unsaved >= self.settings.save_every:
@@ -79,7 +79,7 @@ class Evaluator:
         widths = {"pooled": self.network.dims, "spatial": self.network.spatial}
         for part, gaussian in subject.published.items():
             if len(gaussian.mean) != widths[part]:
-                raise MeasureError(f"{subject.facts['name']}: its statistics have {len(gaussian.mean)} dimensions, "
+                raise MeasureError(f"{subject.name}: its statistics have {len(gaussian.mean)} dimensions, "
                                    f"{self.network.name}'s features {widths[part]}; take the network that they were made with")
         likeness = {}
         if subject.paired:

@@ -27,11 +27,11 @@ def added(paths: list[Path], device: torch.device) -> Statistics:
 
 def write_statistics(evaluator: Evaluator, subject: Subject | Statistics, shard: Shard, state: Path | None, out: Path) -> None:
     """Measure a subject once, for use as a reference or as samples; or one shard of it, to be given with the others.
-    Raises MeasureError for a shard of what was measured before."""
+    Raises MeasureError for a shard of statistics alone."""
     _apart(state, out)
     measured = isinstance(subject, Statistics)
-    if measured and shard != WHOLE:
-        raise MeasureError(f"{subject.name}: statistics files hold no images to take a shard of; leave --shard out")
+    if shard != WHOLE and (measured or not subject.n):
+        raise MeasureError(f"{subject.name}: statistics, without images to take a shard of; leave --shard out")
     statistics = subject if measured else evaluator.statistics(subject, state, shard)
     if is_first():
         statistics.save(out)

@@ -45,8 +45,11 @@ class Subject:
     paired: bool = False
     levels: tuple[int, ...] = ()   # of the codes; none where there are no codes
     codebook_size: int = 0
-    published: dict[str, Gaussian] = field(default_factory=dict)   # 'pooled', 'spatial'; those of a reference, which stand
-                                                                   # for the set that its images were drawn from
+    published: dict[str, Gaussian] = field(default_factory=dict)   # of a reference: 'pooled', 'spatial'
+
+    @property
+    def name(self) -> str:
+        return self.facts["name"]
 
     @property
     def n(self) -> int:
