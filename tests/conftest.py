@@ -1,13 +1,25 @@
-"""Small configurations that every test shares, derived from the parameter files themselves."""
+"""Small configurations, models and files that the tests share, derived from the parameter files themselves."""
 
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 import torch
+from click.testing import Result
+from reporting_fixtures import experiments, numbers, write_experiments, write_run
+from typer.testing import CliRunner
 
-from restok.config import Data, Params
+from restok.cli import app
+from restok.config import Params
 from restok.config.load import load_params
 from restok.data.sources import prepare
+from restok.files import sha256_file, write_json
+from restok.generator.model import HAR
+from restok.networks.classifier import SmallClassifier
+from restok.tokenizer.model import ResTok
+from restok.weights import save_model
 
 ROOT = Path(__file__).parent.parent
 SMALL = ["tokenizer.image_size=16", "tokenizer.cnn.channels=8", "tokenizer.cnn.multipliers=[1,1,2]", "tokenizer.cnn.blocks=1",
@@ -23,13 +35,81 @@ def small_params(*overrides: str) -> Params:
     return load_params(ROOT / "params/demo.yaml", [*SMALL, *overrides])
 
 
-@pytest.fixture(scope="module")
-def digits(tmp_path_factory) -> Path:
+@contextmanager
+def untouched(*folders: Path) -> Iterator[None]:
+    """What all tests share fails where one of them writes into it."""
+    def times() -> dict[Path, int]:
+        return {path: path.stat().st_mtime_ns for folder in folders for path in (folder, *folder.rglob("*"))}
+
+    before = times()
+    yield
+    assert times() == before, "a test changed what all share"
+
+
+@pytest.fixture(scope="session")
+def shared(tmp_path_factory) -> Path:
+    """The folder of `digits`, `classifier` and `models`."""
+    return tmp_path_factory.mktemp("shared")
+
+
+@pytest.fixture(scope="session")
+def digits(shared) -> Iterator[Path]:
     """The embedded digits, prepared."""
-    folder = tmp_path_factory.mktemp("digits") / "data"
-    prepare(Data(source="digits", path=None, train="train", validation="validation", crop_scale=(0.8, 1.0), flip=False,
-                 workers=0), 16, folder)
-    return folder
+    prepare(small_params().data, 16, shared / "data")
+    with untouched(shared / "data"):
+        yield shared / "data"
+
+
+@pytest.fixture(scope="session")
+def classifier(shared) -> Iterator[Path]:
+    """A small classifier of the digits, with random weights that keep the size of what passes."""
+    torch.manual_seed(0)
+    network = SmallClassifier(10, (4, 8, 8))
+    for parameter in network.parameters():
+        if parameter.ndim > 1:
+            torch.nn.init.kaiming_normal_(parameter)
+    network.save(shared / "classifier")
+    with untouched(shared / "classifier"):
+        yield shared / "classifier"
+
+
+@pytest.fixture(scope="session")
+def models(shared) -> Iterator[Path]:
+    """The folder of a tokenizer and a generator of its codes, as training leaves them, with random weights."""
+    torch.manual_seed(0)
+    params = small_params()
+    generator = HAR(params.generator)
+    torch.nn.init.normal_(generator.head.weight)
+    for name, model in (("tokenizer", ResTok(params.tokenizer)), ("generator", generator)):
+        (shared / name).mkdir()
+        save_model(shared / name, model)
+    write_json(shared / "generator/metrics.json", {"tokenizer": sha256_file(shared / "tokenizer/model.safetensors")})
+    with untouched(shared / "tokenizer", shared / "generator"):
+        yield shared
+
+
+@pytest.fixture
+def run(tmp_path) -> Path:
+    """All that the reports of a run with three checkpoints are made from."""
+    return write_run(tmp_path / "results" / "imagenet256")
+
+
+@pytest.fixture
+def results(tmp_path) -> Path:
+    """What the demo's run and its ablations, of two seeds each, leave."""
+    return write_experiments(tmp_path / "results" / "demo", experiments(), numbers)
+
+
+@pytest.fixture(scope="session")
+def command() -> Callable[..., Result]:
+    """Runs `restok`; the handlers that it gives the root logger go with the call."""
+    def run(*words: object) -> Result:
+        before = logging.getLogger().handlers[:]
+        result = CliRunner().invoke(app, [str(word) for word in words])
+        logging.getLogger().handlers[:] = before
+        return result
+
+    return run
 
 
 @pytest.fixture(autouse=True)

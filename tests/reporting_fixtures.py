@@ -5,7 +5,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-from conftest import ROOT
 
 from restok.config import Params
 from restok.config.load import load_params
@@ -14,6 +13,7 @@ from restok.reporting.inputs import Inputs, table_of
 from restok.reporting.published import Published
 from restok.reporting.tables.table import Table
 
+ROOT = Path(__file__).parent.parent
 CHECKPOINTS = {"early": 10, "middle": 20, "late": 30}
 DISTANCES = {"early": 30.0, "middle": 18.123456, "late": 19.5}     # of generation: the middle one is best
 

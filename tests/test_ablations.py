@@ -22,11 +22,6 @@ PUBLISHED = Published(ROOT / "params" / "published.csv")
 
 
 @pytest.fixture
-def results(tmp_path):
-    return write_experiments(tmp_path / "results" / "demo", experiments(), numbers)
-
-
-@pytest.fixture
 def single(tmp_path):
     return write_experiments(tmp_path / "results" / "demo", experiments(seeds=1), numbers)
 

@@ -10,7 +10,7 @@ from PIL import Image
 
 from restok import config
 from restok.data.loader import batches, evaluation_batches, order
-from restok.data.sources import DataError, open_split, prepare
+from restok.data.sources import DataError, Split, open_split, prepare
 from restok.data.threads import map_ahead
 from restok.data.transforms import center_crop, crop_count, crops, random_crop, to_tensor, to_uint8
 from restok.files import read_json, write_json
@@ -33,13 +33,6 @@ def image_folder(root, train=4, classes=("cat", "dog")):
             for i in range(count):
                 noise(seed=100 * label + i).save(root / split / name / f"{i:04d}.jpg")
     return root
-
-
-@pytest.fixture(scope="module")
-def digits(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("digits") / "data"
-    prepare(settings(), 16, folder)
-    return folder
 
 
 # Sources
@@ -214,7 +207,7 @@ def test_order_is_a_pure_function_and_a_permutation():
     assert len({tuple(order(seed, epoch, 50)) for seed in (0, 1) for epoch in (0, 1, 2)}) == 6
 
 
-class Numbered:
+class Numbered(Split):
     """A split whose image i is a picture of noise with label i."""
 
     def __init__(self, count):

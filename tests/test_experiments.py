@@ -7,12 +7,11 @@ import torch
 from conftest import ROOT
 
 from restok.compat import generate_with_lost_class
-from restok.config.load import ConfigError, load_params
+from restok.config.load import ConfigError
 from restok.data.transforms import to_uint8
 from restok.experiments import COLUMNS, Tree, load_sheet, load_trial
 from restok.generator.model import HAR
 from restok.generator.sampling import generate
-from restok.networks.classifier import SmallClassifier
 from restok.training.tokenizer import TokenizerJob
 
 FILES = ("demo", "short", "imagenet256")
@@ -149,13 +148,6 @@ def test_a_sheet_of_other_columns_is_refused(tmp_path):
     (tmp_path / "experiments.tsv").write_text("id,base\n")
     with pytest.raises(ConfigError, match="expected id, base, overrides"):
         load_sheet(ROOT / "params/demo.yaml", sheet=tmp_path / "experiments.tsv")
-
-
-@pytest.fixture(scope="module")
-def classifier(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("classifier")
-    SmallClassifier(10, load_params(ROOT / "params/demo.yaml").classifier.channels).save(folder)
-    return folder
 
 
 @pytest.mark.parametrize("trial", FIRST, ids=lambda trial: trial.id)

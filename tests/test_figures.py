@@ -46,15 +46,14 @@ def params():
 
 
 @pytest.fixture
-def run(tmp_path):
-    folder = write_run(tmp_path / "run")
+def run(run):
     ids = np.array([(0, 0), (0, 1), (2, 2), (3, 3)])
-    np.savez(folder / "layout.npz", encoder_mask=np.tril(np.ones((4, 4), bool)) | (np.indices((4, 4)).max(0) < 2),
+    np.savez(run / "layout.npz", encoder_mask=np.tril(np.ones((4, 4), bool)) | (np.indices((4, 4)).max(0) < 2),
              encoder_groups=np.array([2, 1, 1]), encoder_names=np.array(["S1", "L1", "L2"]), encoder_ids=ids,
              decoder_groups=np.array([1, 1, 2]), decoder_names=np.array(["L1", "L2", "image"]), decoder_ids=ids[::-1],
              generator_mask=np.tril(np.ones((4, 4), bool)), generator_groups=np.array([1, 1, 2]),
              generator_inputs=np.array(["class", "t1", "t2", "M0"]))
-    return folder
+    return run
 
 
 def tree(run, params, *items: str, seeds: int = 1) -> Tree:
@@ -85,7 +84,7 @@ def test_a_figure_is_three_files_and_is_drawn_the_same_again(name, run, params, 
     DRAWN[name](run, params, files[2])
     assert sorted(files[0].parent.iterdir()) == files
     with Image.open(files[2]) as picture:
-        assert (tmp_path / "run").as_posix() in picture.info["Source"]
+        assert run.as_posix() in picture.info["Source"]
         assert np.asarray(picture.convert("L")).std() > 5
     assert len(pd.read_csv(files[0])) > 1
     pdf = files[1].read_bytes()

@@ -1,6 +1,7 @@
 """The terms of the tokenizer's loss, one by one: closed forms, and where gradients go."""
 
 import copy
+import shutil
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from safetensors.torch import save_file
 
 from restok.config import Alignment as AlignmentConfig
 from restok.config import Discriminator, Optimizer, Perceptual
-from restok.networks.classifier import SmallClassifier, load_classifier
+from restok.networks.classifier import load_classifier
 from restok.objective.adversarial import LeCam, diff_augment, hinge_discriminator, hinge_generator
 from restok.objective.alignment import Alignment
 from restok.objective.discriminator import FeatureDiscriminator
@@ -43,13 +44,6 @@ def discriminator_config(network="digits", weights=None, layers=(0, 1)):
                          augment=POLICY)
 
 
-@pytest.fixture
-def classifier(tmp_path):
-    torch.manual_seed(0)
-    SmallClassifier(10, (4, 8)).save(tmp_path / "classifier")
-    return tmp_path / "classifier"
-
-
 @pytest.fixture(scope="module")
 def vit_file(tmp_path_factory):
     """Weights of timm's smallest vision transformer: 160 px, patches of 16, width 64."""
@@ -65,18 +59,19 @@ def vit_file(tmp_path_factory):
 # The classifier behind the demo's networks.
 
 
-def test_classifier_maps_halve_and_a_saved_one_is_the_same(classifier):
+def test_classifier_maps_halve_and_a_saved_one_is_the_same(classifier, tmp_path):
     network, images = load_classifier(classifier), draw(2, 3, 16, 16)
-    assert [tuple(m.shape) for m in network.maps(images)] == [(2, 4, 16, 16), (2, 8, 8, 8)]
+    assert [tuple(m.shape) for m in network.maps(images)] == [(2, 4, 16, 16), (2, 8, 8, 8), (2, 8, 4, 4)]
     assert network.pooled(images).shape == (2, network.width) and network(images).shape == (2, 10)
-    network.save(classifier.parent / "copy")
-    assert torch.equal(load_classifier(classifier.parent / "copy")(images), network(images))
+    network.save(tmp_path / "copy")
+    assert torch.equal(load_classifier(tmp_path / "copy")(images), network(images))
     assert not network.training and not any(p.requires_grad for p in network.parameters())
 
 
 def test_a_classifier_that_is_missing_or_broken_names_folder_and_remedy(classifier, tmp_path):
     with pytest.raises(FileNotFoundError, match=r"nowhere.*restok train-classifier"):
         load_classifier(tmp_path / "nowhere")
+    classifier = shutil.copytree(classifier, tmp_path / "classifier")
     settings = (classifier / "config.json").read_text()
     for change, message in (('"classes": 11', "classifier/model.safetensors: does not fit .*'head.bias'.*train-classifier"),
                             ('"classes": 0', "classifier/config.json: classes.*restok train-classifier"),
@@ -332,8 +327,8 @@ def test_a_logit_depends_on_its_own_image_alone(discriminator):
 
 
 def test_layers_that_a_network_lacks_are_refused(classifier):
-    with pytest.raises(ValueError, match=r"layers: \[0, 2\]; digits has layers 0 to 1"):
-        FeatureDiscriminator(discriminator_config(layers=(0, 2)), classifier)
+    with pytest.raises(ValueError, match=r"layers: \[0, 3\]; digits has layers 0 to 2"):
+        FeatureDiscriminator(discriminator_config(layers=(0, 3)), classifier)
 
 
 # DiffAugment.

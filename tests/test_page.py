@@ -8,7 +8,7 @@ import pytest
 from conftest import ROOT
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
-from reporting_fixtures import experiments, inputs, numbers, write, write_evaluations, write_experiments
+from reporting_fixtures import experiments, inputs, write, write_evaluations, write_experiments
 
 from restok.config.load import load_params
 from restok.experiments import ITEMS, Item
@@ -19,10 +19,9 @@ PARAMS = load_params(ROOT / "params" / "demo.yaml")
 
 
 @pytest.fixture
-def run(tmp_path):
-    folder = write_experiments(tmp_path / "results" / "demo", experiments(), numbers)
-    write(folder / "classifier" / "metrics.json", {"validation_accuracy": 0.96875, "n": 64})
-    return folder
+def run(results):
+    write(results / "classifier" / "metrics.json", {"validation_accuracy": 0.96875, "n": 64})
+    return results
 
 
 @pytest.fixture

@@ -1,57 +1,31 @@
 """restok sample and restok reconstruct: pictures, folders and npz files from tiny, untrained models."""
 
-import logging
+from functools import partial
 
 import numpy as np
 import pytest
 import torch
 from conftest import ROOT, small_params
 from PIL import Image
-from typer.testing import CliRunner
 
-from restok.cli import app
 from restok.config import Sampling
 from restok.config.load import load_params
-from restok.data.sources import prepare
 from restok.data.transforms import center_crop, to_tensor, to_uint8
-from restok.files import sha256_file, write_json
-from restok.generator.model import HAR
+from restok.files import write_json
 from restok.stages.images import SAMPLING, Sampler, reconstruction
-from restok.tokenizer.model import ResTok
-from restok.weights import load_tokenizer, save_model
+from restok.weights import load_tokenizer
 
 PARAMS = small_params()
 
 
-@pytest.fixture(scope="module")
-def models(tmp_path_factory):
-    """tokenizer, generator: folders as training writes them, with random weights."""
-    torch.manual_seed(0)
-    folder = tmp_path_factory.mktemp("models")
-    generator = HAR(PARAMS.generator)
-    torch.nn.init.normal_(generator.head.weight)
-    for name, model in (("tokenizer", ResTok(PARAMS.tokenizer)), ("generator", generator)):
-        (folder / name).mkdir()
-        save_model(folder / name, model)
-    write_json(folder / "generator/metrics.json", {"tokenizer": sha256_file(folder / "tokenizer/model.safetensors")})
-    return folder
+@pytest.fixture
+def sample(models, command):
+    return partial(command, "sample", "--tokenizer", models / "tokenizer", "--generator", models / "generator")
 
 
 @pytest.fixture
-def sample(models):
-    yield from run("sample", "--tokenizer", models / "tokenizer", "--generator", models / "generator")
-
-
-@pytest.fixture
-def reconstruct(models):
-    yield from run("reconstruct", "--tokenizer", models / "tokenizer")
-
-
-def run(*first):
-    """Runs a verb; the handlers that it gives the root logger go with the test."""
-    before = logging.getLogger().handlers[:]
-    yield lambda *words: CliRunner().invoke(app, [str(word) for word in (*first, *words)])
-    logging.getLogger().handlers[:] = before
+def reconstruct(models, command):
+    return partial(command, "reconstruct", "--tokenizer", models / "tokenizer")
 
 
 @pytest.fixture(scope="module")
@@ -200,9 +174,8 @@ def test_an_npz_keeps_codes_and_labels(reconstruct, models, photos, tmp_path):
     assert len(both["arr_0"]) == 4 and "labels" not in both and np.array_equal(both["codes"][:3], codes.numpy())
 
 
-def test_a_prepared_folder_is_its_validation_split(reconstruct, tmp_path):
-    prepare(PARAMS.data, 16, tmp_path / "data")
-    result = reconstruct(tmp_path / "data", "--batch-size", 100, "--out", tmp_path / "r.npz")
+def test_a_prepared_folder_is_its_validation_split(reconstruct, digits, tmp_path):
+    result = reconstruct(digits, "--batch-size", 100, "--out", tmp_path / "r.npz")
     assert result.exit_code == 0 and "PSNR, mean of 360: " in result.stderr and "data-000007" not in result.stderr
     found = np.load(tmp_path / "r.npz")
     assert found["arr_0"].shape == (360, 16, 16, 3) and len(np.unique(found["labels"])) == 10

@@ -2,7 +2,6 @@
 
 import argparse
 import json
-import logging
 
 import numpy as np
 import pytest
@@ -10,10 +9,8 @@ import torch
 from conftest import small_params
 from PIL import Image
 from safetensors.torch import load_file, save_file
-from typer.testing import CliRunner
 
 from restok import compat
-from restok.cli import app
 from restok.files import read_json, sha256_file
 from restok.generator.model import HAR
 from restok.networks.saved import WeightsError
@@ -29,14 +26,6 @@ TOKENIZER, _ = compat.complete_tokenizer_settings({"quantize.embedding.weight": 
 GENERATOR = {"n_layer": 2, "n_head": 2, "dim": 128, "vocab_size": 64, "block_size": 128, "num_classes": 10, "cls_token_num": 1,
              "model_type": "c2i", "resid_dropout_p": 0.1, "ffn_dropout_p": 0.1, "token_dropout_p": 0.1,
              "class_dropout_prob": 0.1, "ar_token_num": 1, "spe_token_num": 127}
-
-
-@pytest.fixture
-def command():
-    """Runs `restok`; the handlers that it gives the root logger go with the test."""
-    before = logging.getLogger().handlers[:]
-    yield lambda *words: CliRunner().invoke(app, [str(word) for word in words])
-    logging.getLogger().handlers[:] = before
 
 
 @pytest.fixture(scope="module")
@@ -61,11 +50,10 @@ def theirs(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def ours(theirs, tmp_path_factory):
+def ours(theirs, command, tmp_path_factory):
     """What `restok convert --from release` made of it, and what it said."""
-    out, before = tmp_path_factory.mktemp("ours") / "out", logging.getLogger().handlers[:]
-    result = CliRunner().invoke(app, ["convert", "--from", "release", str(theirs / "750k.pt"), str(theirs / "hub"), str(out)])
-    logging.getLogger().handlers[:] = before
+    out = tmp_path_factory.mktemp("ours") / "out"
+    result = command("convert", "--from", "release", theirs / "750k.pt", theirs / "hub", out)
     assert result.exit_code == 0, result.stderr
     return out, result.stderr
 

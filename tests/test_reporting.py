@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 import pytest
-from reporting_fixtures import run_params, run_sheet, write, write_evaluations, write_run
+from reporting_fixtures import run_params, run_sheet, write, write_evaluations
 
 from restok.experiments import Tree
 from restok.metrics.results import ComparisonError
@@ -19,11 +19,6 @@ def evaluations(run, params):
 @pytest.fixture(scope="module")
 def params():
     return run_params()
-
-
-@pytest.fixture
-def run(tmp_path):
-    return write_run(tmp_path / "results" / "demo")
 
 
 def test_a_missing_file_is_named_with_its_remedy(run, params):

@@ -1,7 +1,6 @@
 """From data to measurements on a chain of tiny, untrained models."""
 
 import json
-import logging
 import subprocess
 import sys
 from pathlib import Path
@@ -10,19 +9,16 @@ import numpy as np
 import pytest
 import torch
 from conftest import small_params
-from typer.testing import CliRunner
 
 from restok.cli import app
 from restok.config import Guidance
 from restok.data.codes import open_codes
 from restok.data.images import open_images
-from restok.data.sources import open_split, prepare
+from restok.data.sources import open_split
 from restok.distributed import WHOLE, Shard
 from restok.files import sha256_file, write_json
-from restok.generator.model import HAR
 from restok.metrics.results import ComparisonError
 from restok.metrics.statistics import Statistics, StatisticsError
-from restok.networks.classifier import SmallClassifier
 from restok.networks.saved import WeightsError
 from restok.stages.codes import encode
 from restok.stages.evaluator import CHUNK, Evaluator
@@ -38,28 +34,10 @@ from restok.weights import load_tokenizer, save_model
 PARAMS = small_params("evaluation.samples_per_class=3", "guidance_search.samples_per_class=2", "sampling.batch_size=7")
 
 
-@pytest.fixture(scope="module")
-def chain(tmp_path_factory):
-    """data, classifier, tokenizer, generator: folders as the commands write them, with random weights."""
-    torch.manual_seed(0)
-    folder = tmp_path_factory.mktemp("chain")
-    prepare(PARAMS.data, PARAMS.tokenizer.image_size, folder / "data")
-    SmallClassifier(10, (4, 8)).save(folder / "classifier")
-    generator = HAR(PARAMS.generator)
-    torch.nn.init.normal_(generator.head.weight)
-    for name, model in (("tokenizer", ResTok(PARAMS.tokenizer)), ("other", ResTok(PARAMS.tokenizer)), ("generator", generator)):
-        (folder / name).mkdir()
-        save_model(folder / name, model)
-    write_json(folder / "generator/metrics.json", {"tokenizer": sha256_file(folder / "tokenizer/model.safetensors")})
-    return folder
-
-
-@pytest.fixture
-def command():
-    """Runs `restok`; the handlers that it gives the root logger go with the test."""
-    before = logging.getLogger().handlers[:]
-    yield lambda *words: CliRunner().invoke(app, list(words))
-    logging.getLogger().handlers[:] = before
+@pytest.fixture(scope="session")
+def chain(digits, classifier, models):
+    """The folder of them all: data, classifier, tokenizer, generator."""
+    return models
 
 
 def test_encode_stores_the_codes_of_every_crop_in_order(chain, tmp_path):
@@ -128,9 +106,10 @@ def test_labels_are_balanced_in_every_stretch():
     assert balanced_labels(3, 2).tolist() == [0, 1, 2, 0, 1, 2]
 
 
-def test_a_generator_refuses_another_tokenizer(chain):
+def test_a_generator_refuses_another_tokenizer(chain, tmp_path):
+    save_model(tmp_path, ResTok(PARAMS.tokenizer))
     with pytest.raises(WeightsError, match="trained on codes of tokenizer"):
-        Sampler(chain / "other", chain / "generator")
+        Sampler(tmp_path, chain / "generator")
 
 
 def test_the_search_takes_the_lowest_distance_and_refuses_what_does_not_compare(chain, tmp_path):

@@ -12,7 +12,6 @@ from reporting_fixtures import (
     numbers,
     write_evaluations,
     write_experiments,
-    write_run,
 )
 
 from restok.config.load import load_params
@@ -25,16 +24,6 @@ from restok.reporting.tables.markdown import tables as markdown
 DEMO, ORDERS, SWITCHES = (ROOT / "params" / name for name in ("demo.yaml", "orders.csv", "release_switches.csv"))
 PUBLISHED = Published(ROOT / "params" / "published.csv")
 IMAGENET = load_sheet(ROOT / "params" / "imagenet256.yaml")
-
-
-@pytest.fixture
-def results(tmp_path):
-    return write_experiments(tmp_path / "results" / "demo", experiments(), numbers)
-
-
-@pytest.fixture
-def run(tmp_path):
-    return write_run(tmp_path / "results" / "imagenet256")
 
 
 @pytest.fixture

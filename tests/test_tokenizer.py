@@ -4,7 +4,6 @@ import torch.nn.functional as F
 from conftest import ROOT, small_params
 
 from restok.config.load import load_params
-from restok.networks.classifier import SmallClassifier
 from restok.objective.alignment import Alignment
 from restok.objective.tokenizer import Adversary, TokenizerObjective
 from restok.tokenizer.model import ResTok
@@ -41,14 +40,13 @@ def test_parameters_of_the_paper():
     assert parameters(tokenizer, alignment) == 661_791_947
 
 
-def test_the_tokenizers_state_holds_nothing_of_its_objective(tmp_path):
+def test_the_tokenizers_state_holds_nothing_of_its_objective(classifier):
     """Neither teacher nor perceptual network nor discriminator: training next to them leaves names and sizes as they were."""
-    SmallClassifier(10, (4, 8, 8)).save(tmp_path)
     params = small_params()
     tokenizer = ResTok(params.tokenizer)
     names = set(tokenizer.state_dict())
-    objective = TokenizerObjective(params.objective, params.tokenizer, tmp_path)
-    adversary = Adversary(params.objective.discriminator, tmp_path)
+    objective = TokenizerObjective(params.objective, params.tokenizer, classifier)
+    adversary = Adversary(params.objective.discriminator, classifier)
     x, out = images(), {}
     terms = objective.terms(x, tokenizer(x, None, objective.alignment.vf_token, out), out)
     objective.total(terms | {"gan": adversary.generator_loss(x, torch.Generator())}).backward()

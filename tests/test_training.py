@@ -13,9 +13,7 @@ from conftest import ROOT, small_params
 from restok.config import Optimizer
 from restok.config.load import ConfigError
 from restok.data.codes import CodesError, write_codes
-from restok.data.sources import prepare
 from restok.files import sha256_file
-from restok.networks.classifier import SmallClassifier
 from restok.networks.saved import WeightsError
 from restok.training.generator import GeneratorJob, train_generator
 from restok.training.loop import LossError
@@ -36,21 +34,6 @@ def training_params(*overrides):
                         "tokenizer_training.optimizer.warmup_steps=2", "generator_training.batch_size=4",
                         "generator_training.steps=8", "generator_training.save_every=2", "generator_training.log_every=1",
                         "generator_training.ema=0.9", "generator_training.optimizer.warmup_steps=2", *overrides)
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("data") / "digits"
-    prepare(small_params().data, 16, folder)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def classifier(tmp_path_factory):
-    torch.manual_seed(0)
-    folder = tmp_path_factory.mktemp("classifier")
-    SmallClassifier(10, (4, 8, 8)).save(folder)
-    return folder
 
 
 @pytest.fixture(scope="module")
@@ -217,16 +200,16 @@ def states(folder):
 
 
 @pytest.mark.parametrize(("what", "job", "steps"), [("tokenizer", TokenizerJob, 4), ("generator", GeneratorJob, 8)])
-def test_a_killed_run_ends_as_if_it_had_not_been(what, job, steps, data, classifier, codes, tmp_path, monkeypatch):
+def test_a_killed_run_ends_as_if_it_had_not_been(what, job, steps, digits, classifier, codes, tmp_path, monkeypatch):
     params = training_params()
-    whole = train(what, params, data, classifier, codes, tmp_path / "whole")
+    whole = train(what, params, digits, classifier, codes, tmp_path / "whole")
     undo = interrupt(monkeypatch, job, at=3)
     with pytest.raises(KeyboardInterrupt):
-        train(what, params, data, classifier, codes, tmp_path / "killed")
+        train(what, params, digits, classifier, codes, tmp_path / "killed")
     undo()
     assert not (tmp_path / "killed/out").exists() and [p.name for p in states(tmp_path / "killed")] == ["state_2.pt"]
     interrupt(monkeypatch, job, at=1)                                             # steps before the state are not run again
-    killed = train(what, params, data, classifier, codes, tmp_path / "killed")
+    killed = train(what, params, digits, classifier, codes, tmp_path / "killed")
     assert (whole / "model.safetensors").read_bytes() == (killed / "model.safetensors").read_bytes()
     assert logged(whole) == logged(killed) and [row["step"] for row in logged(killed)] == list(range(1, steps + 1))
     assert states(tmp_path / "killed") == []                                      # complete: nothing to resume
@@ -234,11 +217,11 @@ def test_a_killed_run_ends_as_if_it_had_not_been(what, job, steps, data, classif
     assert load(killed).config == getattr(params, what)
 
 
-def test_stopping_at_a_checkpoint_changes_nothing_after_it(data, classifier, codes, tmp_path):
-    train("tokenizer", training_params(), data, classifier, codes, tmp_path / "1")
-    stopped = train("tokenizer", training_params(), data, classifier, codes, tmp_path / "2", "second", tmp_path / "1/out")
+def test_stopping_at_a_checkpoint_changes_nothing_after_it(digits, classifier, codes, tmp_path):
+    train("tokenizer", training_params(), digits, classifier, codes, tmp_path / "1")
+    stopped = train("tokenizer", training_params(), digits, classifier, codes, tmp_path / "2", "second", tmp_path / "1/out")
     at_once = training_params("tokenizer_training.checkpoints={only: 8}")
-    straight = train("tokenizer", at_once, data, classifier, codes, tmp_path / "3", "only")
+    straight = train("tokenizer", at_once, digits, classifier, codes, tmp_path / "3", "only")
     assert differences(load_state(stopped / "state.pt"), load_state(straight / "state.pt")) == []
     assert [row["step"] for row in logged(stopped)] == [5, 6, 7, 8]
 
@@ -382,8 +365,8 @@ def test_a_state_that_holds_a_pickle_is_refused_and_not_run(tmp_path):
     assert not (tmp_path / "ran").exists()
 
 
-def test_a_checkpoint_that_nobody_named_and_a_wrong_predecessor_are_refused(data, classifier, codes, tmp_path):
-    arguments = training_params(), data, classifier, codes, tmp_path
+def test_a_checkpoint_that_nobody_named_and_a_wrong_predecessor_are_refused(digits, classifier, codes, tmp_path):
+    arguments = training_params(), digits, classifier, codes, tmp_path
     with pytest.raises(ConfigError, match=r"checkpoint 'third': tokenizer_training\.checkpoints has first, second"):
         train("tokenizer", *arguments, checkpoint="third")
     with pytest.raises(ConfigError, match="checkpoint second: give the folder of first to go on from"):
@@ -393,7 +376,7 @@ def test_a_checkpoint_that_nobody_named_and_a_wrong_predecessor_are_refused(data
     with pytest.raises(ConfigError, match="nowhere: no checkpoint here to go on from; train first first"):
         train("tokenizer", *arguments, checkpoint="second", previous=tmp_path / "nowhere")
     with pytest.raises(FileNotFoundError, match=r"no classifier here.*restok train-classifier"):
-        train("tokenizer", training_params(), data, tmp_path / "nowhere", codes, tmp_path)
+        train("tokenizer", training_params(), digits, tmp_path / "nowhere", codes, tmp_path)
 
 
 def test_codes_of_another_tokenizer_are_refused(codes, tmp_path):
@@ -403,10 +386,10 @@ def test_codes_of_another_tokenizer_are_refused(codes, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
-def test_a_generator_for_other_classes_than_the_data_s_is_refused_before_training(data, classifier, codes, tmp_path):
+def test_a_generator_for_other_classes_than_the_data_s_is_refused_before_training(digits, classifier, codes, tmp_path):
     other = training_params("generator.classes=9")
     with pytest.raises(ConfigError, match=r"generator\.classes: 9, but .* has 10 classes"):
-        train("tokenizer", other, data, classifier, codes, tmp_path)
+        train("tokenizer", other, digits, classifier, codes, tmp_path)
     with pytest.raises(ConfigError, match=r"generator\.classes: 9, but the codes in .* have 10"):
         train("generator", other, None, None, codes, tmp_path)
 
