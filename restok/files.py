@@ -130,7 +130,7 @@ def write_npz(path: str | Path, **arrays: np.ndarray) -> None:
         np.savez(file, **arrays)
 
 
-def write_npz_rows(path: str | Path, name: str, shape: tuple[int, ...], dtype: np.dtype, rows: Iterable[np.ndarray],
+def write_npz_rows(path: str | Path, name: str, shape: tuple[int, ...], dtype: np.dtype | type, rows: Iterable[np.ndarray],
                    **arrays: Callable[[], np.ndarray]) -> None:
     """Write an npz whose array `name` comes in pieces, some rows after the other, so that memory never holds it whole.
 

@@ -1,9 +1,19 @@
 """Small configurations, models and files that the tests share, derived from the parameter files themselves."""
 
+# ruff: noqa: E402
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+import jaxtyping
+
+ROOT = Path(__file__).parent.parent
+# Every call checks its annotations, shapes among them, where an int is a float too, as Python's typing has it. Not those of
+# restok.config: pydantic checks them, and function by function there is no `Self`.
+PARTS = {path.stem for path in (ROOT / "restok").iterdir()} - {"config", "__init__", "__pycache__"}
+jaxtyping.install_import_hook([f"restok.{part}" for part in PARTS],
+                              "beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))")
 
 import pytest
 import torch
@@ -21,7 +31,6 @@ from restok.networks.classifier import SmallClassifier
 from restok.tokenizer.model import ResTok
 from restok.weights import save_model
 
-ROOT = Path(__file__).parent.parent
 SMALL = ["tokenizer.image_size=16", "tokenizer.cnn.channels=8", "tokenizer.cnn.multipliers=[1,1,2]", "tokenizer.cnn.blocks=1",
          "tokenizer.cnn.groups=4", "tokenizer.cnn.latent_channels=8", "tokenizer.width=32", "tokenizer.heads=2",
          "tokenizer.encoder_layers=4", "tokenizer.decoder_layers=2", "tokenizer.latents=16", "tokenizer.scales=3",
@@ -116,6 +125,14 @@ def command() -> Callable[..., Result]:
 def _repeatable():
     torch.manual_seed(0)
     torch.set_num_threads(1)
+
+
+@pytest.fixture
+def unchecked() -> Iterator[None]:
+    """The package without the checks of its annotations: what it refuses itself."""
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)
 
 
 def picture(mask) -> str:

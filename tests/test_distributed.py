@@ -11,7 +11,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from conftest import small_params
 from PIL import Image
 
@@ -32,7 +31,6 @@ from restok.distributed import (
 )
 from restok.files import sha256_file
 from restok.metrics.statistics import Statistics
-from restok.nn.classifier import SmallClassifier
 from restok.stages.evaluator import CHUNK, Evaluator, MeasureError
 from restok.stages.subjects import images_of
 
@@ -201,14 +199,6 @@ def test_a_sum_over_processes_says_what_all_of_it_was_made_of():
         return own.all_reduced().made
 
     assert together(work) == [[{"device": "both"}, {"device": "a"}, {"device": "b"}]] * 2
-
-
-@pytest.fixture(scope="module")
-def classifier(tmp_path_factory):
-    torch.manual_seed(0)
-    folder = tmp_path_factory.mktemp("networks") / "classifier"
-    SmallClassifier(10, (4, 8)).save(folder)
-    return folder
 
 
 @pytest.fixture(scope="module")

@@ -104,7 +104,7 @@ def test_moments_refuse_what_does_not_fit():
         half.gaussian()
 
 
-def test_distance_refuses_what_is_no_pair_of_gaussians():
+def test_distance_refuses_what_is_no_pair_of_gaussians(unchecked):
     good = gaussian(draw(20, 3))
     with pytest.raises(ValueError, match="3 and 4 dimensions"):
         frechet_distance(good, gaussian(draw(20, 4)))

@@ -151,7 +151,7 @@ def test_a_block_that_overflows_float16_falls_back_to_float32_alone(monkeypatch)
     assert precision_recall(*apart, 3, "adm-fp16") == precision_recall(*apart, 3)
 
 
-def test_precision_refuses_too_few_points_other_widths_and_nan():
+def test_precision_refuses_too_few_points_other_widths_and_nan(unchecked):
     with pytest.raises(ValueError, match="3 samples have no 3 neighbours"):
         precision_recall(draw(3, 2), draw(9, 2), neighbours=3)
     with pytest.raises(ValueError, match="2 and 4 dimensions"):

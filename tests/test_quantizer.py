@@ -118,7 +118,7 @@ def test_an_unused_entry_moves_onto_a_latent_after_exactly_so_many_steps(quantiz
 
 def test_a_single_use_starts_the_count_anew(quantizer):
     revival, start = Revival(quantizer, 2), quantizer.codebook.detach().clone()
-    z, everything, some = torch.randn(1, 32, 4), torch.arange(32)[None], torch.arange(31)[None]
+    z, everything, some = torch.randn(1, 32, 4), torch.arange(32)[None], torch.arange(32).clamp(max=30)[None]
     for codes in (some, everything, some, everything):
         revival.step(codes, z, seeded())
     assert torch.equal(quantizer.codebook, start)

@@ -7,10 +7,13 @@ import tomllib
 from zipfile import ZipFile
 
 import pytest
+import torch
 import yaml
 from conftest import ROOT
+from jaxtyping import TypeCheckError
 
 from restok.config.load import load_params
+from restok.nn.rope import rotate
 
 LOCK = (ROOT / "requirements.lock").read_text()
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
@@ -85,6 +88,11 @@ def test_the_wheel_carries_the_reports_template_and_style(tmp_path):
     names = ZipFile(next(tmp_path.glob("*.whl"))).namelist()
     assert {"restok/cli/base.py", "restok/reporting/page.html.j2", "restok/reporting/style.mplstyle"} <= set(names)
     assert [name for name in names if not name.startswith(("restok/", "restok-"))] == []
+
+
+def test_shapes_are_checked_while_the_tests_run():
+    with pytest.raises(TypeCheckError, match="parameter 'x'"):
+        rotate(torch.zeros(4), (torch.zeros(2, 2), torch.zeros(2, 2)))
 
 
 def test_short_is_the_demo_with_fewer_steps():

@@ -160,7 +160,7 @@ def test_a_gpu_finds_the_same():
         torch.testing.assert_close(here[name], there[name], rtol=1e-9, atol=0)
 
 
-def test_image_distances_refuse_small_images_other_shapes_and_what_is_not_8_bit():
+def test_image_distances_refuse_small_images_other_shapes_and_what_is_not_8_bit(unchecked):
     with pytest.raises(ValueError, match="10x16 are smaller than 11x11"):
         ssim(torch.zeros(1, 3, 10, 16), torch.zeros(1, 3, 10, 16))
     with pytest.raises(ValueError, match="200x175 are smaller than 176x176"):

@@ -150,7 +150,7 @@ def test_published_statistics_replace_those_of_the_images_and_survive_a_file(tmp
         loaded + state
 
 
-def test_half_a_pair_of_published_statistics_is_refused(tmp_path):
+def test_half_a_pair_of_published_statistics_is_refused(unchecked, tmp_path):
     np.savez(tmp_path / "adm.npz", mu=np.zeros(5))
     with pytest.raises(StatisticsError, match=r"adm\.npz: has only one of 'mu' and 'sigma'"):
         published_gaussians(tmp_path / "adm.npz")

@@ -74,7 +74,7 @@ def test_forward_is_encode_then_decode(tokenizer):
 
 
 @pytest.mark.parametrize("shape", [(2, 3, 16, 32), (2, 3, 32, 32), (2, 1, 16, 16)])
-def test_images_of_another_size_are_refused_by_name(tokenizer, shape):
+def test_images_of_another_size_are_refused_by_name(tokenizer, unchecked, shape):
     with pytest.raises(ValueError, match=r"expected \(b, 3, 16, 16\), as tokenizer.image_size says"):
         tokenizer.encode(torch.rand(shape))
 

@@ -5,6 +5,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import UnionType
 from typing import Annotated, Any
 
 import typer
@@ -20,7 +21,7 @@ app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, add_comp
                   help="ResTok: images to 128 ordered codes, and codes to images in 9 steps. Every verb reads a parameter file "
                        "and folders that earlier verbs wrote; the workflow (`snakemake`) calls them in order.")
 
-def option(kind: type, text: str, *names: str, **more: str) -> Any:
+def option(kind: type | UnionType, text: str, *names: str, **more: str | int) -> Any:
     return Annotated[kind, typer.Option(*names, help=text, **more)]
 
 

@@ -123,7 +123,7 @@ def _loader(views: Dataset, steps: Iterable[Sequence], workers: int) -> DataLoad
                       pin_memory=torch.cuda.is_available())
 
 
-def _collate(items: list[tuple[Pixels | list[Pixels], int]]) -> tuple[Float[Tensor, "b c h w"], Int[Tensor, " b"]]:
+def _collate(items: list[tuple[Pixels | list[Pixels], int]]) -> tuple[Float[Tensor, "v c h w"], Int[Tensor, " b"]]:
     views, labels = zip(*items, strict=True)
     if isinstance(views[0], list):
         views = [view for image in views for view in image]

@@ -50,7 +50,7 @@ class Split:
     def __len__(self) -> int:
         return len(self.labels)
 
-    def __getitem__(self, index: int) -> tuple[Image.Image, int]:
+    def __getitem__(self, index: int | np.integer) -> tuple[Image.Image, int]:
         data = self._images[int(index)].as_py()
         return Image.open(io.BytesIO(data)).convert("RGB"), int(self.labels[index])
 

@@ -1,7 +1,6 @@
 """The Frechet distance between two sets of features, each seen as a Gaussian: FID on Inception's pooled features."""
 
 from dataclasses import dataclass
-from typing import Self
 
 import torch
 from jaxtyping import Float
@@ -63,7 +62,7 @@ class Moments:
         self.outer = None if n <= dims else torch.zeros(groups, dims, dims, **exact)
 
     @classmethod
-    def of(cls, features: Float[Tensor, "n d"]) -> Self:
+    def of(cls, features: Float[Tensor, "n d"]) -> "Moments":
         """The moments of features that are all at hand."""
         moments = cls(*features.shape, shift=features.double().mean().item(), device=features.device)
         moments.update(0, features)

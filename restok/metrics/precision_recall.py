@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal, NamedTuple, Self
+from typing import Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -58,7 +58,7 @@ class _Points:
     slack: Float[Tensor, " n"]          # a squared distance is off by less than the slack of its two ends
 
     @classmethod
-    def about(cls, centre: Float[Tensor, " d"], scale: Float[Tensor, ""], given: Float[Tensor, "n d"]) -> Self:
+    def about(cls, centre: Float[Tensor, " d"], scale: Float[Tensor, ""], given: Float[Tensor, "n d"]) -> "_Points":
         n, d = given.shape
         copies, squares = torch.empty(n, d, device=given.device), centre.new_empty(n)
         for rows in _blocks(n, SIDE):

@@ -10,7 +10,7 @@ from zipfile import BadZipFile
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Integer
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
@@ -84,7 +84,7 @@ class Statistics:
         return nested | likeness | {"kept": self.kept, "seen": self.seen, "asked": self.asked, "right": self.right,
                                     "codes": self.codes}
 
-    def update(self, start: int, features: Features, labels: Int[np.ndarray, " b"] | None = None,
+    def update(self, start: int, features: Features, labels: Integer[np.ndarray, " b"] | None = None,
                likeness: Mapping[str, Float[Tensor, " b"]] | None = None, codes: Int[Tensor, "b t"] | None = None) -> None:
         """Take in images start, start + 1, ... Raises ValueError on NaN features and on labels the network does not know."""
         stop = start + len(features.pooled)
@@ -110,7 +110,7 @@ class Statistics:
                 mine = codes[torch.from_numpy(member == group).to(codes.device)]
                 self.codes[group] += code_counts(mine, self.codes.shape[2], self.facts["levels"]).to(self.codes.device)
 
-    def _count_labels(self, labels: Int[Tensor, " b"], logits: Float[Tensor, "b k"] | None) -> None:
+    def _count_labels(self, labels: Integer[Tensor, " b"], logits: Float[Tensor, "b k"] | None) -> None:
         if labels.min() < 0 or labels.max() >= len(self.asked):
             raise InputError(f"{self.name}: labels from {labels.min()} to {labels.max()}, of {len(self.asked)} classes")
         self.asked += labels.bincount(minlength=len(self.asked))

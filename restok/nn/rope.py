@@ -37,7 +37,7 @@ def decoder_ids(latents: int, grid: Grid) -> Int[Tensor, "n 2"]:
     return torch.cat([text_ids(latents), grid_ids(grid, latents)])
 
 
-def rotation(ids: Int[Tensor, "n axes"], head_width: int, base: float) -> Rotation:
+def rotation(ids: Int[Tensor, "n axes"], head_width: int, base: int) -> Rotation:
     """Angles of each token: the head is split evenly among the axes, each with frequencies base^(-2i / its share)."""
     share = head_width // ids.shape[1]
     frequencies = base ** (-torch.arange(0, share, 2, dtype=torch.float64) / share)
@@ -54,19 +54,19 @@ def rotate(x: Float[Tensor, "b h n d"], by: Rotation) -> Float[Tensor, "b h n d"
 
 @lru_cache(maxsize=64)
 @torch.inference_mode(False)
-def encoder_rotation(grids: tuple[Grid, ...], latents: int, head_width: int, base: float, device: torch.device) -> Rotation:
+def encoder_rotation(grids: tuple[Grid, ...], latents: int, head_width: int, base: int, device: torch.device) -> Rotation:
     return _to(rotation(encoder_ids(grids, latents), head_width, base), device)
 
 
 @lru_cache(maxsize=64)
 @torch.inference_mode(False)
-def decoder_rotation(latents: int, grid: Grid, head_width: int, base: float, device: torch.device) -> Rotation:
+def decoder_rotation(latents: int, grid: Grid, head_width: int, base: int, device: torch.device) -> Rotation:
     return _to(rotation(decoder_ids(latents, grid), head_width, base), device)
 
 
 @lru_cache(maxsize=64)
 @torch.inference_mode(False)
-def sequence_rotation(length: int, head_width: int, base: float, device: torch.device) -> Rotation:
+def sequence_rotation(length: int, head_width: int, base: int, device: torch.device) -> Rotation:
     return _to(rotation(torch.arange(length)[:, None], head_width, base), device)
 
 

@@ -15,7 +15,7 @@ from restok.metrics.results import ComparisonError
 from restok.reporting.cells import Measure
 from restok.reporting.run import Checkpoint, Record, ReportError, by_protocol, checkpoint, comparable, read
 
-Interval = tuple[float, float]
+Interval = list[float]           # low, high, as JSON has them
 
 
 @dataclass(frozen=True)

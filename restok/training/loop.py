@@ -5,7 +5,7 @@ import logging
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, NoReturn, Protocol
+from typing import Any, NoReturn, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -19,6 +19,7 @@ from restok.training.state import RunFolder
 log = logging.getLogger("restok")
 
 
+@runtime_checkable
 class Job(Protocol):
     def step(self, batch: Any, step: int) -> dict[str, Tensor]:
         """One update from step `step` (counted from 0); returns named, detached losses."""

@@ -41,7 +41,7 @@ class TokenizerJob:
         if self.adversary:
             self.discriminate = Updater([self.adversary], discriminator.optimizer, *update, start=discriminator.start)
 
-    def step(self, batch: tuple[Float[Tensor, "b 3 h w"], Tensor], step: int) -> dict[str, Tensor]:
+    def step(self, batch: tuple[Float[Tensor, "b 3 h w"], Tensor | None], step: int) -> dict[str, Tensor]:
         """Eq. 4 for tokenizer and alignment, then the discriminator's hinge loss, then the averages."""
         images, rng = batch[0].to(self.on, non_blocking=True), step_generator(self.params.seed, step)
         adversarial = self.adversary and step >= self.params.objective.discriminator.start

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
@@ -31,7 +32,7 @@ def sources(data: pd.DataFrame) -> list[str]:
     return list(dict.fromkeys("; ".join(data["source"]).split("; ")))
 
 
-def wants_log(*values: pd.Series) -> bool:
+def wants_log(*values: pd.Series) -> bool | np.bool_:
     """Whether a linear axis would flatten what it shows: values above zero that span more than a factor of 10."""
     shown = pd.concat(values).dropna().astype(float)
     return len(shown) > 0 and shown.min() > 0 and shown.max() > 10 * shown.min()

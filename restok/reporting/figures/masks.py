@@ -58,7 +58,7 @@ def _masks(layout_npz: str | Path) -> dict[str, tuple[np.ndarray, list[int], lis
             "generator": (generator, steps.tolist(), [_shorten(group) for group in read])}
 
 
-def _shorten(names: Sequence[str]) -> str:
+def _shorten(names: Sequence[str] | np.ndarray) -> str:
     """t5 t6 t7 t8 M3 M4 -> t5-t8 M3-M4."""
     runs = [list(run) for _, run in groupby(names, key=lambda name: name[0])]
     return " ".join(run[0] if len(run) == 1 else f"{run[0]}-{run[-1]}" for run in runs)
