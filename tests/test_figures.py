@@ -119,7 +119,7 @@ def test_fig5_data_are_the_panels_shares_by_layer_and_their_mean_and_the_psnr_of
     assert psnr[["image", "tokens", "value"]].to_numpy().tolist() == [[1, 1, 34.5], [1, 2, 48.25], [2, 1, 33], [2, 2, 47.5]]
 
 
-def test_a_perfect_prefix_has_the_psnr_of_the_ceiling(tmp_path, monkeypatch):
+def test_a_perfect_prefix_has_the_psnr_of_the_ceiling(unchecked, tmp_path, monkeypatch):
     images = torch.randint(0, 256, (3, 3, 16, 16), generator=torch.Generator().manual_seed(0)) / 255
     np.savez(tmp_path / "p.npz", **_panel(Stub(), images))
     data = figures.fig5_data(tmp_path / "p.npz")
@@ -256,7 +256,7 @@ def test_codebook_data_say_what_the_number_of_images_allows(run, params):
     assert levels[["entropy_low", "entropy_high"]].to_numpy().tolist() == [[4.5, 5.5], [10.5, 11.5]]
 
 
-def test_a_collapsed_codebook_is_drawn(run, params, chart, tmp_path):
+def test_a_collapsed_codebook_is_drawn(unchecked, run, params, chart, tmp_path):
     """60 images of three tokens; all have code 7 at the level of one token, or at both."""
     for other in (9, 7):
         counts = torch.zeros(GROUPS, 2, 8192, dtype=torch.int64)

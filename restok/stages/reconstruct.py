@@ -70,7 +70,7 @@ def reconstruct(images: Sequence[Path], tokenizer: Path, out: Path, keep: int | 
     return list(zip(names, values, strict=True))
 
 
-def _names(images: ImageSource, path: Path) -> list[str]:
+def _names(images: ImageSource, path: Path | list[Path]) -> list[str]:
     """Without suffix, as a folder is written with: the files' own, or else numbers."""
     if images.names is None:
         return [f"{path.stem}-{index:06}" for index in range(images.n)]

@@ -65,7 +65,7 @@ def _places(panel: pd.DataFrame, kind: str) -> Int[np.ndarray, "n 2"]:
     return np.concatenate(places)
 
 
-def _cell(kind: str, rows: int, columns: int) -> tuple[float, float]:
+def _cell(kind: str, rows: int | np.integer, columns: int | np.integer) -> tuple[float, float]:
     """Width and height in points."""
     side = min(LARGEST, WIDTH / columns)
     return (side, LINE) if kind == "text" else (min(side, TALLEST / rows),) * 2
