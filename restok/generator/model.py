@@ -6,7 +6,6 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from restok.config import Generator
-from restok.errors import InputError
 from restok.nn.attention import Cache
 from restok.nn.blocks import LlamaBlock
 from restok.nn.masks import block_causal_on
@@ -57,7 +56,7 @@ class HAR(nn.Module):
         """Logits of every token given the groups before its own; the last group's tokens are read by nobody."""
         sizes = self.config.groups
         if codes.shape[1] != self.config.tokens:
-            raise InputError(f"codes of {codes.shape[1]} tokens: generator.tokens is {self.config.tokens}")
+            raise ValueError(f"codes of {codes.shape[1]} tokens: generator.tokens is {self.config.tokens}")
         previous = [None, *codes.split(sizes, dim=1)[:-1]]
         x = torch.cat([self.group_input(i, p, labels) for i, p in enumerate(previous)], dim=1)          # b n d
         x = self.token_dropout(x)

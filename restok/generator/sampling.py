@@ -6,7 +6,6 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from restok.config import Guidance
-from restok.errors import InputError
 from restok.generator.guidance import guidance_scales
 from restok.generator.model import HAR
 
@@ -48,7 +47,7 @@ def generate(generator: HAR, labels: Int[Tensor, " b"], guidance: Guidance | Non
     """
     config = generator.config
     if len(labels) and not (0 <= int(labels.min()) and int(labels.max()) < config.classes):
-        raise InputError(f"labels from {int(labels.min())} to {int(labels.max())}: expected classes 0 to {config.classes - 1}")
+        raise ValueError(f"labels from {int(labels.min())} to {int(labels.max())}: expected classes 0 to {config.classes - 1}")
     scales = [1.0] * len(config.groups) if guidance is None else guidance_scales(guidance, config.groups)
     guided = any(scale != 1 for scale in scales)
     device = generator.head.weight.device

@@ -5,7 +5,6 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from restok.config import Tokenizer
-from restok.errors import InputError
 from restok.tokenizer.cnn import CNNDecoder, CNNEncoder
 from restok.tokenizer.decoder import Decoder, Keep
 from restok.tokenizer.encoder import Encoder
@@ -29,7 +28,7 @@ class ResTok(nn.Module):
         """Images in [0, 1] -> latents before quantisation. Raises ValueError on another size than the configuration's."""
         side = self.config.image_size
         if images.shape[1:] != (3, side, side):
-            raise InputError(f"images of {tuple(images.shape)}: expected (b, 3, {side}, {side}), as tokenizer.image_size says")
+            raise ValueError(f"images of {tuple(images.shape)}: expected (b, 3, {side}, {side}), as tokenizer.image_size says")
         mean, std = (images.new_tensor(x)[:, None, None] for x in (IMAGENET_MEAN, IMAGENET_STD))
         features = self.cnn_encoder((images - mean) / std)                      # b c gh gw
         return self.encoder(features, {} if out is None else out)               # b n k
