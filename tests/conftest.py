@@ -2,6 +2,7 @@
 
 # ruff: noqa: E402
 import logging
+import random
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,10 +10,11 @@ from pathlib import Path
 import jaxtyping
 
 ROOT = Path(__file__).parent.parent
-# Every call checks its annotations, shapes among them, where an int is a float too, as Python's typing has it. Not those of
-# restok.config: pydantic checks them, and function by function there is no `Self`.
-PARTS = {path.stem for path in (ROOT / "restok").iterdir()} - {"config", "__init__", "__pycache__"}
-jaxtyping.install_import_hook([f"restok.{part}" for part in PARTS],
+# Every call of what handles tensors and arrays checks its annotations, shapes among them, where an int is a float too, as
+# Python's typing has it. Of a list one element is checked, drawn from `random`, which `_repeatable` seeds.
+SHAPED = ("compat", "data", "generator", "metrics", "networks", "nn", "objective", "reporting.figures", "stages", "tokenizer",
+          "training")
+jaxtyping.install_import_hook([f"restok.{part}" for part in SHAPED],
                               "beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))")
 
 import pytest
@@ -123,6 +125,7 @@ def command() -> Callable[..., Result]:
 
 @pytest.fixture(autouse=True)
 def _repeatable():
+    random.seed(0)
     torch.manual_seed(0)
     torch.set_num_threads(1)
 

@@ -68,7 +68,7 @@ def _settings(tree: Tree, params: Params, best: Row) -> list[tuple[str, str, str
     settings = (f"{params.data.source} at {t.image_size} x {t.image_size} pixels; {t.latents} tokens in {len(t.levels)} "
                 f"levels, {t.scales} image scales, codebook {t.codebook_size} x {t.codebook_dim}; seed {params.seed}")
     lines = [
-        ("classes", len(manifest["splits"]["train"]["classes"]), manifest.path),
+        ("classes", str(len(manifest["splits"]["train"]["classes"])), manifest.path),
         ("tokenizer", f"{count(tokenizer['parameters'])} parameters, {tokenizer['step']} steps", tokenizer.path),
         ("generator", f"{count(generator['parameters'])} parameters, {generator['sampling_steps']} sampling steps",
          generator.path),
