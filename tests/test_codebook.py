@@ -27,7 +27,7 @@ def test_levels_are_described_one_by_one_and_pooled():
     assert torch.equal(halves, code_counts(codes, 8, (1, 1, 2)))
 
 
-def test_codebook_refuses_what_is_no_set_of_codes():
+def test_codebook_refuses_what_is_no_set_of_codes(unchecked):
     codes = torch.zeros(3, 4, dtype=torch.int64)
     for bad, size, levels, message in ((codes + 8, 8, (4,), "outside a codebook of 8"), (codes - 1, 8, (4,), "outside"),
                                        (codes, 8, (1, 1), "levels of 2 tokens"), (codes.float(), 8, (4,), "integers"),

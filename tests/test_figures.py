@@ -268,7 +268,7 @@ def test_a_collapsed_codebook_is_drawn(unchecked, run, params, chart, tmp_path):
         for part, found in (("metrics", measured.metrics), ("intervals", measured.intervals)):
             result[part]["codebook"] = found["codebook"]
         write(path, result)
-        data = figures.codebook_data(run, run_sheet(params, "codebook"))
+        data = figures.codebook_data(tree(run, params, "codebook"))
         assert data.loc[0, ["used", "dead", "entropy", "entropy_low", "entropy_high"]].tolist() == [1, 8191, 0, 0, 0]
         figures.codebook(data, tmp_path / "codebook.png")
         value, (low, high) = (found["codebook"]["entropy"] for found in (measured.metrics, measured.intervals))

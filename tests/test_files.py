@@ -8,7 +8,8 @@ import pytest
 from matplotlib.figure import Figure
 
 from restok.files import FileError, NpzArray, atomic_file, atomic_folder, npz_names, read_json, write_json, write_npz
-from restok.reporting import figures, tables
+from restok.reporting import figures
+from restok.reporting.cells import write_csv
 
 ROWS = np.random.default_rng(0).integers(256, size=(50, 20, 30, 3), dtype=np.uint8)
 
@@ -70,7 +71,7 @@ def test_a_report_that_fails_while_it_is_written_leaves_the_old_one(tmp_path, mo
 
     (tmp_path / "a.csv").write_text("old")
     with pytest.raises(OSError, match="disk full"):
-        tables.write_csv(pd.DataFrame({"a": [1, Broken()]}), tmp_path / "a.csv")
+        write_csv(pd.DataFrame({"a": [1, Broken()]}), tmp_path / "a.csv")
     monkeypatch.setattr(Figure, "savefig", half)
     write_npz(tmp_path / "s.npz", arr_0=ROWS[:2], labels=np.arange(2))
     with pytest.raises(OSError, match="disk full"):

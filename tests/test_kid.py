@@ -69,7 +69,7 @@ def test_the_interval_narrows_with_the_images_to_the_noise_of_the_subsets():
         result.interval(100)
 
 
-def test_kid_refuses_too_few_points_other_widths_and_nan():
+def test_kid_refuses_too_few_points_other_widths_and_nan(unchecked):
     with pytest.raises(ValueError, match="3 samples and 9 references"):
         kid(draw(3, 2), draw(9, 2))
     with pytest.raises(ValueError, match="2 and 4 dimensions"):

@@ -4,13 +4,13 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from jaxtyping import Int
+from jaxtyping import Int, Integer
 from torch import Tensor
 
 from restok.errors import InputError
 
 EPSILON = 1e-8      # Eq. 6: inside the logarithm
-Codes = Int[Tensor, "n t"] | Int[np.ndarray, "n t"]
+Codes = Integer[Tensor, "n t"] | Integer[np.ndarray, "n t"]
 
 
 def codebook_metrics(counts: Int[Tensor, "l k"], levels: Sequence[int]) -> dict:

@@ -57,7 +57,7 @@ def report(inputs: Inputs, reports_dir: str | Path, out: str | Path) -> None:
         partial.write_text(page, "utf-8")
 
 
-def _settings(tree: Tree, params: Params, best: Row) -> list[tuple[str, str, str]]:
+def _settings(tree: Tree, params: Params, best: Row) -> list[tuple[str, str | int, str]]:
     """What was run: (what, value, file)."""
     chosen = best.first
     tokenizer, generator = chosen.tokenizer, chosen.generator

@@ -20,7 +20,7 @@ from restok.stages.images import Sampler
 from restok.stages.subjects import MeasureError, Subject, sampled
 
 
-def added(paths: list[Path], device: torch.device) -> Statistics:
+def added(paths: list[Path], device: torch.device | str) -> Statistics:
     """The sum of statistics files: the shards of one subject."""
     return reduce(add, (Statistics.load(path, device) for path in paths))
 
