@@ -1,9 +1,11 @@
 """What the verbs share: the application, options that several take, and how an error is shown."""
 
+import inspect
 import logging
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from dataclasses import fields, is_dataclass
+from functools import wraps
 from pathlib import Path
 from types import UnionType
 from typing import Annotated, Any
@@ -45,16 +47,36 @@ def main() -> None:
         logging.getLogger(chatty).setLevel(logging.WARNING)
 
 
-@contextmanager
-def plain_errors() -> Iterator[None]:
-    """What this package raises itself, and what the system says of files, is one message on standard error and exit code 1;
-    anything else keeps its traceback."""
-    try:
-        yield
-    except (RestokError, OSError) as error:
-        CONSOLE.print(f"[bold red]error[/]: {type(error).__name__}:", end=" ", highlight=False)
-        CONSOLE.print(str(error), markup=False, highlight=False, soft_wrap=True)
-        raise typer.Exit(1) from None
+def verb(function: Callable[..., None]) -> Callable[..., None]:
+    """Registers a verb of the command; a parameter that is a dataclass of options becomes those options.
+
+    What this package raises itself, and what the system says of files, is one message on standard error and exit code 1;
+    anything else keeps its traceback.
+    """
+    own = inspect.signature(function).parameters.values()
+    groups = {each.name: each.annotation for each in own if is_dataclass(each.annotation)}
+    flat = [one.replace(kind=one.KEYWORD_ONLY) for each in own for one in (
+            inspect.signature(groups[each.name]).parameters.values() if each.name in groups else [each])]
+
+    @wraps(function)
+    def command(**given: Any) -> None:
+        try:
+            for name, group in groups.items():
+                given[name] = group(**{field.name: given.pop(field.name) for field in fields(group)})
+            function(**given)
+        except (RestokError, OSError) as error:
+            CONSOLE.print(f"[bold red]error[/]: {type(error).__name__}:", end=" ", highlight=False)
+            say(str(error))
+            raise typer.Exit(1) from None
+
+    command.__signature__ = inspect.Signature(flat)
+    command.__annotations__ = {each.name: each.annotation for each in flat}
+    return app.command()(command)
+
+
+def say(text: str) -> None:
+    """A line on standard error, as it is."""
+    CONSOLE.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
 def read(params: Path, overrides: list[str] | None, experiment: str | None = None) -> Params:

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from restok.cli.base import Classifier, Experiment, OutFile, Overrides, ParamsFile, State, app, option, plain_errors, read
+from restok.cli.base import Classifier, Experiment, OutFile, Overrides, ParamsFile, State, option, read, verb
 from restok.config import Guidance
 
 Data = option(Path, "Folder that `restok prepare` wrote.", "--data")
@@ -23,87 +23,78 @@ Reference = option(Path, "A statistics file, an ADM npz, or images as in --origi
 Candidates = Annotated[list[Path], typer.Argument(help="Files that `restok score-guidance` wrote.")]
 
 
-@app.command()
+@verb
 def prepare(params: ParamsFile, out: OutFolder, overrides: Overrides = None) -> None:
     """Check every image once and pack both splits into random-access tables."""
-    with plain_errors():
-        from restok.data.sources import prepare
-        settings = read(params, overrides)
-        prepare(settings.data, settings.tokenizer.image_size, out)
+    from restok.data.sources import prepare
+    settings = read(params, overrides)
+    prepare(settings.data, settings.tokenizer.image_size, out)
 
 
-@app.command()
+@verb
 def train_classifier(params: ParamsFile, data: Data, out: OutFolder, overrides: Overrides = None) -> None:
     """Train the demo's feature network on the training split; report its validation accuracy."""
-    with plain_errors():
-        from restok.training.classifier import train_classifier
-        train_classifier(read(params, overrides), data, out)
+    from restok.training.classifier import train_classifier
+    train_classifier(read(params, overrides), data, out)
 
 
-@app.command()
+@verb
 def train_tokenizer(params: ParamsFile, data: Data, run: RunFolder, out: OutFolder, checkpoint: Checkpoint,
                     previous: Previous = None, classifier: Classifier = None, experiment: Experiment = None,
                     overrides: Overrides = None) -> None:
     """Train the tokenizer to a checkpoint, from the one before it (Table 7)."""
-    with plain_errors():
-        from restok.training.tokenizer import train_tokenizer
-        train_tokenizer(read(params, overrides, experiment), checkpoint, data, classifier, previous, run, out)
+    from restok.training.tokenizer import train_tokenizer
+    train_tokenizer(read(params, overrides, experiment), checkpoint, data, classifier, previous, run, out)
 
 
-@app.command()
+@verb
 def encode(params: ParamsFile, data: Data, tokenizer: TokenizerFolder, out: OutFolder, experiment: Experiment = None,
            overrides: Overrides = None) -> None:
     """Encode every crop of the training split into one packed array."""
-    with plain_errors():
-        from restok.stages.codes import encode
-        encode(read(params, overrides, experiment), data, tokenizer, out)
+    from restok.stages.codes import encode
+    encode(read(params, overrides, experiment), data, tokenizer, out)
 
 
-@app.command()
+@verb
 def train_generator(params: ParamsFile, codes: Codes, tokenizer: TokenizerFolder, run: RunFolder, out: OutFolder,
                     experiment: Experiment = None, overrides: Overrides = None) -> None:
     """Train the generator on codes (Table 8)."""
-    with plain_errors():
-        from restok.training.generator import train_generator
-        train_generator(read(params, overrides, experiment), codes, tokenizer, run, out)
+    from restok.training.generator import train_generator
+    train_generator(read(params, overrides, experiment), codes, tokenizer, run, out)
 
 
-@app.command()
+@verb
 def score_guidance(params: ParamsFile, reference: Reference, tokenizer: TokenizerFolder, generator: GeneratorFolder,
                    out: OutFile, schedule: Schedule, scale: Scale, start: Start = 0.0, classifier: Classifier = None,
                    state: State = None, experiment: Experiment = None, overrides: Overrides = None) -> None:
     """Measure one guidance setting on samples of its own."""
-    with plain_errors():
-        from restok.config.load import parse
-        from restok.distributed import processes
-        from restok.stages.evaluator import Evaluator
-        from restok.stages.measure import score_guidance
-        guidance = parse(Guidance, {"schedule": schedule, "scale": scale, "start": start}, "guidance")
-        settings = read(params, overrides, experiment)
-        with processes():
-            evaluator = Evaluator.load(settings.evaluation, classifier, settings.tokenizer.image_size, settings.data.workers)
-            score_guidance(evaluator, settings, guidance, tokenizer, generator, reference, state, out)
+    from restok.config.load import parse
+    from restok.distributed import processes
+    from restok.stages.evaluator import Evaluator
+    from restok.stages.measure import score_guidance
+    guidance = parse(Guidance, {"schedule": schedule, "scale": scale, "start": start}, "guidance")
+    settings = read(params, overrides, experiment)
+    with processes():
+        evaluator = Evaluator.load(settings.evaluation, classifier, settings.tokenizer.image_size, settings.data.workers)
+        score_guidance(evaluator, settings, guidance, tokenizer, generator, reference, state, out)
 
 
-@app.command()
+@verb
 def search_guidance(candidates: Candidates, out: OutFile) -> None:
     """Choose the guidance setting with the lowest distance (Table 6)."""
-    with plain_errors():
-        from restok.stages.search import search_guidance
-        search_guidance(candidates, out)
+    from restok.stages.search import search_guidance
+    search_guidance(candidates, out)
 
 
-@app.command()
+@verb
 def panel(data: Data, tokenizer: TokenizerFolder, out: OutFile) -> None:
     """What Fig. 5 shows: a few images from every prefix of their codes, and the encoder's attention (npz)."""
-    with plain_errors():
-        from restok.stages.images import panel
-        panel(data, tokenizer, out)
+    from restok.stages.images import panel
+    panel(data, tokenizer, out)
 
 
-@app.command()
+@verb
 def layout(params: ParamsFile, out: OutFile, overrides: Overrides = None) -> None:
     """What Figs. 8 and 9 show: groups, attention masks and position ids of the models (npz)."""
-    with plain_errors():
-        from restok.stages.layout import layout
-        layout(read(params, overrides), out)
+    from restok.stages.layout import layout
+    layout(read(params, overrides), out)

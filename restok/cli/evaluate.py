@@ -6,8 +6,8 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from restok.cli.base import OutFile, State, app, option, plain_errors
-from restok.cli.measuring import NetworkOptions, SubjectOptions, grouped, load_reference, parse_shard
+from restok.cli.base import OutFile, State, option, say, verb
+from restok.cli.measuring import NetworkOptions, SubjectOptions, load_reference, parse_shard
 from restok.config.load import ConfigError
 from restok.progress import CONSOLE
 
@@ -38,64 +38,59 @@ def print_result(result: dict) -> None:
     CONSOLE.print(table)
     for reason in dict.fromkeys(result["refused"].values()):
         names = ", ".join(name for name, why in result["refused"].items() if why == reason)
-        CONSOLE.print(f"{names}: not measured: {reason}", markup=False, highlight=False, soft_wrap=True)
+        say(f"{names}: not measured: {reason}")
     for warning in result["warnings"]:
-        CONSOLE.print(f"warning: {warning}", markup=False, highlight=False, soft_wrap=True)
+        say(f"warning: {warning}")
 
 
-@app.command()
-@grouped
+@verb
 def statistics(subject: SubjectOptions, network: NetworkOptions, out: OutFile, images: Images = None,
                shard: ShardOption = None, state: State = None) -> None:
     """Measure images once (.safetensors), for any number of evaluations of them or against them."""
-    with plain_errors():
-        from restok.distributed import processes
-        from restok.stages.measure import write_statistics
-        params, protocol = network.read()
-        part = parse_shard(shard)
-        if images is None:
-            subject.require_one(params)
-        elif subject != SubjectOptions():
-            raise ConfigError(f"{images}: a reference is named alone; leave it out, or the options that name what to measure")
-        with processes():
-            evaluator = network.load(params, protocol, subject.originals is not None)
-            chosen = subject.load(evaluator, params) if images is None else load_reference(images, evaluator)
-            write_statistics(evaluator, chosen, part, state, out)
+    from restok.distributed import processes
+    from restok.stages.measure import write_statistics
+    params, protocol = network.read()
+    part = parse_shard(shard)
+    if images is None:
+        subject.require_one(params)
+    elif subject != SubjectOptions():
+        raise ConfigError(f"{images}: a reference is named alone; leave it out, or the options that name what to measure")
+    with processes():
+        evaluator = network.load(params, protocol, subject.originals is not None)
+        chosen = subject.load(evaluator, params) if images is None else load_reference(images, evaluator)
+        write_statistics(evaluator, chosen, part, state, out)
 
 
-@app.command()
-@grouped
+@verb
 def evaluate(subject: SubjectOptions, network: NetworkOptions, reference: AnyReference = None, count: Count = None,
              statistics: KeepStatistics = None, state: State = None, out: AnyOutFile = None) -> None:
     """Measure images: samples against a reference set (ADM's protocol), or with --originals reconstructions (TiTok's)."""
-    with plain_errors():
-        from restok.distributed import processes
-        from restok.stages.measure import Request, evaluate
-        params, protocol = network.read()
-        subject.require_one(params)
-        against = reference or subject.originals or protocol.reference
-        if against is None:
-            raise ConfigError("nothing to measure against; name it with --reference, or in evaluation.reference")
-        with processes():
-            evaluator = network.load(params, protocol, subject.originals is not None)
-            request = Request(out, count, state, statistics, subject.drawn_from(params))
-            result = evaluate(evaluator, subject.load(evaluator, params), Path(against), request)
-            if result:
-                print_result(result)
+    from restok.distributed import processes
+    from restok.stages.measure import Request, evaluate
+    params, protocol = network.read()
+    subject.require_one(params)
+    against = reference or subject.originals or protocol.reference
+    if against is None:
+        raise ConfigError("nothing to measure against; name it with --reference, or in evaluation.reference")
+    with processes():
+        evaluator = network.load(params, protocol, subject.originals is not None)
+        request = Request(out, count, state, statistics, subject.drawn_from(params))
+        result = evaluate(evaluator, subject.load(evaluator, params), Path(against), request)
+        if result:
+            print_result(result)
 
 
-@app.command()
+@verb
 def average(results: SeedResults, out: OutFile) -> None:
     """Mean and standard deviation over runs that differ in their seed; refuses results that do not compare."""
-    with plain_errors():
-        from restok.files import write_json
-        from restok.metrics.results import average
-        mean = average(results)
-        write_json(out, mean)
-        table = Table("metric", "mean", "deviation", "95 % interval", title=f"{mean['protocol']} over seeds {mean['seeds']}")
-        for name, value in mean["metrics"].items():
-            low, high = value["interval"]
-            table.add_row(name, f"{value['mean']:.5g}", f"{value['deviation']:.3g}", f"{low:.5g} to {high:.5g}")
-        CONSOLE.print(table)
-        for name, reason in mean["dropped"].items():
-            CONSOLE.print(f"{name}: {reason}", markup=False, highlight=False, soft_wrap=True)
+    from restok.files import write_json
+    from restok.metrics.results import average
+    mean = average(results)
+    write_json(out, mean)
+    table = Table("metric", "mean", "deviation", "95 % interval", title=f"{mean['protocol']} over seeds {mean['seeds']}")
+    for name, value in mean["metrics"].items():
+        low, high = value["interval"]
+        table.add_row(name, f"{value['mean']:.5g}", f"{value['deviation']:.3g}", f"{low:.5g} to {high:.5g}")
+    CONSOLE.print(table)
+    for name, reason in mean["dropped"].items():
+        say(f"{name}: {reason}")

@@ -5,11 +5,10 @@ from typing import Annotated
 
 from typer import Argument
 
-from restok.cli.base import Experiment, Overrides, app, option, plain_errors, read
+from restok.cli.base import Experiment, Overrides, option, read, say, verb
 from restok.cli.chain import GeneratorFolder, Start, TokenizerFolder
 from restok.config import Sampling
 from restok.config.load import ConfigError, parse
-from restok.progress import CONSOLE
 
 PRINTED = 64                             # lines of single images at most
 
@@ -39,45 +38,43 @@ BatchSize = option(int, "Images at once.", "--batch-size", min=1)
 Workers = option(int, "Threads that decode images.", "--workers", min=0)
 
 
-@app.command()
+@verb
 def sample(tokenizer: TokenizerFolder, generator: GeneratorFolder, out: SamplesFile, params: SampleParams = None,
            chosen: ClassNumbers = None, classes: Classes = None, per_class: PerClass = None, guidance: GuidanceFile = None,
            schedule: AnySchedule = None, scale: AnyScale = None, start: Start = 0.0, temperature: Temperature = None,
            top_k: TopK = None, top_p: TopP = None, seed: Seed = None, experiment: Experiment = None,
            overrides: Overrides = None) -> None:
     """Draw images of classes into a picture or an npz; without a parameter file, by the paper's settings."""
-    with plain_errors():
-        from restok.stages.images import PICTURES, SAMPLING, sample
-        from restok.stages.search import read_guidance
-        if (overrides or experiment) and not params:
-            raise ConfigError("--set and --experiment change a parameter file; name one with --params")
-        if chosen and classes:
-            raise ConfigError("--class names classes, --classes says how many to spread evenly; leave one of them out")
-        if (schedule is None) != (scale is None) or (start and schedule is None) or (schedule and guidance):
-            raise ConfigError("guidance: name --schedule and --scale (and --start), or a file with --guidance")
-        settings = read(params, overrides, experiment) if params else None
-        given = {"temperature": temperature, "top_k": top_k, "top_p": top_p, "guidance": schedule and {
-            "schedule": schedule, "scale": scale, "start": start}}
-        if guidance:
-            given["guidance"] = read_guidance(guidance).model_dump()
-        base = settings.sampling.model_dump(mode="json") if settings else SAMPLING
-        sampling = parse(Sampling, base | {key: value for key, value in given.items() if value is not None}, "sampling")
-        if settings:
-            if sampling.guidance is None:
-                raise ConfigError(f"{params}: sampling.guidance is null; name --guidance, or --schedule constant --scale 1 for "
-                                  "none")
-            seed = settings.seed if seed is None else seed
-            per_class = per_class or (None if out.suffix.lower() in PICTURES else settings.evaluation.samples_per_class)
-        sample(tokenizer, generator, sampling, seed or 0, chosen or [], classes, per_class, out)
+    from restok.stages.images import PICTURES, SAMPLING, sample
+    from restok.stages.search import read_guidance
+    if (overrides or experiment) and not params:
+        raise ConfigError("--set and --experiment change a parameter file; name one with --params")
+    if chosen and classes:
+        raise ConfigError("--class names classes, --classes says how many to spread evenly; leave one of them out")
+    if (schedule is None) != (scale is None) or (start and schedule is None) or (schedule and guidance):
+        raise ConfigError("guidance: name --schedule and --scale (and --start), or a file with --guidance")
+    settings = read(params, overrides, experiment) if params else None
+    given = {"temperature": temperature, "top_k": top_k, "top_p": top_p, "guidance": schedule and {
+        "schedule": schedule, "scale": scale, "start": start}}
+    if guidance:
+        given["guidance"] = read_guidance(guidance).model_dump()
+    base = settings.sampling.model_dump(mode="json") if settings else SAMPLING
+    sampling = parse(Sampling, base | {key: value for key, value in given.items() if value is not None}, "sampling")
+    if settings:
+        if sampling.guidance is None:
+            raise ConfigError(f"{params}: sampling.guidance is null; name --guidance, or --schedule constant --scale 1 for "
+                              "none")
+        seed = settings.seed if seed is None else seed
+        per_class = per_class or (None if out.suffix.lower() in PICTURES else settings.evaluation.samples_per_class)
+    sample(tokenizer, generator, sampling, seed or 0, chosen or [], classes, per_class, out)
 
 
-@app.command()
+@verb
 def reconstruct(images: Images, tokenizer: TokenizerFolder, out: Reconstructions, keep: Keep = None,
                 batch_size: BatchSize = 16, workers: Workers = 0) -> None:
     """Reconstruct images, as centre crops of the tokenizer's size, and print their PSNR."""
-    with plain_errors():
-        from restok.stages.reconstruct import reconstruct
-        values = reconstruct(images, tokenizer, out, keep, batch_size, workers)
-        for name, value in values if len(values) <= PRINTED else ():
-            CONSOLE.print(f"{name}: {value:.2f} dB", markup=False, highlight=False, soft_wrap=True)
-        CONSOLE.print(f"PSNR, mean of {len(values)}: {sum(value for _, value in values) / len(values):.2f} dB", highlight=False)
+    from restok.stages.reconstruct import reconstruct
+    values = reconstruct(images, tokenizer, out, keep, batch_size, workers)
+    for name, value in values if len(values) <= PRINTED else ():
+        say(f"{name}: {value:.2f} dB")
+    say(f"PSNR, mean of {len(values)}: {sum(value for _, value in values) / len(values):.2f} dB")

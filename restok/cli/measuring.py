@@ -1,9 +1,6 @@
 """What the verbs that measure share: their options, by group, and what those name."""
 
-import inspect
-from collections.abc import Callable
-from dataclasses import dataclass, fields, is_dataclass
-from functools import wraps
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -154,21 +151,3 @@ def parse_shard(text: str | None) -> "Shard":
     if not (part.isdecimal() and parts.isdecimal() and int(part) < int(parts)):
         raise ConfigError(f"shard {text!r}: expected PART/PARTS, counted from 0, such as 0/4 to 3/4")
     return Shard(int(part), int(parts))
-
-
-def grouped(function: Callable) -> Callable:
-    """The function for typer, which knows no groups: a parameter that is a dataclass of options becomes those options."""
-    own = inspect.signature(function).parameters.values()
-    groups = {each.name: each.annotation for each in own if is_dataclass(each.annotation)}
-    flat = [one.replace(kind=one.KEYWORD_ONLY) for each in own for one in (
-            inspect.signature(groups[each.name]).parameters.values() if each.name in groups else [each])]
-
-    @wraps(function)
-    def command(**given):
-        for name, group in groups.items():
-            given[name] = group(**{field.name: given.pop(field.name) for field in fields(group)})
-        function(**given)
-
-    command.__signature__ = inspect.Signature(flat)
-    command.__annotations__ = {each.name: each.annotation for each in flat}
-    return command

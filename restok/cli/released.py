@@ -5,9 +5,8 @@ from typing import Annotated
 
 import typer
 
-from restok.cli.base import app, option, plain_errors
+from restok.cli.base import option, say, verb
 from restok.config.load import ConfigError
-from restok.progress import CONSOLE
 
 FORMATS = ("release",)
 Tokenizer = Annotated[Path, typer.Argument(help="With --from, a file of weights (.safetensors, .bin, .pt, .pth) or the folder "
@@ -22,30 +21,29 @@ TokenizerSettings = option(Path | None, "The authors' configuration (JSON or YAM
 GeneratorSettings = option(Path | None, "The same of the generator.", "--generator-config")
 
 
-@app.command()
+@verb
 def convert(tokenizer: Tokenizer, generator: Generator, out: Out, source: From = None, target: To = None,
             tokenizer_config: TokenizerSettings = None, generator_config: GeneratorSettings = None) -> None:
     """Turn the authors' released weights into ours (--from release), or ours into theirs (--to release)."""
-    with plain_errors():
-        if (source is None) == (target is None) or (source or target) not in FORMATS:
-            raise ConfigError("convert: name one of --from release and --to release")
-        if target and (tokenizer_config or generator_config):
-            raise ConfigError("--tokenizer-config and --generator-config describe released weights; leave them out with --to")
-        if generator == "-" and generator_config:
-            raise ConfigError("--generator-config: there is no generator; name its weights in the place of -")
-        from restok.stages.released import from_release, to_release
-        generator = None if generator == "-" else Path(generator)
-        if target:
-            to_release(tokenizer, generator, out)
-            return
-        for kind, (_, facts) in zip(("tokenizer", "generator"),
-                                    from_release(tokenizer, generator, out, tokenizer_config, generator_config), strict=False):
-            about = facts["source"]
-            taken = f"{about['file']}, {about['key']}" if about["key"] else about["file"]
-            lines = [f"{kind}: {facts['parameters']:,} parameters from {taken} (sha256 {about['sha256'][:12]})",
-                     f"  settings: {about['settings'] or 'none found, so names and shapes were read'}"]
-            if about["assumed"]:
-                assumed = ", ".join(f"{key} {value}" for key, value in about["assumed"].items())
-                lines.append(f"  assumed as published: {assumed}")
-            for line in lines:
-                CONSOLE.print(line, markup=False, highlight=False, soft_wrap=True)
+    if (source is None) == (target is None) or (source or target) not in FORMATS:
+        raise ConfigError("convert: name one of --from release and --to release")
+    if target and (tokenizer_config or generator_config):
+        raise ConfigError("--tokenizer-config and --generator-config describe released weights; leave them out with --to")
+    if generator == "-" and generator_config:
+        raise ConfigError("--generator-config: there is no generator; name its weights in the place of -")
+    from restok.stages.released import from_release, to_release
+    generator = None if generator == "-" else Path(generator)
+    if target:
+        to_release(tokenizer, generator, out)
+        return
+    for kind, (_, facts) in zip(("tokenizer", "generator"),
+                                from_release(tokenizer, generator, out, tokenizer_config, generator_config), strict=False):
+        about = facts["source"]
+        taken = f"{about['file']}, {about['key']}" if about["key"] else about["file"]
+        lines = [f"{kind}: {facts['parameters']:,} parameters from {taken} (sha256 {about['sha256'][:12]})",
+                 f"  settings: {about['settings'] or 'none found, so names and shapes were read'}"]
+        if about["assumed"]:
+            assumed = ", ".join(f"{key} {value}" for key, value in about["assumed"].items())
+            lines.append(f"  assumed as published: {assumed}")
+        for line in lines:
+            say(line)

@@ -1,18 +1,18 @@
 """The verbs that make tables, figures and the page from files, and the benchmarks."""
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from restok.cli.base import AnyParams, OutFile, Overrides, ParamsFile, app, option, plain_errors, read
+from restok.cli.base import AnyParams, OutFile, Overrides, ParamsFile, option, read, verb
 from restok.config.load import ConfigError
 from restok.experiments import ITEMS, Item, Tree, load_sheet
 
 if TYPE_CHECKING:
     from restok.reporting.inputs import Inputs
 
-PUBLISHED, ORDERS, SWITCHES = (Path("params", f"{name}.csv") for name in ("published", "orders", "release_switches"))
 Results = option(Path, "Run folder, such as results/demo.", "--results")
 Experiments = option(Path | None, "Experiments, one row a run; else experiments.tsv beside the parameters.", "--experiments")
 Published = option(Path, "Published numbers.", "--published")
@@ -44,75 +44,74 @@ def chosen(name: str, *kinds: str) -> Item:
     return ITEMS[name]
 
 
-def load_inputs(params: Path, results: Path, overrides: list[str] | None, experiments: Path | None = None,
-                published: Path = PUBLISHED, orders: Path = ORDERS, switches: Path = SWITCHES) -> "Inputs":
-    from restok.reporting.inputs import Inputs
-    from restok.reporting.published import Published as Numbers
-    tree = Tree(results, load_sheet(params, overrides or [], experiments))
-    return Inputs(tree, read(params, overrides), Numbers(published), orders, switches)
+@dataclass(frozen=True)
+class InputOptions:
+    """What tables, figures and the page are made from."""
+
+    params: ParamsFile
+    results: Results
+    experiments: Experiments = None
+    published: Published = Path("params/published.csv")
+    orders: Orders = Path("params/orders.csv")
+    switches: Switches = Path("params/release_switches.csv")
+    overrides: Overrides = None
+
+    def load(self) -> "Inputs":
+        from restok.reporting.inputs import Inputs
+        from restok.reporting.published import Published as Numbers
+        tree = Tree(self.results, load_sheet(self.params, self.overrides or [], self.experiments))
+        return Inputs(tree, read(self.params, self.overrides), Numbers(self.published), self.orders, self.switches)
 
 
-@app.command()
-def table(name: TableName, params: ParamsFile, results: Results, out: OutFile, experiments: Experiments = None,
-          published: Published = PUBLISHED, orders: Orders = ORDERS, switches: Switches = SWITCHES,
-          overrides: Overrides = None) -> None:
+@verb
+def table(name: TableName, inputs: InputOptions, out: OutFile) -> None:
     """Write a table of the paper as CSV, or what the release's choices change, from files alone."""
-    with plain_errors():
-        from restok.reporting.cells import write_csv
-        from restok.reporting.inputs import table_of
-        item = chosen(name, "table", "chart")
-        inputs = load_inputs(params, results, overrides, experiments, published, orders, switches)
-        write_csv(table_of(inputs, item).frame, out)
+    from restok.reporting.cells import write_csv
+    from restok.reporting.inputs import table_of
+    item = chosen(name, "table", "chart")
+    write_csv(table_of(inputs.load(), item).frame, out)
 
 
-@app.command()
-def tables(params: ParamsFile, results: Results, out: OutFile, experiments: Experiments = None,
-           published: Published = PUBLISHED, orders: Orders = ORDERS, switches: Switches = SWITCHES,
-           overrides: Overrides = None) -> None:
+@verb
+def tables(inputs: InputOptions, out: OutFile) -> None:
     """Write every table whose results are there on one Markdown page."""
-    with plain_errors():
-        from restok.reporting.tables.markdown import tables
-        tables(load_inputs(params, results, overrides, experiments, published, orders, switches), out)
+    from restok.reporting.tables.markdown import tables
+    tables(inputs.load(), out)
 
 
-@app.command()
+@verb
 def figure(name: FigureName, out: OutFile, params: FigureParams = None, results: FigureResults = None,
            table: TableFile = None, experiments: Experiments = None, overrides: Overrides = None) -> None:
     """Draw a figure, from files alone: PNG and PDF and, but for a table's, its data as CSV, side by side."""
-    with plain_errors():
-        from restok.reporting import figures
-        from restok.reporting.inputs import drawer
-        item = chosen(name, "figure", "chart")
-        given = {"--params": params, "--results": results, "--table": table}
-        needed = ("--table",) if item.kind == "chart" else ("--params", "--results")
-        if missing := [flag for flag in needed if given[flag] is None]:
-            raise ConfigError(f"figure {name}: give {' and '.join(missing)}")
-        if item.kind == "chart":
-            figures.ablation(table, out)
-        else:
-            drawer(item)(load_inputs(params, results, overrides, experiments), name, out)
+    from restok.reporting import figures
+    from restok.reporting.inputs import drawer
+    item = chosen(name, "figure", "chart")
+    given = {"--params": params, "--results": results, "--table": table}
+    needed = ("--table",) if item.kind == "chart" else ("--params", "--results")
+    if missing := [flag for flag in needed if given[flag] is None]:
+        raise ConfigError(f"figure {name}: give {' and '.join(missing)}")
+    if item.kind == "chart":
+        figures.ablation(table, out)
+    else:
+        drawer(item)(InputOptions(params, results, experiments, overrides=overrides).load(), name, out)
 
 
-@app.command()
-def report(params: ParamsFile, results: Results, reports: Reports, out: OutFile, experiments: Experiments = None,
-           published: Published = PUBLISHED, orders: Orders = ORDERS, switches: Switches = SWITCHES,
-           overrides: Overrides = None) -> None:
+@verb
+def report(inputs: InputOptions, reports: Reports, out: OutFile) -> None:
     """Write one HTML page with the tables and figures that are there."""
-    with plain_errors():
-        from restok.reporting.page import report
-        report(load_inputs(params, results, overrides, experiments, published, orders, switches), reports, out)
+    from restok.reporting.page import report
+    report(inputs.load(), reports, out)
 
 
-@app.command()
+@verb
 def bench(out: OutFile, what: What = "chain", params: AnyParams = None, batch_size: BatchSize = 16, repeats: Repeats = 5,
           samples: BenchSamples = 10_000, images: BenchImages = 64, overrides: Overrides = None) -> None:
     """Time the steps of the chain (of --params), or the metrics beside the field's usual way; write JSON."""
-    with plain_errors():
-        if what == "metrics":
-            from restok.bench.metrics import Sizes, benchmark
-            benchmark(Sizes(samples, 2048, images, 256, batch_size), repeats, out)
-        elif what == "chain" and params:
-            from restok.bench.chain import benchmark
-            benchmark(read(params, overrides), batch_size, repeats, out)
-        else:
-            raise ConfigError(f"bench {what}: choose metrics, or chain with --params")
+    if what == "metrics":
+        from restok.bench.metrics import Sizes, benchmark
+        benchmark(Sizes(samples, 2048, images, 256, batch_size), repeats, out)
+    elif what == "chain" and params:
+        from restok.bench.chain import benchmark
+        benchmark(read(params, overrides), batch_size, repeats, out)
+    else:
+        raise ConfigError(f"bench {what}: choose metrics, or chain with --params")
