@@ -7,7 +7,7 @@ import typer
 from rich.table import Table
 
 from restok.cli.base import OutFile, State, option, say, verb
-from restok.cli.measuring import NetworkOptions, SubjectOptions, load_reference, parse_shard
+from restok.cli.measuring import NetworkOptions, SubjectOptions, parse_shard
 from restok.config.load import ConfigError
 from restok.progress import CONSOLE
 
@@ -57,7 +57,7 @@ def statistics(subject: SubjectOptions, network: NetworkOptions, out: OutFile, i
         raise ConfigError(f"{images}: a reference is named alone; leave it out, or the options that name what to measure")
     with processes():
         evaluator = network.load(params, protocol, subject.originals is not None)
-        chosen = subject.load(evaluator, params) if images is None else load_reference(images, evaluator)
+        chosen = subject.load(evaluator, params) if images is None else evaluator.open_reference(images)
         write_statistics(evaluator, chosen, part, state, out)
 
 

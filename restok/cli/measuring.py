@@ -133,15 +133,6 @@ class NetworkOptions:
         return Evaluator.load(protocol, self.classifier, crop, workers or 0, paired)
 
 
-def load_reference(path: Path, evaluator: "Evaluator") -> "Subject | Statistics":
-    """A statistics file, or images to measure as a reference."""
-    from restok.stages.measure import added
-    from restok.stages.subjects import reference_of
-    if path.suffix == ".safetensors":
-        return added([path], evaluator.network.device)
-    return reference_of(path, evaluator.crop, evaluator.workers)
-
-
 def parse_shard(text: str | None) -> "Shard":
     """'0/4' as Shard(0, 4); None as the whole."""
     from restok.distributed import WHOLE, Shard

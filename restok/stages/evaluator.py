@@ -37,9 +37,14 @@ class Evaluator:
         lpips = load_lpips("alex", settings.lpips_weights, "evaluation.lpips_weights") if paired and settings.lpips else None
         return cls(settings, network, lpips and (lpips[0].to(network.device), lpips[1]), crop, workers)
 
-    def statistics(self, subject: Subject, state: Path | None = None, shard: Shard = WHOLE) -> Statistics:
-        """Measure a shard of a subject, each process a share of it, and give all of them the sum. With `state`, from where an
-        interrupted call left it there. Raises MeasureError where the processes were asked for different things."""
+    def statistics(self, subject: Subject | Statistics, state: Path | None = None, shard: Shard = WHOLE) -> Statistics:
+        """Measure a shard of a subject, unless that was done before, each process a share of it, and give all of them the sum.
+        With `state`, from where an interrupted call left it there. Raises MeasureError where the processes were asked for
+        different things, and for a shard of statistics alone."""
+        if shard != WHOLE and (isinstance(subject, Statistics) or not subject.n):
+            raise MeasureError(f"{subject.name}: statistics, without images to take a shard of; leave --shard out")
+        if isinstance(subject, Statistics):
+            return subject
         asked = subject.facts, shard
         if any(other != asked for other in gathered(asked)):
             raise MeasureError(f"{subject.name}: the processes that run together were asked for different images or "
@@ -68,11 +73,15 @@ class Evaluator:
                 unsaved = 0
         return sums
 
-    def reference(self, path: Path) -> Statistics:
-        """The statistics of a reference: a statistics file, or measured as `reference_of` says."""
+    def open_reference(self, path: Path) -> Subject | Statistics:
+        """A statistics file, or images to measure as `reference_of` says."""
         if path.suffix == ".safetensors":
             return Statistics.load(path, self.network.device)
-        return self.statistics(reference_of(path, self.crop, self.workers))
+        return reference_of(path, self.crop, self.workers)
+
+    def reference(self, path: Path) -> Statistics:
+        """The statistics of a reference."""
+        return self.statistics(self.open_reference(path))
 
     def begin(self, subject: Subject) -> Statistics:
         """The empty state of a subject. Raises MeasureError where its published statistics are another network's."""
@@ -85,10 +94,12 @@ class Evaluator:
         if subject.paired:
             names = similarity_names(subject.facts["size"], self.lpips is not None)
             likeness = {name: self.lpips[1] if name == "lpips" else None for name in [*names, "perfect"]}
-        classes = max(subject.classes, self.network.classes) if self.network.knows_labels else subject.classes
+        classes, codes = subject.classes, subject.tokenizer
+        if classes and self.network.knows_labels:
+            classes = max(classes, self.network.classes)
         return Statistics.begin(self.network, subject.facts, self.settings.batch_size, spatial=not subject.paired,
-                                classes=classes if subject.classes else 0, likeness=likeness, levels=subject.levels,
-                                codebook_size=subject.codebook_size)
+                                classes=classes, likeness=likeness, levels=codes.levels if codes else (),
+                                codebook_size=codes.codebook_size if codes else 0)
 
     def _take(self, sums: Statistics, subject: Subject, batch: Batch) -> None:
         size, count = self.settings.batch_size, len(batch.images)

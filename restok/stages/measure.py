@@ -11,7 +11,7 @@ import torch
 
 from restok import config
 from restok.config.load import canonical_json
-from restok.distributed import WHOLE, Shard, is_first
+from restok.distributed import Shard, is_first
 from restok.files import write_json
 from restok.metrics.evaluate import evaluate_candidate, evaluate_generation, evaluate_reconstruction, require_alike
 from restok.metrics.statistics import Statistics
@@ -26,13 +26,9 @@ def added(paths: list[Path], device: torch.device | str) -> Statistics:
 
 
 def write_statistics(evaluator: Evaluator, subject: Subject | Statistics, shard: Shard, state: Path | None, out: Path) -> None:
-    """Measure a subject once, for use as a reference or as samples; or one shard of it, to be given with the others.
-    Raises MeasureError for a shard of statistics alone."""
+    """Measure a subject once, for use as a reference or as samples; or one shard of it, to be given with the others."""
     _apart(state, out)
-    measured = isinstance(subject, Statistics)
-    if shard != WHOLE and (measured or not subject.n):
-        raise MeasureError(f"{subject.name}: statistics, without images to take a shard of; leave --shard out")
-    statistics = subject if measured else evaluator.statistics(subject, state, shard)
+    statistics = evaluator.statistics(subject, state, shard)
     if is_first():
         statistics.save(out)
         _forget(state)
@@ -57,13 +53,7 @@ def evaluate(evaluator: Evaluator, subject: Subject | Statistics, reference: Pat
     another number of images than expected, ComparisonError for another network or image size, before anything is measured.
     """
     _apart(request.state, request.out, request.statistics)
-    measured = isinstance(subject, Statistics)
-    statistics = subject if measured else evaluator.begin(subject)
-    _expect(statistics, request.expected)
-    against = evaluator.reference(reference)
-    require_alike(statistics, against)
-    if not measured:
-        statistics = evaluator.statistics(subject, request.state)
+    statistics, against = _measured(evaluator, subject, reference, request.state, request.expected)
     if not is_first():
         return None
     if statistics.facts["likeness"]:
@@ -80,33 +70,34 @@ def evaluate(evaluator: Evaluator, subject: Subject | Statistics, reference: Pat
 
 
 def score_guidance(evaluator: Evaluator, params: config.Params, guidance: config.Guidance, tokenizer: Path, generator: Path,
-                   reference: Path, state: Path | None, out: Path) -> dict | None:
+                   reference: Path, state: Path | None, out: Path) -> None:
     """Measure one candidate on samples of its own, drawn from another seed than the final ones. Writes JSON."""
     _apart(state, out)
     seed = params.seed + 1
     subject = sampled(Sampler(tokenizer, generator), params, guidance, params.guidance_search.samples_per_class, seed)
+    statistics, against = _measured(evaluator, subject, reference, state)
+    if is_first():
+        write_json(out, {**guidance.model_dump(), **evaluate_candidate(statistics, against), "seed": seed,
+                         **json.loads(canonical_json(params, "sampling"))})
+        _forget(state)
+
+
+def _measured(evaluator: Evaluator, subject: Subject | Statistics, reference: Path, state: Path | None,
+              expected: int | None = None) -> tuple[Statistics, Statistics]:
+    """The statistics of a subject and of its reference, once it is sure that the two compare."""
+    begun = subject if isinstance(subject, Statistics) else evaluator.begin(subject)
+    if expected is not None and begun.n != expected:
+        raise MeasureError(f"{begun.name}: {begun.n} images, not the {expected} asked for; a distance depends on their number: "
+                           "make the others, or ask for this number")
     against = evaluator.reference(reference)
-    require_alike(evaluator.begin(subject), against)
-    statistics = evaluator.statistics(subject, state)
-    if not is_first():
-        return None
-    row = {**guidance.model_dump(), **evaluate_candidate(statistics, against), "seed": seed,
-           "sampling": json.loads(canonical_json(params, "sampling"))["sampling"]}
-    write_json(out, row)
-    _forget(state)
-    return row
+    require_alike(begun, against)
+    return evaluator.statistics(subject, state), against
 
 
 def _apart(state: Path | None, *others: Path | None) -> None:
     if state is not None and state in others:
         raise MeasureError(f"{state}: the sums of an unfinished measurement go there, and are removed in the end; name another "
                            "file with --state")
-
-
-def _expect(statistics: Statistics, n: int | None) -> None:
-    if n is not None and statistics.n != n:
-        raise MeasureError(f"{statistics.name}: {statistics.n} images, not the {n} asked for; a distance depends on their "
-                           "number: make the others, or ask for this number")
 
 
 def _forget(state: Path | None) -> None:

@@ -43,8 +43,7 @@ class Subject:
     labels: Int[np.ndarray, " n"] | None
     batches: Callable[[int, int, int], Iterator[Batch]]
     paired: bool = False
-    levels: tuple[int, ...] = ()   # of the codes; none where there are no codes
-    codebook_size: int = 0
+    tokenizer: config.Tokenizer | None = None       # of the codes; None where there are no codes
     published: dict[str, Gaussian] = field(default_factory=dict)   # of a reference: 'pooled', 'spatial'
 
     @property
@@ -70,7 +69,7 @@ def images_of(source: ImageSource) -> Subject:
         for first, images in source.batches(size, start, stop):
             yield Batch(first, images)
 
-    return Subject(_facts(source, source.labels), source.labels, batches)
+    return Subject(_facts_of(source, source.labels), source.labels, batches)
 
 
 def reference_of(path: Path, crop: int | None, workers: int) -> Subject:
@@ -83,8 +82,7 @@ def reference_of(path: Path, crop: int | None, workers: int) -> Subject:
         return replace(images_of(open_images(path, crop, workers)), published=published)
     if not published:
         raise MeasureError(f"{path}: has neither arr_0 (images) nor mu and sigma (statistics), only {', '.join(names)}")
-    facts = {"name": path.name, "digest": sha256_file(path), "n": 0, "size": None, "rounding": "unknown", "originals": None,
-             "in_order": False}
+    facts = _facts(path.name, sha256_file(path), 0, None, "unknown", None)
     return Subject(facts, None, lambda *_: iter(()), published=published)
 
 
@@ -102,8 +100,7 @@ def reconstructions_of(source: ImageSource, originals: ImageSource, path: Path, 
             yield Batch(first, images, targets, theirs)
 
     labels = source.labels if originals.labels is None else originals.labels
-    facts = _facts(source, labels) | {"originals": {"name": originals.name, "digest": originals.digest}}
-    return Subject(facts, labels, batches, True, *_codebook(tokenizer if codes else None))
+    return Subject(_facts_of(source, labels, originals), labels, batches, True, tokenizer if codes else None)
 
 
 def reconstructed(tokenizer: Path, originals: ImageSource, batch_size: int) -> Subject:
@@ -119,10 +116,9 @@ def reconstructed(tokenizer: Path, originals: ImageSource, batch_size: int) -> S
             yield Batch(first, pictures, images, codes)
 
     made_by = {"tokenizer": sha256_file(tokenizer / "model.safetensors"), "originals": originals.digest}
-    facts = _facts(originals, originals.labels) | {
-        "name": f"reconstructions by {tokenizer.as_posix()}", "digest": _digest(made_by),
-        "rounding": ROUNDED, "originals": {"name": originals.name, "digest": originals.digest}}
-    return Subject(facts, originals.labels, batches, True, *_codebook(model.config))
+    facts = _facts_of(originals, originals.labels, originals) | {
+        "name": f"reconstructions by {tokenizer.as_posix()}", "digest": _digest(made_by), "rounding": ROUNDED}
+    return Subject(facts, originals.labels, batches, True, model.config)
 
 
 def sampled(sampler: Sampler, params: config.Params, guidance: config.Guidance, per_class: int, seed: int) -> Subject:
@@ -137,24 +133,21 @@ def sampled(sampler: Sampler, params: config.Params, guidance: config.Guidance, 
 
     made_by = {"models": sampler.digests, "guidance": guidance.model_dump(), "sampling": canonical_json(params, "sampling"),
                "per_class": per_class, "seed": seed}
-    facts = {"name": f"samples by {sampler.name}", "digest": _digest(made_by), "n": len(labels),
-             "size": [side, side], "rounding": ROUNDED if params.sampling.rounding == "round" else TRUNCATED, "originals": None,
-             "in_order": _in_order(labels)}
-    return Subject(facts, labels, batches)
+    rounding = ROUNDED if params.sampling.rounding == "round" else TRUNCATED
+    return Subject(_facts(f"samples by {sampler.name}", _digest(made_by), len(labels), (side, side), rounding, labels), labels,
+                   batches)
 
 
-def _facts(source: ImageSource, labels: Int[np.ndarray, " n"] | None) -> dict:
-    return {"name": source.name, "digest": source.digest, "n": source.n, "size": list(source.size), "rounding": source.rounding,
-            "originals": None, "in_order": labels is not None and _in_order(labels)}
+def _facts_of(source: ImageSource, labels: Int[np.ndarray, " n"] | None, originals: ImageSource | None = None) -> dict:
+    return _facts(source.name, source.digest, source.n, source.size, source.rounding, labels, originals)
 
 
-def _in_order(labels: Int[np.ndarray, " n"]) -> bool:
-    """Whether images are sorted by class, of which there is more than one."""
-    return bool((np.diff(labels) >= 0).all() and labels[0] < labels[-1])
-
-
-def _codebook(tokenizer: config.Tokenizer | None) -> tuple[tuple[int, ...], int]:
-    return (tokenizer.levels, tokenizer.codebook_size) if tokenizer else ((), 0)
+def _facts(name: str, digest: str, n: int, size: tuple[int, int] | None, rounding: str, labels: Int[np.ndarray, " n"] | None,
+           originals: ImageSource | None = None) -> dict:
+    """`in_order`: whether images are sorted by class, of which there is more than one."""
+    in_order = labels is not None and bool((np.diff(labels) >= 0).all() and labels[0] < labels[-1])
+    return {"name": name, "digest": digest, "n": n, "size": size and list(size), "rounding": rounding,
+            "originals": originals and {"name": originals.name, "digest": originals.digest}, "in_order": in_order}
 
 
 def _digest(value: dict) -> str:
