@@ -1,9 +1,8 @@
 """restok reconstruct: anybody's images through a tokenizer and back, into a picture, a folder or an npz."""
 
-from collections.abc import Callable, Iterator, Sequence
-from itertools import groupby
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain, groupby
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import UInt8
@@ -20,12 +19,7 @@ from restok.stages.images import PICTURES, reconstruction, require_shown, write_
 from restok.weights import load_tokenizer
 
 COLUMNS = 8                              # of a picture
-
-
-class Pieces(NamedTuple):
-    originals: UInt8[np.ndarray, "b h w c"]
-    pictures: UInt8[np.ndarray, "b h w c"]
-    codes: np.ndarray                    # b n
+Piece = tuple[UInt8[np.ndarray, "b h w c"], UInt8[np.ndarray, "b h w c"]]    # originals, reconstructions
 
 
 def reconstruct(images: Sequence[Path], tokenizer: Path, out: Path, keep: int | None = None, batch_size: int = 16,
@@ -44,7 +38,7 @@ def reconstruct(images: Sequence[Path], tokenizer: Path, out: Path, keep: int | 
         raise ConfigError(f"{out}: expected {', '.join(PICTURES)}, .npz, or a folder")
     require_free(out, images, (lambda path: path.is_dir() or path.suffix == ".png") if folder else None)
     model = load_tokenizer(tokenizer).to(device())
-    config, sources, names, values = model.config, [], [], []
+    config, sources, names, values, codes = model.config, [], [], [], []
     if keep is not None and not 1 <= keep <= config.latents:
         raise ConfigError(f"keep {keep}: {tokenizer} makes {config.latents} codes; keep 1 to {config.latents}")
     for plain, paths in groupby(images, lambda path: path.is_file() and path.suffix != ".npz"):
@@ -52,19 +46,23 @@ def reconstruct(images: Sequence[Path], tokenizer: Path, out: Path, keep: int | 
             sources.append((open_files if plain else open_images)(path, config.image_size, workers))
             names += _names(sources[-1], path)
 
-    def pieces() -> Iterator[Pieces]:
+    def pieces() -> Iterator[Piece]:
         batches = (batch for source in sources for _, batch in source.batches(batch_size))
         total = sum(-(-source.n // batch_size) for source in sources)
         for originals in track(batches, "reconstruct", total):
-            pictures, codes = reconstruction(model, originals, batch_size, keep)
+            pictures, tokens = reconstruction(model, originals, batch_size, keep)
             values.extend(psnr(to_tensor(pictures), to_tensor(originals)).tolist())
-            yield Pieces(originals, pictures, codes.cpu().numpy())
+            codes.append(tokens.cpu().numpy())
+            yield originals, pictures
 
     if suffix in PICTURES:
         require_shown(out, 2 * len(names))
-        _write_picture(out, list(pieces()))
+        _write_picture(out, pieces())
     elif suffix == ".npz":
-        _write_npz(out, pieces, len(names), config.image_size, sources[0].labels if len(sources) == 1 else None)
+        labels = sources[0].labels if len(sources) == 1 else None
+        write_npz_rows(out, "arr_0", (len(names), config.image_size, config.image_size, 3), np.uint8,
+                       (pictures for _, pictures in pieces()), codes=lambda: np.concatenate(codes),
+                       **({} if labels is None else {"labels": lambda: labels}))
     else:
         _write_folder(out, pieces(), names)
     return list(zip(names, values, strict=True))
@@ -77,37 +75,22 @@ def _names(images: ImageSource, path: Path | list[Path]) -> list[str]:
     return [name.with_suffix("").as_posix() for name in images.names]
 
 
-def _write_picture(out: Path, pieces: list[Pieces]) -> None:
-    originals, pictures = (np.concatenate([piece[part] for piece in pieces]) for part in (0, 1))
-    columns, rows = min(COLUMNS, len(originals)), []
-    for start in range(0, len(originals), columns):
-        for images in (originals, pictures):
-            row = images[start:start + columns]
-            rows.append(np.pad(row, ((0, columns - len(row)), (0, 0), (0, 0), (0, 0)), constant_values=255))
-    write_grid(out, np.concatenate(rows), columns)
+def _write_picture(out: Path, pieces: Iterable[Piece]) -> None:
+    originals, pictures = (np.concatenate(images) for images in zip(*pieces, strict=True))
+    columns = min(COLUMNS, len(originals))
+    missing = [(0, -len(originals) % columns), (0, 0), (0, 0), (0, 0)]                 # of the last row
+    rows = [np.pad(images, missing, constant_values=255).reshape(-1, columns, *images.shape[1:])
+            for images in (originals, pictures)]
+    write_grid(out, np.stack(rows, axis=1).reshape(-1, *originals.shape[1:]), columns)
 
 
-def _write_npz(out: Path, pieces: Callable[[], Iterator[Pieces]], count: int, size: int, labels: np.ndarray | None) -> None:
-    codes = []
-
-    def pictures() -> Iterator[UInt8[np.ndarray, "b h w c"]]:
-        for piece in pieces():
-            codes.append(piece.codes)
-            yield piece.pictures
-
-    known = {} if labels is None else {"labels": lambda: labels}
-    write_npz_rows(out, "arr_0", (count, size, size, 3), np.uint8, pictures(), codes=lambda: np.concatenate(codes), **known)
-
-
-def _write_folder(out: Path, pieces: Iterator[Pieces], names: list[str]) -> None:
+def _write_folder(out: Path, pieces: Iterable[Piece], names: list[str]) -> None:
     """One PNG an image."""
     if len(set(names)) < len(names):
         twice = next(name for name in names if names.count(name) > 1)
         raise ConfigError(f"{out}: two images are named {twice}; rename one, or write .npz")
     with atomic_folder(out) as folder:
-        remaining = iter(names)
-        for piece in pieces:
-            for pixels in piece.pictures:
-                path = folder / f"{next(remaining)}.png"
-                path.parent.mkdir(parents=True, exist_ok=True)
-                Image.fromarray(pixels).save(path)
+        for name, pixels in zip(names, chain.from_iterable(pictures for _, pictures in pieces), strict=True):
+            path = folder / f"{name}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(pixels).save(path)
