@@ -14,32 +14,21 @@ if TYPE_CHECKING:                        # torch takes seconds to import, and `-
     from restok.stages.evaluator import Evaluator
     from restok.stages.subjects import Subject
 
-Samples = option(list[Path] | None, "What to measure: an npz (arr_0), an image folder, or statistics files of all its shards "
-                 "(repeat the option).", "--samples")
-AnyTokenizer = option(Path | None, "Measure images straight from this tokenizer: reconstructions, or with --generator samples.",
-                      "--tokenizer")
-AnyGenerator = option(Path | None, "Generator to sample from, with --tokenizer and --guidance.", "--generator")
-AnyGuidance = option(Path | None, "File that `restok search-guidance` wrote; else sampling.guidance.", "--guidance")
-Originals = option(Path | None, "Measure reconstructions of these, image by image: an npz, an image folder, or a folder that "
-                   "`restok prepare` wrote.", "--originals")
-Seed = option(int | None, "Seed to sample with, else the parameters'; of --samples, the seed they were drawn from.", "--seed")
-FeatureSet = option(str | None, "inception or digits; else evaluation.features.", "--features")
-Weights = option(Path | None, "File of the Inception network; else evaluation.weights.", "--weights")
-Crop = option(int | None, "Side of the centre crops of reference and originals in folders; else the tokenizer's image size.",
-              "--crop")
-Workers = option(int | None, "Threads that decode images; else data.workers.", "--workers")
-
 
 @dataclass(frozen=True)
 class SubjectOptions:
     """What to measure: images of files, or straight from the models."""
 
-    samples: Samples = None
-    originals: Originals = None
-    tokenizer: AnyTokenizer = None
-    generator: AnyGenerator = None
-    guidance: AnyGuidance = None
-    seed: Seed = None
+    samples: option(list[Path] | None, "What to measure: an npz (arr_0), an image folder, or statistics files of all its "
+                    "shards (repeat the option).", "--samples") = None
+    originals: option(Path | None, "Measure reconstructions of these, image by image: an npz, an image folder, or a folder "
+                      "that `restok prepare` wrote.", "--originals") = None
+    tokenizer: option(Path | None, "Measure images straight from this tokenizer: reconstructions, or with --generator samples.",
+                      "--tokenizer") = None
+    generator: option(Path | None, "Generator to sample from, with --tokenizer and --guidance.", "--generator") = None
+    guidance: option(Path | None, "File that `restok search-guidance` wrote; else sampling.guidance.", "--guidance") = None
+    seed: option(int | None, "Seed to sample with, else the parameters'; of --samples, the seed they were drawn from.",
+                 "--seed") = None
 
     @property
     def are_statistics(self) -> bool:
@@ -73,11 +62,17 @@ class SubjectOptions:
         from restok.data.images import open_images
         from restok.files import read_json
         from restok.stages import subjects
+        from restok.stages.images import Sampler
         from restok.stages.measure import added
+        from restok.stages.search import read_guidance
         if self.are_statistics:
             return added(self.samples, evaluator.network.device)
         if self.generator:
-            return self._sampled(params)
+            guidance = read_guidance(self.guidance) if self.guidance else params.sampling.guidance
+            if guidance is None:
+                raise ConfigError("samples from a generator take --guidance, or parameters whose sampling.guidance is not null")
+            return subjects.sampled(Sampler(self.tokenizer, self.generator), params, guidance,
+                                    params.evaluation.samples_per_class, self.drawn_from(params))
         crop, workers = evaluator.crop, evaluator.workers
         if self.tokenizer:
             originals = open_images(self.originals, read_json(self.tokenizer / "config.json")["image_size"], workers)
@@ -86,19 +81,9 @@ class SubjectOptions:
         originals = open_images(self.originals, crop, workers) if self.originals else None
         prepared = (path / "manifest.json").is_file()            # other samples are measured as they are, or refused
         samples = open_images(path, crop if prepared else None, workers)
-        if originals:
-            return subjects.reconstructions_of(samples, originals, path, params.tokenizer if params else None)
-        return subjects.images_of(samples)
-
-    def _sampled(self, params: Params) -> "Subject":
-        from restok.stages.images import Sampler
-        from restok.stages.search import read_guidance
-        from restok.stages.subjects import sampled
-        guidance = read_guidance(self.guidance) if self.guidance else params.sampling.guidance
-        if guidance is None:
-            raise ConfigError("samples from a generator take --guidance, or parameters whose sampling.guidance is not null")
-        return sampled(Sampler(self.tokenizer, self.generator), params, guidance, params.evaluation.samples_per_class,
-                       self.drawn_from(params))
+        if originals is None:
+            return subjects.images_of(samples)
+        return subjects.reconstructions_of(samples, originals, path, params.tokenizer if params else None)
 
 
 @dataclass(frozen=True)
@@ -108,19 +93,19 @@ class NetworkOptions:
     params: AnyParams = None
     experiment: Experiment = None
     overrides: Overrides = None
-    features: FeatureSet = None
-    weights: Weights = None
+    features: option(str | None, "inception or digits; else evaluation.features.", "--features") = None
+    weights: option(Path | None, "File of the Inception network; else evaluation.weights.", "--weights") = None
     classifier: Classifier = None
-    crop: Crop = None
-    workers: Workers = None
+    crop: option(int | None, "Side of the centre crops of reference and originals in folders; else the tokenizer's image size.",
+                 "--crop") = None
+    workers: option(int | None, "Threads that decode images; else data.workers.", "--workers") = None
 
     def read(self) -> tuple[Params | None, Evaluation]:
         """The parameter file, where one was named, and the protocol."""
         if self.experiment and not self.params:
             raise ConfigError("--experiment changes a parameter file; name one with --params")
-        overrides = list(self.overrides or [])
-        overrides += [f"evaluation.features={self.features}"] if self.features else []
-        overrides += [f"evaluation.weights={self.weights}"] if self.weights else []
+        named = {"features": self.features, "weights": self.weights}
+        overrides = [*(self.overrides or []), *(f"evaluation.{key}={value}" for key, value in named.items() if value)]
         params = read(self.params, overrides, self.experiment) if self.params else None
         return params, params.evaluation if params else load_protocol(overrides)
 

@@ -13,11 +13,7 @@ from restok.experiments import ITEMS, Item, Tree, load_sheet
 if TYPE_CHECKING:
     from restok.reporting.inputs import Inputs
 
-Results = option(Path, "Run folder, such as results/demo.", "--results")
 Experiments = option(Path | None, "Experiments, one row a run; else experiments.tsv beside the parameters.", "--experiments")
-Published = option(Path, "Published numbers.", "--published")
-Orders = option(Path, "What the paper says of the order of its rows.", "--orders")
-Switches = option(Path, "The release's choices, and the experiments that measure them.", "--switches")
 Reports = option(Path, "Folder with the tables and figures.", "--reports")
 TableFile = option(Path | None, "Of a table that is drawn: the file that `restok table` wrote.", "--table")
 FigureParams = option(Path | None, "Parameter file; tables go without.", "--params", "-p")
@@ -49,11 +45,12 @@ class InputOptions:
     """What tables, figures and the page are made from."""
 
     params: ParamsFile
-    results: Results
+    results: option(Path, "Run folder, such as results/demo.", "--results")
     experiments: Experiments = None
-    published: Published = Path("params/published.csv")
-    orders: Orders = Path("params/orders.csv")
-    switches: Switches = Path("params/release_switches.csv")
+    published: option(Path, "Published numbers.", "--published") = Path("params/published.csv")
+    orders: option(Path, "What the paper says of the order of its rows.", "--orders") = Path("params/orders.csv")
+    switches: option(Path, "The release's choices, and the experiments that measure them.",
+                     "--switches") = Path("params/release_switches.csv")
     overrides: Overrides = None
 
     def load(self) -> "Inputs":

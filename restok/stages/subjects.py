@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
+from itertools import starmap
 from pathlib import Path
 from typing import NamedTuple
 
@@ -65,11 +66,7 @@ class MeasureError(RestokError):
 
 def images_of(source: ImageSource) -> Subject:
     """Images from a file or a folder."""
-    def batches(size, start, stop):
-        for first, images in source.batches(size, start, stop):
-            yield Batch(first, images)
-
-    return Subject(_facts_of(source, source.labels), source.labels, batches)
+    return Subject(_facts_of(source, source.labels), source.labels, lambda *wanted: starmap(Batch, source.batches(*wanted)))
 
 
 def reference_of(path: Path, crop: int | None, workers: int) -> Subject:
