@@ -14,7 +14,7 @@ from restok.config.load import load_protocol
 from restok.data.images import open_images
 from restok.metrics.frechet import Moments, frechet_distance
 from restok.stages.evaluator import Evaluator
-from restok.stages.measure import Request, evaluate
+from restok.stages.measure import evaluate
 from restok.stages.subjects import images_of
 
 FOLDER = Path(os.environ.get("RESTOK_WEIGHTS", "unset"))
@@ -75,7 +75,7 @@ def test_the_whole_evaluation_agrees_with_torch_fidelity_on_real_images(cifar, w
         kid_subset_size=150, feature_extractor="inception-v3-compat", feature_extractor_weights_path=str(with_head),
         feature_layer_prc="2048", verbose=False, save_cpu_ram=True, num_workers=0, cache=False)
     evaluator = Evaluator.load(load_protocol([f"evaluation.weights={TRUNK}", "evaluation.lpips=false"]), None, None, 0)
-    ours = evaluate(evaluator, images_of(open_images(cifar[0])), cifar[1], Request(None))["metrics"]
+    ours = evaluate(evaluator, images_of(open_images(cifar[0])), cifar[1])["metrics"]
     assert ours["FID"] == pytest.approx(theirs["frechet_inception_distance"], rel=1e-3)
     assert ours["KID"] == pytest.approx(theirs["kernel_inception_distance_mean"], rel=1e-3)
     assert (ours["precision"], ours["recall"]) == pytest.approx((theirs["precision"], theirs["recall"]), rel=1e-3)

@@ -24,7 +24,7 @@ from restok.stages.codes import encode
 from restok.stages.evaluator import CHUNK, Evaluator
 from restok.stages.images import Sampler, balanced_labels, sample
 from restok.stages.images import panel as make_panel
-from restok.stages.measure import Request, added, evaluate, score_guidance, write_statistics
+from restok.stages.measure import added, evaluate, score_guidance, write_statistics
 from restok.stages.reconstruct import reconstruct
 from restok.stages.search import SearchError, read_guidance, search_guidance
 from restok.stages.subjects import MeasureError, images_of, reconstructed, reconstructions_of, sampled
@@ -58,7 +58,7 @@ def test_reconstructions_keep_their_codes_and_are_measured_alike_from_a_file_and
     evaluator, originals = evaluator_of(chain, paired=True), open_images(chain / "data", 16)
     streamed = reconstructed(chain / "tokenizer", originals, 100)
     stored = reconstructions_of(open_images(tmp_path / "r.npz"), originals, tmp_path / "r.npz", PARAMS.tokenizer)
-    results = [evaluate(evaluator, subject, chain / "data", Request(tmp_path / "e.json")) for subject in (streamed, stored)]
+    results = [evaluate(evaluator, subject, chain / "data", tmp_path / "e.json") for subject in (streamed, stored)]
     assert results[0]["protocol"] == "reconstruction" and results[0]["n"] == 360
     assert json.loads((tmp_path / "e.json").read_text()) == results[1]
     assert results[0]["metrics"]["codebook"] == results[1]["metrics"]["codebook"]
@@ -91,7 +91,7 @@ def test_samples_do_not_depend_on_the_batch_and_are_measured_without_a_file(chai
     streamed = sampled(Sampler(chain / "tokenizer", chain / "generator"), PARAMS, guidance, 3, PARAMS.seed)
     evaluator, results = evaluator_of(chain), []
     for subject in (streamed, images_of(open_images(tmp_path / "s.npz"))):
-        results.append(evaluate(evaluator, subject, chain / "data", Request(tmp_path / "e.json", seed=PARAMS.seed)))
+        results.append(evaluate(evaluator, subject, chain / "data", tmp_path / "e.json", seed=PARAMS.seed))
     assert results[0]["protocol"] == "generation" and results[0]["names"]["distance"] == "FD-digits"
     assert numbers(results[0]) == pytest.approx(numbers(results[1]), rel=1e-3)
     assert results[0]["seed"] == PARAMS.seed and results[0]["samples"]["balanced"]
@@ -169,13 +169,13 @@ def test_shards_make_up_the_whole(chain, theirs, tmp_path):
     for part, path in enumerate(paths):
         write_statistics(evaluator, images_of(open_images(theirs)), Shard(part, 4), None, path)
     write_statistics(evaluator, images_of(open_images(theirs)), WHOLE, None, tmp_path / "whole.safetensors")
-    whole = evaluate(evaluator, added([tmp_path / "whole.safetensors"], "cpu"), chain / "data", Request(None))
-    shards = evaluate(evaluator, added(paths[::-1], "cpu"), chain / "data", Request(None))
+    whole = evaluate(evaluator, added([tmp_path / "whole.safetensors"], "cpu"), chain / "data")
+    shards = evaluate(evaluator, added(paths[::-1], "cpu"), chain / "data")
     assert numbers(shards) == pytest.approx(numbers(whole), rel=1e-9)
     with pytest.raises(StatisticsError, match="are missing"):
-        evaluate(evaluator, added(paths[:-1], "cpu"), chain / "data", Request(None))
+        evaluate(evaluator, added(paths[:-1], "cpu"), chain / "data")
     with pytest.raises(StatisticsError, match="counted twice"):
-        evaluate(evaluator, added([*paths, paths[-1]], "cpu"), chain / "data", Request(None))
+        evaluate(evaluator, added([*paths, paths[-1]], "cpu"), chain / "data")
 
 
 def test_a_run_cut_in_half_resumes_bit_for_bit(chain, theirs, tmp_path, monkeypatch):
@@ -208,7 +208,7 @@ def test_a_state_of_something_else_is_not_resumed_and_a_finished_one_goes(chain,
     found = evaluator.statistics(images_of(open_images(theirs)), state)
     assert "of other images, settings or shards; starting again" in caplog.text and found.seen.all()
     state.write_text("cut short")
-    evaluate(evaluator, images_of(open_images(theirs)), chain / "data", Request(tmp_path / "e.json", state=state))
+    evaluate(evaluator, images_of(open_images(theirs)), chain / "data", tmp_path / "e.json", state=state)
     assert "not a statistics file, or cut short" in caplog.text and not state.exists()
 
 
@@ -236,7 +236,7 @@ def test_the_sums_are_not_kept_where_something_else_goes_and_take_nothing_with_t
     (tmp_path / "s.1of2.safetensors").touch()
     (tmp_path / ".s.0a1b.partial.safetensors").touch()
     evaluate(evaluator, images_of(open_images(theirs)), chain / "data",
-             Request(tmp_path / "e.json", state=state, statistics=tmp_path / "s_kept.safetensors"))
+             tmp_path / "e.json", state=state, kept=tmp_path / "s_kept.safetensors")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["e.json", "s_kept.safetensors"]
 
 
@@ -271,13 +271,13 @@ def test_an_adm_reference_measures_without_its_images_but_says_what_is_missing(c
     own = evaluator.reference(chain / "data").gaussian("pooled")
     covariance = own.factor.T @ own.factor if own.covariance is None else own.covariance
     np.savez(tmp_path / "adm.npz", mu=own.mean.numpy(), sigma=covariance.numpy())
-    bare = evaluate(evaluator, images_of(open_images(theirs)), tmp_path / "adm.npz", Request(None))
-    whole = evaluate(evaluator, images_of(open_images(theirs)), chain / "data", Request(None))
+    bare = evaluate(evaluator, images_of(open_images(theirs)), tmp_path / "adm.npz")
+    whole = evaluate(evaluator, images_of(open_images(theirs)), chain / "data")
     assert bare["metrics"]["FD-digits"] == pytest.approx(whole["metrics"]["FD-digits"], rel=1e-6)
     assert bare["metrics"]["precision"] is None and "adm.npz" in bare["refused"]["precision"]
     assert bare["reference"]["digest"] == sha256_file(tmp_path / "adm.npz")
     np.savez(tmp_path / "with.npz", mu=own.mean.numpy() + 1, sigma=covariance.numpy(), arr_0=pictures(50, seed=2))
-    found = evaluate(evaluator, images_of(open_images(theirs)), tmp_path / "with.npz", Request(None))
+    found = evaluate(evaluator, images_of(open_images(theirs)), tmp_path / "with.npz")
     assert found["metrics"]["FD-digits"] == pytest.approx(whole["metrics"]["FD-digits"] + len(own.mean)
                                                           - 2 * (mean_of(evaluator, theirs) - own.mean).sum().item(), rel=1e-4)
     assert found["metrics"]["precision"] is not None and found["reference"]["published"] == ["pooled"]
@@ -290,10 +290,10 @@ def mean_of(evaluator, path):
 def test_images_that_cannot_be_measured_are_refused_by_name(chain, theirs, tmp_path):
     evaluator = evaluator_of(chain)
     with pytest.raises(MeasureError, match=r"theirs\.npz: 1124 images, not the 50000 asked for"):
-        evaluate(evaluator, images_of(open_images(theirs)), chain / "data", Request(tmp_path / "e.json", 50_000))
+        evaluate(evaluator, images_of(open_images(theirs)), chain / "data", tmp_path / "e.json", expected=50_000)
     np.savez(tmp_path / "larger.npz", arr_0=pictures(20, side=20))
     with pytest.raises(ComparisonError, match=r"larger\.npz has images of 20x20, digits validation.* of 16x16"):
-        evaluate(evaluator, images_of(open_images(tmp_path / "larger.npz")), chain / "data", Request(tmp_path / "e.json"))
+        evaluate(evaluator, images_of(open_images(tmp_path / "larger.npz")), chain / "data", tmp_path / "e.json")
     np.savez(tmp_path / "neither.npz", images=pictures(2))
     with pytest.raises(MeasureError, match=r"neither\.npz: has neither arr_0 .images. nor mu and sigma"):
         evaluator.reference(tmp_path / "neither.npz")

@@ -66,7 +66,7 @@ def evaluate(subject: SubjectOptions, network: NetworkOptions, reference: AnyRef
              statistics: KeepStatistics = None, state: State = None, out: AnyOutFile = None) -> None:
     """Measure images: samples against a reference set (ADM's protocol), or with --originals reconstructions (TiTok's)."""
     from restok.distributed import processes
-    from restok.stages.measure import Request, evaluate
+    from restok.stages.measure import evaluate
     params, protocol = network.read()
     subject.require_one(params)
     against = reference or subject.originals or protocol.reference
@@ -74,8 +74,8 @@ def evaluate(subject: SubjectOptions, network: NetworkOptions, reference: AnyRef
         raise ConfigError("nothing to measure against; name it with --reference, or in evaluation.reference")
     with processes():
         evaluator = network.load(params, protocol, subject.originals is not None)
-        request = Request(out, count, state, statistics, subject.drawn_from(params))
-        result = evaluate(evaluator, subject.load(evaluator, params), Path(against), request)
+        result = evaluate(evaluator, subject.load(evaluator, params), Path(against), out, expected=count, state=state,
+                          kept=statistics, seed=subject.drawn_from(params))
         if result:
             print_result(result)
 

@@ -54,10 +54,9 @@ def sample(tokenizer: TokenizerFolder, generator: GeneratorFolder, out: SamplesF
     if (schedule is None) != (scale is None) or (start and schedule is None) or (schedule and guidance):
         raise ConfigError("guidance: name --schedule and --scale (and --start), or a file with --guidance")
     settings = read(params, overrides, experiment) if params else None
-    given = {"temperature": temperature, "top_k": top_k, "top_p": top_p, "guidance": schedule and {
-        "schedule": schedule, "scale": scale, "start": start}}
-    if guidance:
-        given["guidance"] = read_guidance(guidance).model_dump()
+    named = schedule and {"schedule": schedule, "scale": scale, "start": start}
+    given = {"temperature": temperature, "top_k": top_k, "top_p": top_p,
+             "guidance": read_guidance(guidance).model_dump() if guidance else named}
     base = settings.sampling.model_dump(mode="json") if settings else SAMPLING
     sampling = parse(Sampling, base | {key: value for key, value in given.items() if value is not None}, "sampling")
     if settings:

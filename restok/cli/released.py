@@ -8,7 +8,6 @@ import typer
 from restok.cli.base import option, say, verb
 from restok.config.load import ConfigError
 
-FORMATS = ("release",)
 Tokenizer = Annotated[Path, typer.Argument(help="With --from, a file of weights (.safetensors, .bin, .pt, .pth) or the folder "
                                                 "with it; with --to, a folder of ours.")]
 Generator = Annotated[str, typer.Argument(help="The same of the generator; - for none.")]
@@ -25,7 +24,7 @@ GeneratorSettings = option(Path | None, "The same of the generator.", "--generat
 def convert(tokenizer: Tokenizer, generator: Generator, out: Out, source: From = None, target: To = None,
             tokenizer_config: TokenizerSettings = None, generator_config: GeneratorSettings = None) -> None:
     """Turn the authors' released weights into ours (--from release), or ours into theirs (--to release)."""
-    if (source is None) == (target is None) or (source or target) not in FORMATS:
+    if {source, target} != {"release", None}:
         raise ConfigError("convert: name one of --from release and --to release")
     if target and (tokenizer_config or generator_config):
         raise ConfigError("--tokenizer-config and --generator-config describe released weights; leave them out with --to")
@@ -36,14 +35,10 @@ def convert(tokenizer: Tokenizer, generator: Generator, out: Out, source: From =
     if target:
         to_release(tokenizer, generator, out)
         return
-    for kind, (_, facts) in zip(("tokenizer", "generator"),
-                                from_release(tokenizer, generator, out, tokenizer_config, generator_config), strict=False):
+    for kind, facts in from_release(tokenizer, generator, out, tokenizer_config, generator_config).items():
         about = facts["source"]
         taken = f"{about['file']}, {about['key']}" if about["key"] else about["file"]
-        lines = [f"{kind}: {facts['parameters']:,} parameters from {taken} (sha256 {about['sha256'][:12]})",
-                 f"  settings: {about['settings'] or 'none found, so names and shapes were read'}"]
+        say(f"{kind}: {facts['parameters']:,} parameters from {taken} (sha256 {about['sha256'][:12]})")
+        say(f"  settings: {about['settings'] or 'none found, so names and shapes were read'}")
         if about["assumed"]:
-            assumed = ", ".join(f"{key} {value}" for key, value in about["assumed"].items())
-            lines.append(f"  assumed as published: {assumed}")
-        for line in lines:
-            say(line)
+            say(f"  assumed as published: {', '.join(f'{key} {value}' for key, value in about['assumed'].items())}")

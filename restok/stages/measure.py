@@ -2,7 +2,6 @@
 
 import glob
 import json
-from dataclasses import dataclass
 from functools import reduce
 from operator import add
 from pathlib import Path
@@ -34,38 +33,30 @@ def write_statistics(evaluator: Evaluator, subject: Subject | Statistics, shard:
         _forget(state)
 
 
-@dataclass(frozen=True)
-class Request:
-    """What `evaluate` is asked for. `expected` is the number of images; `state`, where an unfinished run keeps its sums;
-    `statistics`, where they go in the end; `seed`, what the samples were drawn from, as the result says."""
-
-    out: Path | None
-    expected: int | None = None
-    state: Path | None = None
-    statistics: Path | None = None
-    seed: int | None = None
-
-
-def evaluate(evaluator: Evaluator, subject: Subject | Statistics, reference: Path, request: Request) -> dict | None:
+def evaluate(evaluator: Evaluator, subject: Subject | Statistics, reference: Path, out: Path | None = None, *,
+             expected: int | None = None, state: Path | None = None, kept: Path | None = None,
+             seed: int | None = None) -> dict | None:
     """Measure a subject, where that was not done before, and hold it against a reference. Writes the result as JSON.
 
-    Of several `processes` each measures a share, and the first one writes; the others return None. Raises MeasureError for
-    another number of images than expected, ComparisonError for another network or image size, before anything is measured.
+    `expected` is the number of images; `state`, where an unfinished run keeps its sums; `kept`, where they go in the end;
+    `seed`, what the samples were drawn from, as the result says. Of several `processes` each measures a share, and the first
+    one writes; the others return None. Raises MeasureError for another number of images than expected, ComparisonError for
+    another network or image size, before anything is measured.
     """
-    _apart(request.state, request.out, request.statistics)
-    statistics, against = _measured(evaluator, subject, reference, request.state, request.expected)
+    _apart(state, out, kept)
+    statistics, against = _measured(evaluator, subject, reference, state, expected)
     if not is_first():
         return None
     if statistics.facts["likeness"]:
         result = evaluate_reconstruction(statistics, against)
     else:
         result = evaluate_generation(statistics, against, evaluator.settings)
-    result |= {"seed": request.seed}
-    if request.statistics is not None:
-        statistics.save(request.statistics)
-    if request.out is not None:
-        write_json(request.out, result)
-        _forget(request.state)
+    result |= {"seed": seed}
+    if kept is not None:
+        statistics.save(kept)
+    if out is not None:
+        write_json(out, result)
+        _forget(state)
     return result
 
 

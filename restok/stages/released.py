@@ -33,38 +33,34 @@ OURS = {kind / Path(name) for kind in KINDS for name in (".", "model.safetensors
 THEIRS = {Path(f"{kind}.{suffix}") for kind in KINDS for suffix in ("safetensors", "json")}
 
 
-class Released(NamedTuple):
-    model: ResTok | HAR
-    facts: dict[str, Any]                # of metrics.json: what a released file says of itself, and what it does not
-
-
 def from_release(tokenizer: Path, generator: Path | None, out: Path, tokenizer_settings: Path | None = None,
-                 generator_settings: Path | None = None) -> list[Released]:
+                 generator_settings: Path | None = None) -> dict[str, dict[str, Any]]:
     """Write `out`/tokenizer and `out`/generator, as the training verbs would, from the authors' files or folders (None: no
     generator). `..._settings`: their configuration, where it is not beside the weights; without one it is inferred.
+    Returns what metrics.json says of each.
 
     Raises ReleasedWeightsError for what does not fit, FileError where `out` holds an input, or anything that this did not
     write, ConfigError where the two do not go together.
     """
     _require_replaceable(out, [tokenizer, generator, tokenizer_settings, generator_settings], OURS)
-    released = [_read("tokenizer", tokenizer, tokenizer_settings)]
+    released = {"tokenizer": _read("tokenizer", tokenizer, tokenizer_settings)}
     if generator:
-        released.append(_read("generator", generator, generator_settings))
-        ours, theirs = (one.model.config for one in released)
+        released["generator"] = _read("generator", generator, generator_settings)
+        ours, theirs = (model.config for model, _ in released.values())
         if (ours.codebook_size, ours.latents) != (theirs.codebook_size, theirs.tokens):
             raise ConfigError(f"{generator}: draws {theirs.tokens} codes of {theirs.codebook_size}, but {tokenizer} has "
                               f"{ours.latents} of {ours.codebook_size}; they were not trained together")
     with atomic_folder(out) as folder:
-        for kind, (model, facts) in zip(KINDS, released, strict=False):
-            (folder / kind).mkdir()
+        for kind, (model, facts) in released.items():
             save_model(folder / kind, model)
             if kind == "generator":
-                facts |= {"tokenizer": sha256_file(folder / "tokenizer/model.safetensors")}
+                facts["tokenizer"] = sha256_file(folder / "tokenizer/model.safetensors")
             write_json(folder / kind / "metrics.json", facts)
-    return released
+    return {kind: facts for kind, (_, facts) in released.items()}
 
 
-def _read(kind: str, path: Path, given: Path | None) -> Released:
+def _read(kind: str, path: Path, given: Path | None) -> tuple[ResTok | HAR, dict[str, Any]]:
+    """The model, and what metrics.json says of it: what the file says of itself, and what was assumed."""
     file = weights_file(path)
     tensors, taken = compat.read_weights(file)
     settings, source = compat.read_settings(kind, file, given)
@@ -77,7 +73,7 @@ def _read(kind: str, path: Path, given: Path | None) -> Released:
              "source": {"file": file.name, "sha256": sha256_file(file), "key": taken, "settings": source and source.name,
                         "assumed": assumed}, "torch": torch.__version__}
     facts |= {"sampling_steps": len(model.config.groups)} if kind == "generator" else {"checkpoint": None}
-    return Released(model, facts)
+    return model, facts
 
 
 def to_release(tokenizer: Path, generator: Path | None, out: Path) -> None:
