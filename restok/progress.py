@@ -41,11 +41,9 @@ def _bar(iterable: Iterable[T], description: str, total: int | None) -> Iterator
 def _lines(iterable: Iterable[T], description: str, total: int | None, every: float) -> Iterator[T]:
     start = last = time.monotonic()
     done = 0
-    for item in iterable:
+    for done, item in enumerate(iterable, 1):
         yield item
-        done += 1
-        now = time.monotonic()
-        if now - last >= every:
+        if (now := time.monotonic()) - last >= every:
             log.info(_line(description, done, total, now - start))
             last = now
     log.info(_line(description, done, total, time.monotonic() - start))

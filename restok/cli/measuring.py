@@ -20,15 +20,14 @@ class SubjectOptions:
     """What to measure: images of files, or straight from the models."""
 
     samples: option(list[Path] | None, "What to measure: an npz (arr_0), an image folder, or statistics files of all its "
-                    "shards (repeat the option).", "--samples") = None
+                    "shards (repeat the option).") = None
     originals: option(Path | None, "Measure reconstructions of these, image by image: an npz, an image folder, or a folder "
-                      "that `restok prepare` wrote.", "--originals") = None
-    tokenizer: option(Path | None, "Measure images straight from this tokenizer: reconstructions, or with --generator samples.",
-                      "--tokenizer") = None
-    generator: option(Path | None, "Generator to sample from, with --tokenizer and --guidance.", "--generator") = None
-    guidance: option(Path | None, "File that `restok search-guidance` wrote; else sampling.guidance.", "--guidance") = None
-    seed: option(int | None, "Seed to sample with, else the parameters'; of --samples, the seed they were drawn from.",
-                 "--seed") = None
+                      "that `restok prepare` wrote.") = None
+    tokenizer: option(Path | None, "Measure images straight from this tokenizer: reconstructions, or with --generator "
+                      "samples.") = None
+    generator: option(Path | None, "Generator to sample from, with --tokenizer and --guidance.") = None
+    guidance: option(Path | None, "File that `restok search-guidance` wrote; else sampling.guidance.") = None
+    seed: option(int | None, "Seed to sample with, else the parameters'; of --samples, the seed they were drawn from.") = None
 
     @property
     def are_statistics(self) -> bool:
@@ -93,12 +92,12 @@ class NetworkOptions:
     params: AnyParams = None
     experiment: Experiment = None
     overrides: Overrides = None
-    features: option(str | None, "inception or digits; else evaluation.features.", "--features") = None
-    weights: option(Path | None, "File of the Inception network; else evaluation.weights.", "--weights") = None
+    features: option(str | None, "inception or digits; else evaluation.features.") = None
+    weights: option(Path | None, "File of the Inception network; else evaluation.weights.") = None
     classifier: Classifier = None
-    crop: option(int | None, "Side of the centre crops of reference and originals in folders; else the tokenizer's image size.",
-                 "--crop") = None
-    workers: option(int | None, "Threads that decode images; else data.workers.", "--workers") = None
+    crop: option(int | None, "Side of the centre crops of reference and originals in folders; else the tokenizer's image "
+                 "size.") = None
+    workers: option(int | None, "Threads that decode images; else data.workers.") = None
 
     def read(self) -> tuple[Params | None, Evaluation]:
         """The parameter file, where one was named, and the protocol."""

@@ -45,12 +45,12 @@ class InputOptions:
     """What tables, figures and the page are made from."""
 
     params: ParamsFile
-    results: option(Path, "Run folder, such as results/demo.", "--results")
+    results: option(Path, "Run folder, such as results/demo.")
     experiments: Experiments = None
-    published: option(Path, "Published numbers.", "--published") = Path("params/published.csv")
-    orders: option(Path, "What the paper says of the order of its rows.", "--orders") = Path("params/orders.csv")
-    switches: option(Path, "The release's choices, and the experiments that measure them.",
-                     "--switches") = Path("params/release_switches.csv")
+    published: option(Path, "Published numbers.") = Path("params/published.csv")
+    orders: option(Path, "What the paper says of the order of its rows.") = Path("params/orders.csv")
+    switches: option(Path, "The release's choices, and the experiments that measure them.") = Path(
+        "params/release_switches.csv")
     overrides: Overrides = None
 
     def load(self) -> "Inputs":

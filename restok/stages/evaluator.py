@@ -120,12 +120,11 @@ def _resume(path: Path, fresh: Statistics, start: int, stop: int) -> tuple[int, 
     """(next image, state) of an interrupted call; the fresh one where the file is damaged or of something else."""
     try:
         sums = Statistics.load(path, fresh.seen.device)
+        done = int(sums.seen.sum())
+        if sums.facts != fresh.facts or not sums.seen[start:min(start + done, stop)].all() or start + done > stop:
+            raise StatisticsError(f"{path}: of other images, settings or shards")
     except StatisticsError as error:
         log.warning("%s; starting again", error)
-        return start, fresh
-    done = int(sums.seen.sum())
-    if sums.facts != fresh.facts or not sums.seen[start:min(start + done, stop)].all() or start + done > stop:
-        log.warning("%s: of other images, settings or shards; starting again", path)
         return start, fresh
     log.info("%s: goes on from image %d of %d", path, start + done, stop)
     return start + done, sums

@@ -18,12 +18,11 @@ def search_guidance(candidates: list[Path], out: Path) -> dict:
     candidates were measured with other features or references than the first, SearchError for other sampling."""
     rows = [read_json(path) for path in candidates]
     require_comparable(list(zip(candidates, rows, strict=True)))
+    metric = rows[0]["names"]["distance"]
     for path, row in zip(candidates, rows, strict=True):
         for key in ("sampling", "n"):
             if row[key] != rows[0][key]:
                 raise SearchError(f"{path}: its {key} differ from those of {candidates[0]}; delete both and score them again")
-    metric = rows[0]["names"]["distance"]
-    for path, row in zip(candidates, rows, strict=True):
         if row["metrics"][metric] is None:
             raise SearchError(f"{path}: {metric} was not measured: {row['refused'][metric]}; score it again")
     best = min(rows, key=lambda row: row["metrics"][metric])
