@@ -23,8 +23,15 @@ app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, add_comp
                   help="ResTok: images to 128 ordered codes, and codes to images in 9 steps. Every verb reads a parameter file "
                        "and folders that earlier verbs wrote; the workflow (`snakemake`) calls them in order.")
 
+
 def option(kind: type | UnionType, text: str, *names: str, **more: str | int) -> Any:
+    """An option, called as its parameter is where no `names` are given."""
     return Annotated[kind, typer.Option(*names, help=text, **more)]
+
+
+def argument(kind: type | UnionType, text: str) -> Any:
+    return Annotated[kind, typer.Argument(help=text)]
+
 
 
 ParamsFile = option(Path, "Parameter file, such as params/demo.yaml.", "--params", "-p")

@@ -1,11 +1,8 @@
 """The verbs of the chain, in its order: each writes what the next one reads."""
 
 from pathlib import Path
-from typing import Annotated
 
-import typer
-
-from restok.cli.base import Classifier, Experiment, OutFile, Overrides, ParamsFile, State, option, read, verb
+from restok.cli.base import Classifier, Experiment, OutFile, Overrides, ParamsFile, State, argument, option, read, verb
 from restok.config import Guidance
 
 Data = option(Path, "Folder that `restok prepare` wrote.", "--data")
@@ -20,7 +17,7 @@ Schedule = option(str, "constant, linear, step or cosine.", "--schedule")
 Scale = option(float, "Largest scale; 1 is none.", "--scale")
 Start = option(float, "Start ratio; 'step' only.", "--start")
 Reference = option(Path, "A statistics file, an ADM npz, or images as in --originals.", "--reference")
-Candidates = Annotated[list[Path], typer.Argument(help="Files that `restok score-guidance` wrote.")]
+Candidates = argument(list[Path], "Files that `restok score-guidance` wrote.")
 
 
 @verb

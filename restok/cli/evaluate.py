@@ -1,12 +1,10 @@
 """The verbs that measure images."""
 
 from pathlib import Path
-from typing import Annotated
 
-import typer
 from rich.table import Table
 
-from restok.cli.base import OutFile, State, option, say, verb
+from restok.cli.base import OutFile, State, argument, option, say, verb
 from restok.cli.measuring import NetworkOptions, SubjectOptions, parse_shard
 from restok.config.load import ConfigError
 from restok.progress import CONSOLE
@@ -17,9 +15,9 @@ AnyReference = option(Path | None, "A statistics file, an ADM npz, or images as 
 Count = option(int | None, "Refuse any other number of images.", "--count")
 KeepStatistics = option(Path | None, "Keep what was measured in this file, to be --samples or --reference.", "--statistics")
 ShardOption = option(str | None, "Measure one shard alone, such as 0/4.", "--shard")
-Images = Annotated[Path | None, typer.Argument(help="An npz (arr_0), an image folder, or a folder that `restok prepare` "
-                                               "wrote, as a reference; else what the options name.")]
-SeedResults = Annotated[list[Path], typer.Argument(help="Results of `restok evaluate` that differ in their seed.")]
+Images = argument(Path | None, "An npz (arr_0), an image folder, or a folder that `restok prepare` wrote, as a "
+                  "reference; else what the options name.")
+SeedResults = argument(list[Path], "Results of `restok evaluate` that differ in their seed.")
 
 
 def print_result(result: dict) -> None:

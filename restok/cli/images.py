@@ -1,11 +1,8 @@
 """The verbs that make images to look at, or to measure elsewhere: samples and reconstructions."""
 
 from pathlib import Path
-from typing import Annotated
 
-from typer import Argument
-
-from restok.cli.base import Experiment, Overrides, option, read, say, verb
+from restok.cli.base import Experiment, Overrides, argument, option, read, say, verb
 from restok.cli.chain import GeneratorFolder, Start, TokenizerFolder
 from restok.config import Sampling
 from restok.config.load import ConfigError, parse
@@ -29,8 +26,8 @@ TopP = option(float | None, "Draw from the likeliest codes of this probability i
               "--top-p")
 Seed = option(int | None, "Else the parameters', or 0.", "--seed", min=0)
 SamplesFile = option(Path, "File to write: .npz (arr_0, labels), or .png or .jpg with a class a row.", "--out", "-o")
-Images = Annotated[list[Path], Argument(help="Image files, folders of them, folders that `restok prepare` wrote (their "
-                                        "validation split), npz files (arr_0).")]
+Images = argument(list[Path], "Image files, folders of them, folders that `restok prepare` wrote (their validation "
+                  "split), npz files (arr_0).")
 Reconstructions = option(Path, "What to write: .png or .jpg with the originals above, .npz (arr_0, codes, labels), or a "
                          "folder, replaced whole.", "--out", "-o")
 Keep = option(int | None, "Decode the first so many codes alone.", "--keep")

@@ -1,17 +1,14 @@
 """The verb that goes between the authors' released weights and ours."""
 
 from pathlib import Path
-from typing import Annotated
 
-import typer
-
-from restok.cli.base import option, say, verb
+from restok.cli.base import argument, option, say, verb
 from restok.config.load import ConfigError
 
-Tokenizer = Annotated[Path, typer.Argument(help="With --from, a file of weights (.safetensors, .bin, .pt, .pth) or the folder "
-                                                "with it; with --to, a folder of ours.")]
-Generator = Annotated[str, typer.Argument(help="The same of the generator; - for none.")]
-Out = Annotated[Path, typer.Argument(help="Folder to write; replaced whole, where it holds what this wrote before.")]
+Tokenizer = argument(Path, "With --from, a file of weights (.safetensors, .bin, .pt, .pth) or the folder with it; "
+                     "with --to, a folder of ours.")
+Generator = argument(str, "The same of the generator; - for none.")
+Out = argument(Path, "Folder to write; replaced whole, where it holds what this wrote before.")
 From = option(str | None, "release: write OUT/tokenizer and OUT/generator, for every other verb.", "--from", metavar="FORMAT")
 To = option(str | None, "release: write OUT/tokenizer.safetensors and OUT/generator.safetensors under the authors' names, with "
             "their configuration as .json.", "--to", metavar="FORMAT")

@@ -2,11 +2,9 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
-import typer
-
-from restok.cli.base import AnyParams, OutFile, Overrides, ParamsFile, option, read, verb
+from restok.cli.base import AnyParams, OutFile, Overrides, ParamsFile, argument, option, read, verb
 from restok.config.load import ConfigError
 from restok.experiments import ITEMS, Item, Tree, load_sheet
 
@@ -18,7 +16,7 @@ Reports = option(Path, "Folder with the tables and figures.", "--reports")
 TableFile = option(Path | None, "Of a table that is drawn: the file that `restok table` wrote.", "--table")
 FigureParams = option(Path | None, "Parameter file; tables go without.", "--params", "-p")
 FigureResults = option(Path | None, "Run folder, such as results/demo; tables go without.", "--results")
-What = Annotated[str, typer.Argument(help="chain or metrics.")]
+What = argument(str, "chain or metrics.")
 BenchSamples = option(int, "Samples, and references, of precision and recall.", "--samples")
 BenchImages = option(int, "Images that go through the Inception network.", "--images")
 BatchSize = option(int, "Images a step.", "--batch-size")
@@ -29,8 +27,8 @@ def named(*kinds: str) -> str:
     return ", ".join(item.name for item in ITEMS.values() if item.kind in kinds)
 
 
-TableName = Annotated[str, typer.Argument(help=f"{named('table', 'chart')}.")]
-FigureName = Annotated[str, typer.Argument(help=f"{named('figure')}; of tables, {named('chart')}.")]
+TableName = argument(str, f"{named('table', 'chart')}.")
+FigureName = argument(str, f"{named('figure')}; of tables, {named('chart')}.")
 
 
 def chosen(name: str, *kinds: str) -> Item:
