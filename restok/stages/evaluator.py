@@ -94,7 +94,7 @@ class Evaluator:
         if subject.paired:
             names = similarity_names(subject.facts["size"], self.lpips is not None)
             likeness = {name: self.lpips[1] if name == "lpips" else None for name in [*names, "perfect"]}
-        classes, codes = subject.classes, subject.tokenizer
+        classes, codes = 0 if subject.labels is None else int(subject.labels.max()) + 1, subject.tokenizer
         if classes and self.network.knows_labels:
             classes = max(classes, self.network.classes)
         return Statistics.begin(self.network, subject.facts, self.settings.batch_size, spatial=not subject.paired,

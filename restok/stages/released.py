@@ -1,8 +1,7 @@
 """restok convert: the authors' released files as our folders, and our folders as their files."""
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from safetensors.torch import save_file
@@ -16,17 +15,10 @@ from restok.stages.images import pair
 from restok.tokenizer.model import ResTok
 from restok.weights import load_generator, load_tokenizer, save_model
 
-
-class Kind(NamedTuple):
-    """What differs between a tokenizer and a generator."""
-
-    complete: Callable
-    load: Callable
-    settings: Callable
-
-
-KINDS = {"tokenizer": Kind(compat.complete_tokenizer_settings, compat.load_released_tokenizer, compat.tokenizer_settings),
-         "generator": Kind(compat.complete_generator_settings, compat.load_released_generator, compat.generator_settings)}
+KINDS = ("tokenizer", "generator")
+COMPLETE = {"tokenizer": compat.complete_tokenizer_settings, "generator": compat.complete_generator_settings}
+LOAD = {"tokenizer": compat.load_released_tokenizer, "generator": compat.load_released_generator}
+SETTINGS = {"tokenizer": compat.tokenizer_settings, "generator": compat.generator_settings}
 
 # All that a folder holds which either direction writes.
 OURS = {kind / Path(name) for kind in KINDS for name in (".", "model.safetensors", "config.json", "metrics.json")}
@@ -65,8 +57,8 @@ def _read(kind: str, path: Path, given: Path | None) -> tuple[ResTok | HAR, dict
     tensors, taken = compat.read_weights(file)
     settings, source = compat.read_settings(kind, file, given)
     try:
-        settings, assumed = KINDS[kind].complete(tensors, settings)
-        model = KINDS[kind].load(tensors, settings)
+        settings, assumed = COMPLETE[kind](tensors, settings)
+        model = LOAD[kind](tensors, settings)
     except compat.ReleasedWeightsError as error:
         raise compat.ReleasedWeightsError(f"{file}: {error}") from None
     facts = {"step": None, "parameters": sum(p.numel() for p in model.parameters()),
@@ -86,11 +78,10 @@ def to_release(tokenizer: Path, generator: Path | None, out: Path) -> None:
     if generator:
         pair(tokenizer, generator)
     models = {"tokenizer": load_tokenizer(tokenizer)} | ({"generator": load_generator(generator)} if generator else {})
-    settings = {kind: KINDS[kind].settings(model.config) for kind, model in models.items()}
     with atomic_folder(out) as folder:
         for kind, model in models.items():
             save_file(compat.released_tensors(model), folder / f"{kind}.safetensors")
-            write_json(folder / f"{kind}.json", settings[kind])
+            write_json(folder / f"{kind}.json", SETTINGS[kind](model.config))
 
 
 def _require_replaceable(out: Path, inputs: list[Path | None], written: set[Path]) -> None:

@@ -55,10 +55,6 @@ class Subject:
     def n(self) -> int:
         return self.facts["n"]
 
-    @property
-    def classes(self) -> int:
-        return 0 if self.labels is None else int(self.labels.max()) + 1
-
 
 class MeasureError(RestokError):
     """Images that cannot be measured, or do not belong together; the message names them and the remedy."""
