@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import fields, is_dataclass
 from functools import wraps
 from pathlib import Path
-from types import UnionType
+from types import GenericAlias, UnionType
 from typing import Annotated, Any
 
 import typer
@@ -23,13 +23,15 @@ app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, add_comp
                   help="ResTok: images to 128 ordered codes, and codes to images in 9 steps. Every verb reads a parameter file "
                        "and folders that earlier verbs wrote; the workflow (`snakemake`) calls them in order.")
 
+Kind = type | GenericAlias | UnionType
 
-def option(kind: type | UnionType, text: str, *names: str, **more: str | int) -> Any:
+
+def option(kind: Kind, text: str, *names: str, **more: str | int) -> Any:
     """An option, called as its parameter is where no `names` are given."""
     return Annotated[kind, typer.Option(*names, help=text, **more)]
 
 
-def argument(kind: type | UnionType, text: str) -> Any:
+def argument(kind: Kind, text: str) -> Any:
     return Annotated[kind, typer.Argument(help=text)]
 
 
@@ -39,8 +41,8 @@ Overrides = option(list[str] | None, "Change one setting, such as tokenizer.widt
                    metavar="KEY=VALUE")
 Experiment = option(str | None, "A row of experiments.tsv, beside the parameter file, and a seed: restok.10087.",
                     "--experiment", "-e")
-Classifier = option(Path | None, "Folder that `restok train-classifier` wrote; only 'digits' networks need it.", "--classifier")
-State = option(Path | None, "Where an unfinished measurement keeps its sums (.safetensors); run again to resume.", "--state")
+Classifier = option(Path | None, "Folder that `restok train-classifier` wrote; only 'digits' networks need it.")
+State = option(Path | None, "Where an unfinished measurement keeps its sums (.safetensors); run again to resume.")
 OutFile = option(Path, "File to write.", "--out", "-o")
 AnyParams = option(Path | None, "Parameter file; without one, the paper's protocol with Inception features.", "--params", "-p")
 

@@ -5,18 +5,18 @@ from pathlib import Path
 from restok.cli.base import Classifier, Experiment, OutFile, Overrides, ParamsFile, State, argument, option, read, verb
 from restok.config import Guidance
 
-Data = option(Path, "Folder that `restok prepare` wrote.", "--data")
-TokenizerFolder = option(Path, "Folder that `restok train-tokenizer` or `restok convert` wrote.", "--tokenizer")
-GeneratorFolder = option(Path, "Folder that `restok train-generator` or `restok convert` wrote.", "--generator")
-Codes = option(Path, "Folder that `restok encode` wrote.", "--codes")
-RunFolder = option(Path, "Where an unfinished run keeps its states; run again to resume.", "--run")
+Data = option(Path, "Folder that `restok prepare` wrote.")
+TokenizerFolder = option(Path, "Folder that `restok train-tokenizer` or `restok convert` wrote.")
+GeneratorFolder = option(Path, "Folder that `restok train-generator` or `restok convert` wrote.")
+Codes = option(Path, "Folder that `restok encode` wrote.")
+RunFolder = option(Path, "Where an unfinished run keeps its states; run again to resume.")
 OutFolder = option(Path, "Folder to write; replaced whole, or not at all.", "--out", "-o")
-Checkpoint = option(str, "Label to train to, such as 250k.", "--checkpoint")
-Previous = option(Path | None, "Folder of the checkpoint before it; none for the first.", "--previous")
-Schedule = option(str, "constant, linear, step or cosine.", "--schedule")
-Scale = option(float, "Largest scale; 1 is none.", "--scale")
-Start = option(float, "Start ratio; 'step' only.", "--start")
-Reference = option(Path, "A statistics file, an ADM npz, or images as in --originals.", "--reference")
+Checkpoint = option(str, "Label to train to, such as 250k.")
+Previous = option(Path | None, "Folder of the checkpoint before it; none for the first.")
+Schedule = option(str, "constant, linear, step or cosine.")
+Scale = option(float, "Largest scale; 1 is none.")
+Start = option(float, "Start ratio; 'step' only.")
+Reference = option(Path, "A statistics file, an ADM npz, or images as in --originals.")
 Candidates = argument(list[Path], "Files that `restok score-guidance` wrote.")
 
 

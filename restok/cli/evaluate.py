@@ -11,10 +11,10 @@ from restok.progress import CONSOLE
 
 AnyOutFile = option(Path | None, "JSON file to write.", "--out", "-o")
 AnyReference = option(Path | None, "A statistics file, an ADM npz, or images as in --originals; else the originals, or what "
-                      "evaluation.reference names.", "--reference")
-Count = option(int | None, "Refuse any other number of images.", "--count")
-KeepStatistics = option(Path | None, "Keep what was measured in this file, to be --samples or --reference.", "--statistics")
-ShardOption = option(str | None, "Measure one shard alone, such as 0/4.", "--shard")
+                      "evaluation.reference names.")
+Count = option(int | None, "Refuse any other number of images.")
+KeepStatistics = option(Path | None, "Keep what was measured in this file, to be --samples or --reference.")
+ShardOption = option(str | None, "Measure one shard alone, such as 0/4.")
 Images = argument(Path | None, "An npz (arr_0), an image folder, or a folder that `restok prepare` wrote, as a "
                   "reference; else what the options name.")
 SeedResults = argument(list[Path], "Results of `restok evaluate` that differ in their seed.")

@@ -12,27 +12,25 @@ PRINTED = 64                             # lines of single images at most
 SampleParams = option(Path | None, "Parameter file; without one, the published settings, and no guidance unless named.",
                       "--params", "-p")
 GuidanceFile = option(Path | None, "File that `restok search-guidance` wrote; else --schedule and --scale, else "
-                      "sampling.guidance of --params; without --params none.", "--guidance")
-AnySchedule = option(str | None, "Guidance: constant, linear, step or cosine.", "--schedule")
-AnyScale = option(float | None, "Guidance: largest scale; 1 is none.", "--scale")
+                      "sampling.guidance of --params; without --params none.")
+AnySchedule = option(str | None, "Guidance: constant, linear, step or cosine.")
+AnyScale = option(float | None, "Guidance: largest scale; 1 is none.")
 ClassNumbers = option(list[int] | None, "Number of a class to sample, from 0; repeatable.", "--class")
-Classes = option(int | None, "How many classes to sample, spread evenly; every one, if not given, and in a picture 10.",
-                 "--classes", min=1)
+Classes = option(int | None, "How many classes to sample, spread evenly; every one, if not given, and in a picture 10.", min=1)
 PerClass = option(int | None, "Samples of each class, if not given 16; into an .npz with --params, as many as are evaluated.",
                   "--per-class", "--count", min=1)
-Temperature = option(float | None, "Else sampling.temperature, or 1.", "--temperature")
-TopK = option(int | None, "Draw from the k likeliest codes; 0 is off. Else sampling.top_k, or 0.", "--top-k")
-TopP = option(float | None, "Draw from the likeliest codes of this probability in all; 0 is off. Else sampling.top_p, or 0.95.",
-              "--top-p")
-Seed = option(int | None, "Else the parameters', or 0.", "--seed", min=0)
+Temperature = option(float | None, "Else sampling.temperature, or 1.")
+TopK = option(int | None, "Draw from the k likeliest codes; 0 is off. Else sampling.top_k, or 0.")
+TopP = option(float | None, "Draw from the likeliest codes of this probability in all; 0 is off. Else sampling.top_p, or 0.95.")
+Seed = option(int | None, "Else the parameters', or 0.", min=0)
 SamplesFile = option(Path, "File to write: .npz (arr_0, labels), or .png or .jpg with a class a row.", "--out", "-o")
 Images = argument(list[Path], "Image files, folders of them, folders that `restok prepare` wrote (their validation "
                   "split), npz files (arr_0).")
 Reconstructions = option(Path, "What to write: .png or .jpg with the originals above, .npz (arr_0, codes, labels), or a "
                          "folder, replaced whole.", "--out", "-o")
-Keep = option(int | None, "Decode the first so many codes alone.", "--keep")
-BatchSize = option(int, "Images at once.", "--batch-size", min=1)
-Workers = option(int, "Threads that decode images.", "--workers", min=0)
+Keep = option(int | None, "Decode the first so many codes alone.")
+BatchSize = option(int, "Images at once.", min=1)
+Workers = option(int, "Threads that decode images.", min=0)
 
 
 @verb

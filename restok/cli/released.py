@@ -13,8 +13,8 @@ From = option(str | None, "release: write OUT/tokenizer and OUT/generator, for e
 To = option(str | None, "release: write OUT/tokenizer.safetensors and OUT/generator.safetensors under the authors' names, with "
             "their configuration as .json.", "--to", metavar="FORMAT")
 TokenizerSettings = option(Path | None, "The authors' configuration (JSON or YAML), where it is not beside the weights as "
-                           "config.json; without one it is inferred.", "--tokenizer-config")
-GeneratorSettings = option(Path | None, "The same of the generator.", "--generator-config")
+                           "config.json; without one it is inferred.")
+GeneratorSettings = option(Path | None, "The same of the generator.")
 
 
 @verb

@@ -11,16 +11,16 @@ from restok.experiments import ITEMS, Item, Tree, load_sheet
 if TYPE_CHECKING:
     from restok.reporting.inputs import Inputs
 
-Experiments = option(Path | None, "Experiments, one row a run; else experiments.tsv beside the parameters.", "--experiments")
-Reports = option(Path, "Folder with the tables and figures.", "--reports")
-TableFile = option(Path | None, "Of a table that is drawn: the file that `restok table` wrote.", "--table")
+Experiments = option(Path | None, "Experiments, one row a run; else experiments.tsv beside the parameters.")
+Reports = option(Path, "Folder with the tables and figures.")
+TableFile = option(Path | None, "Of a table that is drawn: the file that `restok table` wrote.")
 FigureParams = option(Path | None, "Parameter file; tables go without.", "--params", "-p")
-FigureResults = option(Path | None, "Run folder, such as results/demo; tables go without.", "--results")
+FigureResults = option(Path | None, "Run folder, such as results/demo; tables go without.")
 What = argument(str, "chain or metrics.")
-BenchSamples = option(int, "Samples, and references, of precision and recall.", "--samples")
-BenchImages = option(int, "Images that go through the Inception network.", "--images")
-BatchSize = option(int, "Images a step.", "--batch-size")
-Repeats = option(int, "Timed runs of each row, after a warm-up.", "--repeats")
+BenchSamples = option(int, "Samples, and references, of precision and recall.")
+BenchImages = option(int, "Images that go through the Inception network.")
+BatchSize = option(int, "Images a step.")
+Repeats = option(int, "Timed runs of each row, after a warm-up.")
 
 
 def named(*kinds: str) -> str:
