@@ -32,10 +32,7 @@ class _Rate(ProgressColumn):
 def _bar(iterable: Iterable[T], description: str, total: int | None) -> Iterator[T]:
     columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), _Rate(), TimeRemainingColumn()
     with Progress(*columns, console=CONSOLE) as progress:
-        task = progress.add_task(description, total=total)
-        for item in iterable:
-            yield item
-            progress.advance(task)
+        yield from progress.track(iterable, total=total, description=description)
 
 
 def _lines(iterable: Iterable[T], description: str, total: int | None, every: float) -> Iterator[T]:

@@ -35,7 +35,6 @@ def argument(kind: Kind, text: str) -> Any:
     return Annotated[kind, typer.Argument(help=text)]
 
 
-
 ParamsFile = option(Path, "Parameter file, such as params/demo.yaml.", "--params", "-p")
 Overrides = option(list[str] | None, "Change one setting, such as tokenizer.width=512; repeatable.", "--set", "-s",
                    metavar="KEY=VALUE")
