@@ -59,11 +59,10 @@ def write_grid(path: Path, images: UInt8[np.ndarray, "n h w c"], columns: int) -
 @torch.inference_mode()
 def panel(data: Path, tokenizer: Path, out: Path, count: int = 8) -> None:
     """Fig. 5. An npz of what it shows of the first validation image of each class, of at most `count` classes."""
-    images, on = open_split(data, "validation"), device()
-    model = load_tokenizer(tokenizer).to(on)
+    images, model = open_split(data, "validation"), load_tokenizer(tokenizer).to(device())
     first = np.unique(images.labels, return_index=True)[1][:count]
     chosen = np.stack([center_crop(images[index][0], model.config.image_size) for index in first])
-    write_npz(out, **_panel(model, to_tensor(chosen).to(on)))
+    write_npz(out, **_panel(model, to_tensor(chosen).to(device())))
 
 
 def _panel(model: ResTok, images: Float[Tensor, "m 3 h w"]) -> dict[str, np.ndarray]:
@@ -104,8 +103,8 @@ class Sampler:
     """A generator with the tokenizer that its codes came from. Raises WeightsError for another tokenizer."""
 
     def __init__(self, tokenizer: Path, generator: Path):
-        self.on, self.name, self.digests = device(), generator.as_posix(), pair(tokenizer, generator)
-        self.tokenizer, self.generator = load_tokenizer(tokenizer).to(self.on), load_generator(generator).to(self.on)
+        self.name, self.digests = generator.as_posix(), pair(tokenizer, generator)
+        self.tokenizer, self.generator = load_tokenizer(tokenizer).to(device()), load_generator(generator).to(device())
 
     @torch.inference_mode()
     def __call__(self, sampling: config.Sampling, guidance: config.Guidance | None, labels: Int[np.ndarray, " n"], seed: int,
