@@ -15,10 +15,9 @@ from restok.config import Alignment as AlignmentConfig
 from restok.config import Discriminator, Optimizer, Perceptual
 from restok.networks.classifier import load_classifier
 from restok.objective.adversarial import LeCam, diff_augment, hinge_discriminator, hinge_generator
-from restok.objective.alignment import Alignment
+from restok.objective.alignment import Alignment, load_teacher
 from restok.objective.discriminator import FeatureDiscriminator
 from restok.objective.perceptual import build_perceptual
-from restok.objective.teacher import build_teacher
 from restok.objective.tokenizer import Adversary
 from restok.training.tokenizer import TokenizerJob
 
@@ -153,14 +152,14 @@ def test_what_has_weight_zero_loads_no_network(classifier):
 
 @pytest.mark.parametrize("grid", [4, 16])
 def test_the_demos_teacher_gives_one_patch_a_grid_position_without_gradient(classifier, grid):
-    teacher = build_teacher(alignment_config(), grid, classifier).train()
+    teacher = load_teacher(alignment_config(), grid, classifier).train()
     f_cls, f_patch = teacher(draw(2, 3, 16, 16).requires_grad_())
-    assert f_cls.shape == (2, teacher.class_width) and f_patch.shape == (2, grid * grid, teacher.patch_width)
+    assert f_cls.shape == (2, teacher.width) and f_patch.shape == (2, grid * grid, teacher.width)
     assert not f_cls.requires_grad and not any(m.training for m in teacher.modules())
 
 
 def test_a_transformer_teacher_is_timms_network_on_normalised_images_at_the_tokenizers_grid(vit_file):
-    teacher = build_teacher(alignment_config(network="test_vit.r160_in1k", weights=vit_file), 10, None)
+    teacher = load_teacher(alignment_config(network="test_vit.r160_in1k", weights=vit_file), 10, None)
     reference = timm.create_model("test_vit.r160_in1k", pretrained_cfg_overlay={"file": vit_file}, pretrained=True).eval()
     images, config = draw(2, 3, 160, 160), reference.pretrained_cfg
     mean, std = (torch.tensor(config[key])[:, None, None] for key in ("mean", "std"))
@@ -169,8 +168,8 @@ def test_a_transformer_teacher_is_timms_network_on_normalised_images_at_the_toke
     f_cls, f_patch = teacher(images)
     assert torch.allclose(f_cls, tokens[:, 0], atol=1e-5) and torch.allclose(f_patch, tokens[:, 1:], atol=1e-5)
     for side, grid in ((32, 4), (256, 16)):
-        small = build_teacher(alignment_config(network="test_vit.r160_in1k", weights=vit_file), grid, None)
-        assert small(draw(1, 3, side, side))[1].shape == (1, grid * grid, small.patch_width)
+        small = load_teacher(alignment_config(network="test_vit.r160_in1k", weights=vit_file), grid, None)
+        assert small(draw(1, 3, side, side))[1].shape == (1, grid * grid, small.width)
 
 
 def test_registers_are_neither_class_nor_patch(monkeypatch):
@@ -178,7 +177,7 @@ def test_registers_are_neither_class_nor_patch(monkeypatch):
     torch.manual_seed(0)
     network = timm.create_model("vit_small_patch16_dinov3.lvd1689m", depth=1, embed_dim=32, num_heads=2)
     monkeypatch.setattr("restok.networks.backbone.create", lambda name, weights: network)
-    teacher = build_teacher(alignment_config(network="dinov3"), 4, None)
+    teacher = load_teacher(alignment_config(network="dinov3"), 4, None)
     f_cls, f_patch = teacher(torch.full((1, 3, 64, 64), 0.5))
     tokens = network.forward_features(((0.5 - torch.tensor(network.pretrained_cfg["mean"]))
                                        / torch.tensor(network.pretrained_cfg["std"]))[None, :, None, None].expand(1, 3, 64, 64))
@@ -189,12 +188,12 @@ def test_registers_are_neither_class_nor_patch(monkeypatch):
 def test_a_transformer_without_a_class_token_cannot_teach(tmp_path):
     save_file(timm.create_model("test_vit2.r160_in1k").state_dict(), tmp_path / "vit2.safetensors")
     with pytest.raises(ValueError, match=r"test_vit2\.r160_in1k has no class token"):
-        build_teacher(alignment_config(network="test_vit2.r160_in1k", weights=str(tmp_path / "vit2.safetensors")), 10, None)
+        load_teacher(alignment_config(network="test_vit2.r160_in1k", weights=str(tmp_path / "vit2.safetensors")), 10, None)
 
 
 def test_weights_that_do_not_fit_are_named(vit_file, tmp_path):
     def build(network, weights):
-        return build_teacher(alignment_config(network=network, weights=str(weights)), 10, None)
+        return load_teacher(alignment_config(network=network, weights=str(weights)), 10, None)
 
     with pytest.raises(FileNotFoundError, match=r"absent\.pth.*test_vit"):
         build("test_vit", tmp_path / "absent.pth")
@@ -303,21 +302,23 @@ def test_the_generators_loss_reaches_the_images_and_not_the_heads(network, class
     assert all(p.grad is None for p in heads.parameters())
     assert torch.equal(loss, expected) and torch.equal(images.grad, others.grad) and images.grad.any()
     assert not all(torch.equal(value, start[name]) for name, value in heads.state_dict().items())    # the spectral norm's u, v
-    assert all(torch.equal(value, plain.discriminator.heads_state_dict()[name]) for name, value in heads.state_dict().items())
+    assert all(torch.equal(value, plain.discriminator.heads.state_dict()[name]) for name, value in heads.state_dict().items())
     adversary.discriminator_loss(images, others, seeded(2)).backward()
     assert all(p.grad is not None for p in heads.parameters())
 
 
-def test_a_discriminators_state_holds_the_heads_and_nothing_pretrained(discriminator):
-    images, state = draw(2, 3, 32, 32), discriminator.heads_state_dict()
-    state = {name: value.clone() for name, value in state.items()}
-    assert set(state) == {name.removeprefix("heads.") for name in discriminator.state_dict() if name.startswith("heads.")}
+def test_an_adversarys_state_holds_the_heads_and_nothing_pretrained(discriminator, classifier):
+    adversary = Adversary(discriminator_config(), classifier)
+    adversary.discriminator = discriminator
+    images, state = draw(2, 3, 32, 32), copy.deepcopy(adversary.trained_state())
+    names = discriminator.state_dict()
+    assert set(state["heads"]) == {name.removeprefix("heads.") for name in names if name.startswith("heads.")}
     logits = discriminator.eval()(images)
     with torch.no_grad():
         for parameter in discriminator.heads.parameters():
             parameter.normal_()
     assert not torch.equal(discriminator(images), logits)
-    discriminator.load_heads_state_dict(state)
+    adversary.load_trained_state(state)
     assert torch.equal(discriminator(images), logits)
 
 

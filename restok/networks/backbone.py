@@ -1,4 +1,4 @@
-"""Pretrained vision transformers by their timm name, and what keeps any network from changing."""
+"""Frozen networks that teach and judge: the demo's classifier, and pretrained vision transformers by their timm name."""
 
 import difflib
 from collections.abc import Sequence
@@ -9,7 +9,9 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from restok.config import Alignment, Discriminator
 from restok.errors import InputError
+from restok.networks.classifier import SmallClassifier, load_classifier
 
 
 class Frozen(nn.Module):
@@ -38,18 +40,20 @@ class VisionTransformer(Frozen):
             raise InputError(f"network: {name} is not a plain vision transformer; take one, such as vit_small_patch16_224.dino")
         if grid is not None:
             self.network.set_input_size(img_size=grid * self.network.patch_embed.patch_size[0])
-        self.name, self.width, self.depth = name, self.network.embed_dim, len(self.network.blocks)
-        self.side = self.network.patch_embed.img_size[0]
+        self.width, self.side = self.network.embed_dim, self.network.patch_embed.img_size[0]
+        self.widths = [self.width] * len(self.network.blocks)
+        self.has_class = getattr(self.network, "cls_token", None) is not None
         for key in ("mean", "std"):
             value = torch.tensor(self.network.pretrained_cfg[key])[:, None, None]
             self.register_buffer(key, value, persistent=False)
 
-    def final(self, images: Float[Tensor, "b 3 h w"]) -> tuple[Float[Tensor, "b d"], Float[Tensor, "b n d"]]:
+    @torch.no_grad()
+    def forward(self, images: Float[Tensor, "b 3 h w"]) -> tuple[Float[Tensor, "b d"], Float[Tensor, "b n d"]]:
         """The class token and the patch tokens at the output, after the last norm; registers belong to neither."""
         tokens = self.network.forward_features(self.prepare(images))
         return tokens[:, 0], tokens[:, self.network.num_prefix_tokens:]
 
-    def intermediate(self, images: Float[Tensor, "b 3 h w"], layers: Sequence[int]) -> list[Float[Tensor, "b n d"]]:
+    def tokens(self, images: Float[Tensor, "b 3 h w"], layers: Sequence[int]) -> list[Float[Tensor, "b n d"]]:
         """The patch tokens after each of `layers`, counted from 0 and increasing, before any output norm."""
         return self.network.forward_intermediates(self.prepare(images), indices=list(layers), stop_early=True,
                                                   output_fmt="NLC", intermediates_only=True)
@@ -58,6 +62,37 @@ class VisionTransformer(Frozen):
         if images.shape[-2:] != (self.side, self.side):
             images = F.interpolate(images, size=(self.side, self.side), mode="bicubic", antialias=True)
         return (images - self.mean) / self.std
+
+
+class FrozenClassifier(Frozen):
+    """The demo's classifier in a transformer's place: the positions of its maps are the patches, `grid` of them a side."""
+
+    def __init__(self, network: SmallClassifier, grid: int | None = None):
+        super().__init__(network)
+        self.width, self.widths, self.has_class, self.grid = network.width, network.channels, True, grid
+
+    @torch.no_grad()
+    def forward(self, images: Float[Tensor, "b 3 h w"]) -> tuple[Float[Tensor, "b d"], Float[Tensor, "b n d"]]:
+        """Its penultimate features, and its last map, resized to the grid."""
+        last = self.network.maps(images)[-1]                                                               # b d gh gw
+        patches = F.interpolate(last, size=(self.grid, self.grid), mode="bilinear", antialias=True)        # b d grid grid
+        return self.network.pool(last), patches.flatten(2).mT                                              # b d, b n d
+
+    def tokens(self, images: Float[Tensor, "b 3 h w"], layers: Sequence[int]) -> list[Float[Tensor, "b n _"]]:
+        maps = self.network.maps(images)
+        return [maps[layer].flatten(2).mT for layer in layers]
+
+
+def load_backbone(config: Alignment | Discriminator, classifier: str | Path | None,
+                  grid: int | None = None) -> VisionTransformer | FrozenClassifier:
+    """The network that `config` names; 'digits' reads the folder `classifier`. Called with images in [0, 1], it gives one
+    class feature an image and one patch feature a position of the `grid`, without gradient; `tokens` are those of its layers.
+
+    Raises ValueError, FileNotFoundError or OSError, which name the key or file, where the weights are not to be had.
+    """
+    if config.network == "digits":
+        return FrozenClassifier(load_classifier(classifier), grid)
+    return VisionTransformer(config.network, config.weights, grid)
 
 
 def create(name: str, weights: str | None) -> nn.Module:

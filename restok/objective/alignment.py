@@ -1,11 +1,15 @@
 """Alignment of the tokenizer with a frozen vision model (Eq. 1 and 2; their weighted sum, Eq. 3, is taken with Eq. 4)."""
 
+from pathlib import Path
+
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from restok import config
+from restok.errors import InputError
+from restok.networks.backbone import FrozenClassifier, VisionTransformer, load_backbone
 
 
 class Alignment(nn.Module):
@@ -44,3 +48,12 @@ class Alignment(nn.Module):
         else:
             ours = self.phi[name](ours)
         return F.relu(self.margin - F.cosine_similarity(ours.float(), theirs.float(), dim=-1)).mean()
+
+
+def load_teacher(config: config.Alignment, grid: int, classifier: str | Path | None) -> VisionTransformer | FrozenClassifier:
+    """The frozen vision model f of Eq. 1 and 2 (the paper: DINOv3-L), for a tokenizer of grid x grid image tokens: at the
+    resolution at which its patches are that grid, 256 px for 16 x 16 of 16 px. Raises what `load_backbone` raises."""
+    network = load_backbone(config, classifier, grid)
+    if not network.has_class:
+        raise InputError(f"network: {config.network} has no class token for the encoder to be aligned with")
+    return network

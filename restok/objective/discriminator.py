@@ -9,23 +9,19 @@ from torch.nn.utils.parametrizations import spectral_norm
 
 from restok.config import Discriminator
 from restok.errors import InputError
-from restok.networks.backbone import Frozen, VisionTransformer
-from restok.networks.classifier import load_classifier
+from restok.networks.backbone import load_backbone
 
 
 class FeatureDiscriminator(nn.Module):
     """One head a layer of `config.layers`, on patch tokens of a vision transformer or on positions of the classifier's maps.
 
-    Only the heads take gradients and only they have a state to save; gradients reach the images through the frozen network.
-    Raises ValueError for layers that the network does not have, and what loading the network raises.
+    Only the heads take gradients and change in training; gradients reach the images through the frozen network. Raises
+    ValueError for layers that the network does not have, and what `load_backbone` raises.
     """
 
     def __init__(self, config: Discriminator, classifier: str | Path | None):
         super().__init__()
-        if config.network == "digits":
-            self.backbone = ClassifierTokens(load_classifier(classifier))
-        else:
-            self.backbone = TransformerTokens(VisionTransformer(config.network, config.weights))
+        self.backbone = load_backbone(config, classifier)
         widths, self.layers = self.backbone.widths, config.layers
         if not self.layers or list(self.layers) != sorted(set(self.layers)) or self.layers[-1] >= len(widths):
             raise InputError(f"layers: {list(self.layers)}; {config.network} has layers 0 to {len(widths) - 1}, "
@@ -34,34 +30,8 @@ class FeatureDiscriminator(nn.Module):
 
     def forward(self, images: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b s"]:
         """One logit a position and layer in float32, high for real, layer after layer; images in [0, 1] of any size."""
-        features = self.backbone(images, self.layers)
+        features = self.backbone.tokens(images, self.layers)
         return torch.cat([head(tokens).float() for head, tokens in zip(self.heads, features, strict=True)], dim=1)
-
-    def heads_state_dict(self) -> dict[str, Tensor]:
-        """Everything that training changes, the vectors of the spectral norm included, and nothing pretrained."""
-        return self.heads.state_dict()
-
-    def load_heads_state_dict(self, state: dict[str, Tensor]) -> None:
-        self.heads.load_state_dict(state)
-
-
-class TransformerTokens(Frozen):
-    def __init__(self, network: VisionTransformer):
-        super().__init__(network)
-        self.widths = [network.width] * network.depth
-
-    def forward(self, images: Float[Tensor, "b 3 h w"], layers: tuple[int, ...]) -> list[Float[Tensor, "b n d"]]:
-        return self.network.intermediate(images, layers)
-
-
-class ClassifierTokens(Frozen):
-    def __init__(self, network: nn.Module):
-        super().__init__(network)
-        self.widths = network.channels
-
-    def forward(self, images: Float[Tensor, "b 3 h w"], layers: tuple[int, ...]) -> list[Float[Tensor, "b n d"]]:
-        maps = self.network.maps(images)
-        return [maps[layer].flatten(2).mT for layer in layers]
 
 
 class Head(nn.Module):

@@ -9,10 +9,9 @@ from torch import Tensor, nn
 
 from restok import config
 from restok.objective.adversarial import LeCam, diff_augment, hinge_discriminator, hinge_generator
-from restok.objective.alignment import Alignment
+from restok.objective.alignment import Alignment, load_teacher
 from restok.objective.discriminator import FeatureDiscriminator
 from restok.objective.perceptual import build_perceptual
-from restok.objective.teacher import build_teacher
 
 
 class TokenizerObjective(nn.Module):
@@ -26,9 +25,9 @@ class TokenizerObjective(nn.Module):
         self.perceptual = build_perceptual(objective.perceptual_network, classifier) if objective.perceptual else None
         settings = objective.alignment if objective.vf else objective.alignment.model_copy(update={"encoder": 0, "decoder": 0})
         aligned = settings.encoder or settings.decoder
-        self.teacher = build_teacher(settings, tokenizer.grid, classifier) if aligned else None
-        widths = (self.teacher.class_width, self.teacher.patch_width) if aligned else (0, 0)
-        self.alignment = Alignment(settings, tokenizer.width, *widths)
+        self.teacher = load_teacher(settings, tokenizer.grid, classifier) if aligned else None
+        width = self.teacher.width if aligned else 0
+        self.alignment = Alignment(settings, tokenizer.width, width, width)
 
     def terms(self, images: Float[Tensor, "b 3 h w"], reconstruction: Float[Tensor, "b 3 h w"],
               out: dict) -> dict[str, Float[Tensor, ""]]:
@@ -79,9 +78,9 @@ class Adversary(nn.Module):
         return hinge_discriminator(real, fake) + self.config.lecam * self.lecam(real, fake)
 
     def trained_state(self) -> dict:
-        """What a checkpoint keeps: the heads and LeCam's averages, not the frozen backbone."""
-        return {"heads": self.discriminator.heads_state_dict(), "lecam": self.lecam.state_dict()}
+        """What a checkpoint keeps: the heads with the vectors of their spectral norm, LeCam's averages, nothing pretrained."""
+        return {"heads": self.discriminator.heads.state_dict(), "lecam": self.lecam.state_dict()}
 
     def load_trained_state(self, state: dict) -> None:
-        self.discriminator.load_heads_state_dict(state["heads"])
+        self.discriminator.heads.load_state_dict(state["heads"])
         self.lecam.load_state_dict(state["lecam"])
