@@ -37,13 +37,11 @@ def similarity(images: UInt8[np.ndarray, "b h w c"], targets: UInt8[np.ndarray, 
     check_images("images", images)
     check_images("targets", targets)
     a, b = (torch.tensor(array, device=device).permute(0, 3, 1, 2).contiguous().double() / 255 for array in (images, targets))
-    _check(a, b, smallest=WINDOW)
     names = similarity_names(images.shape[1:3], lpips is not None)
-    multiscale = "ms_ssim" in names
-    terms = _terms(a, b, scales=len(SCALES) if multiscale else 1)                          # one pass for both
-    values = {"psnr": psnr(a, b), "ssim": _ssim(terms)}
-    if multiscale:
-        values["ms_ssim"] = _ms_ssim(terms)
+    terms = structure(a, b, scales=len(SCALES) if "ms_ssim" in names else 1)               # one pass for both
+    values = {"psnr": psnr(a, b), "ssim": ssim(terms)}
+    if "ms_ssim" in names:
+        values["ms_ssim"] = ms_ssim(terms)
     if "lpips" in names:
         with full_precision(a.device):
             values["lpips"] = lpips(a.float(), b.float(), normalize=True)[:, 0, 0, 0].double()
@@ -56,7 +54,7 @@ def psnr(images: Float[Tensor, "b c h w"], targets: Float[Tensor, "b c h w"]) ->
     A perfect image, which would be infinite, takes the value of one that is off by 1/255 in a single number
     (`psnr_ceiling`): the best that an imperfect 8-bit image can reach, so a perfect one never lowers a mean.
     """
-    _check(images, targets, smallest=1)
+    _check(images, targets)
     error = (images.double() - targets.double()).square().mean((1, 2, 3))                  # b
     return (-10 * error.log10()).clamp(max=psnr_ceiling(images[0].numel()))
 
@@ -66,42 +64,19 @@ def psnr_ceiling(numbers: int) -> float:
     return 10 * math.log10(255**2 * numbers)
 
 
-def ssim(images: Float[Tensor, "b c h w"], targets: Float[Tensor, "b c h w"]) -> Float[Tensor, " b"]:
-    """Structural similarity (Wang et al. 2004): mean over channels and over all 11 x 11 Gaussian windows inside the image.
+def structure(images: Float[Tensor, "b c h w"], targets: Float[Tensor, "b c h w"], scales: int) -> Float[Tensor, "b c s 2"]:
+    """SSIM, and its contrast-structure factor alone, of each channel at each scale; in float64.
 
-    In float64. Raises ValueError for images smaller than a window.
+    Means over all 11 x 11 Gaussian windows inside the image. Each scale is half as wide as the one before: means of 2 x 2
+    pixels, without an odd last row or column. Raises ValueError for images without a window at the last scale. On a CPU channel
+    by channel in one thread: so the maps stay in its cache, and no time goes into waiting for threads, which takes longer than
+    operations as short as these, and far longer on a busy machine. On a GPU in few large launches.
     """
-    _check(images, targets, smallest=WINDOW)
-    return _ssim(_terms(images, targets, scales=1))
-
-
-def ms_ssim(images: Float[Tensor, "b c h w"], targets: Float[Tensor, "b c h w"]) -> Float[Tensor, " b"]:
-    """Multi-scale SSIM (Wang, Simoncelli and Bovik 2003): over five scales, each half as wide as the one before.
-
-    The product, for each channel, of the contrast-structure terms of all scales but the last and of the last scale's SSIM,
-    each raised to its exponent, negative ones taken as 0; then the mean over channels. In float64. Halving is the mean of
-    2 x 2 pixels and drops an odd last row or column. Raises ValueError for sides below 176 pixels, the least that leaves a
-    window at the last scale (implementations that pad odd sides reach down to 161).
-    """
-    _check(images, targets, smallest=SMALLEST)
-    return _ms_ssim(_terms(images, targets, scales=len(SCALES)))
-
-
-def _ssim(terms: Float[Tensor, "b c s 2"]) -> Float[Tensor, " b"]:
-    return terms[:, :, 0, 0].mean(1)
-
-
-def _ms_ssim(terms: Float[Tensor, "b c s 2"]) -> Float[Tensor, " b"]:
-    factors = torch.cat([terms[:, :, :-1, 1], terms[:, :, -1:, 0]], dim=2).clamp(min=0)     # b c s
-    return (factors ** factors.new_tensor(SCALES)).prod(2).mean(1)
-
-
-def _terms(images: Float[Tensor, "b c h w"], targets: Float[Tensor, "b c h w"], scales: int) -> Float[Tensor, "b c s 2"]:
-    """SSIM, and its contrast-structure factor alone, of each channel at each scale.
-
-    On a CPU channel by channel in one thread: so the maps stay in its cache, and no time goes into waiting for threads, which
-    takes longer than operations as short as these, and far longer on a busy machine. On a GPU in few large launches.
-    """
+    _check(images, targets)
+    (height, width), smallest = images.shape[-2:], WINDOW * 2 ** (scales - 1)
+    if min(height, width) < smallest:
+        raise InputError(f"images of {height}x{width} are smaller than {smallest}x{smallest}, which the metric needs: "
+                         "take larger images")
     step = 1 if images.device.type == "cpu" else PLANES
     pairs = zip(images.flatten(0, 1).split(step), targets.flatten(0, 1).split(step), strict=True)
     threads = torch.get_num_threads()
@@ -111,6 +86,21 @@ def _terms(images: Float[Tensor, "b c h w"], targets: Float[Tensor, "b c h w"], 
     finally:
         torch.set_num_threads(threads)
     return terms.unflatten(0, images.shape[:2])
+
+
+def ssim(terms: Float[Tensor, "b c s 2"]) -> Float[Tensor, " b"]:
+    """Structural similarity (Wang et al. 2004) from `structure`: the mean over channels, at the first scale."""
+    return terms[:, :, 0, 0].mean(1)
+
+
+def ms_ssim(terms: Float[Tensor, "b c 5 2"]) -> Float[Tensor, " b"]:
+    """Multi-scale SSIM (Wang, Simoncelli and Bovik 2003) from `structure` at five scales: the mean over channels.
+
+    Of each channel, the product of the contrast-structure terms of all scales but the last and of the last scale's SSIM, each
+    raised to its exponent, negative ones taken as 0. Images take 176 pixels a side (implementations that pad odd sides: 161).
+    """
+    factors = torch.cat([terms[:, :, :-1, 1], terms[:, :, -1:, 0]], dim=2).clamp(min=0)     # b c s
+    return (factors ** factors.new_tensor(SCALES)).prod(2).mean(1)
 
 
 def _multiscale(x: Float[Tensor, "p h w"], y: Float[Tensor, "p h w"], scales: int) -> Float[Tensor, "p s 2"]:
@@ -141,10 +131,6 @@ def _blur(maps: Float[Tensor, "m p h w"]) -> Float[Tensor, "m p hh ww"]:
     return maps
 
 
-def _check(images: Tensor, targets: Tensor, smallest: int) -> None:
+def _check(images: Tensor, targets: Tensor) -> None:
     if images.shape != targets.shape or images.ndim != 4:
         raise InputError(f"images of {tuple(images.shape)} against {tuple(targets.shape)}: expected b c h w, twice the same")
-    height, width = images.shape[-2:]
-    if min(height, width) < smallest:
-        raise InputError(f"images of {height}x{width} are smaller than {smallest}x{smallest}, which the metric needs: "
-                         "take larger images")
