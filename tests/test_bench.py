@@ -27,7 +27,7 @@ def test_networks_that_would_be_downloaded_are_left_out(tmp_path):
 
 def test_the_warm_up_is_not_timed():
     runs = []
-    assert len(time_runs(lambda: runs.append(1), 5, torch.device("cpu"))) == 5
+    assert len(time_runs(lambda: runs.append(1), 5)) == 5
     assert len(runs) == WARMUP + 5
 
 

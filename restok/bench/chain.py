@@ -3,26 +3,22 @@
 import logging
 import tempfile
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from rich.table import Table
 
 from restok import config
-from restok.bench.timing import machine, short, time_runs
-from restok.config.load import ConfigError
+from restok.bench.timing import machine, report, require_positive, time_runs
 from restok.data.codes import open_codes, write_codes
 from restok.data.loader import code_batches
 from restok.distributed import device
-from restok.files import write_json
 from restok.generator.model import HAR
 from restok.generator.sampling import generate
 from restok.networks.classifier import SmallClassifier
-from restok.progress import CONSOLE
 from restok.tokenizer.model import ResTok
 from restok.tokenizer.nested_dropout import draw_keep
 from restok.training.generator import GeneratorJob
@@ -33,8 +29,7 @@ from restok.training.tokenizer import TokenizerJob
 log = logging.getLogger("restok")
 
 
-@dataclass(frozen=True)
-class Case:
+class Case(NamedTuple):
     """What is timed: `run` handles one batch, with matrix products in `dtype`."""
 
     name: str
@@ -48,28 +43,26 @@ def benchmark(params: config.Params, batch_size: int, repeats: int, out_json: st
     A row: case, seconds (the median of a batch), spread (between the quartiles, in seconds), images_per_second, batch_size,
     repeats, dtype, device, threads, torch. Raises ConfigError for a batch size or a number of repeats below 1.
     """
-    for name, value in (("batch size", batch_size), ("repeats", repeats)):
-        if value < 1:
-            raise ConfigError(f"{name} {value}: expected 1 or more")
-    on, rows = device(), []
+    require_positive(batch_size=batch_size, repeats=repeats)
+    rows = []
     torch.manual_seed(params.seed)
     with tempfile.TemporaryDirectory() as scratch:
-        for case in _cases(params, batch_size, on, Path(scratch)):
+        for case in _cases(params, batch_size, device(), Path(scratch)):
             log.info("bench: %s", case.name)
-            seconds = time_runs(case.run, repeats, on)
-            low, median, high = np.percentile(seconds, [25, 50, 75]).tolist()
+            low, median, high = np.percentile(time_runs(case.run, repeats), [25, 50, 75]).tolist()
             rows.append({"case": case.name, "seconds": median, "spread": high - low, "images_per_second": batch_size / median,
-                         "batch_size": batch_size, "repeats": repeats, "dtype": case.dtype, "device": machine(on),
-                         "threads": torch.get_num_threads(), "torch": torch.__version__})
+                         "batch_size": batch_size, "repeats": repeats, "dtype": case.dtype, **machine()})
             del case                 # and its model, before the next is built
-    write_json(out_json, rows)
-    CONSOLE.print(_table(rows))
+    cells = [(row["case"], row["dtype"], 1e3 * row["seconds"], 1e3 * row["spread"], row["images_per_second"]) for row in rows]
+    report(rows, out_json, "{device}, {threads} threads, batches of {batch_size}, torch {torch}",
+           ("case", "dtype", "ms a batch", "spread", "images/s"), cells)
     return rows
 
 
 def _cases(params: config.Params, batch_size: int, on: torch.device, scratch: Path) -> Iterator[Case]:
     yield from _tokenizer_cases(params, batch_size, on)
-    if _needs_no_download(params):
+    objective = params.objective
+    if {part.network for part in (objective.alignment, objective.perceptual_network, objective.discriminator)} == {"digits"}:
         yield _whole_tokenizer_step(params, batch_size, on, scratch / "classifier")
     yield _generator_step(params, batch_size, on)
     for ntp in dict.fromkeys([params.generator.ntp, "all"]):
@@ -95,12 +88,6 @@ def _tokenizer_cases(params: config.Params, batch_size: int, on: torch.device) -
     codes = tokenizer.encode(images)
     yield Case("encode", "fp32", lambda: tokenizer.encode(images))
     yield Case("decode", "fp32", lambda: tokenizer.decode(codes))
-
-
-def _needs_no_download(params: config.Params) -> bool:
-    objective = params.objective
-    networks = {part.network for part in (objective.alignment, objective.perceptual_network, objective.discriminator)}
-    return networks == {"digits"}
 
 
 def _whole_tokenizer_step(params: config.Params, batch_size: int, on: torch.device, classifier: Path) -> Case:
@@ -144,14 +131,3 @@ def _images(params: config.Params, batch_size: int, on: torch.device) -> torch.T
 
 def _labels(params: config.Params, batch_size: int) -> torch.Tensor:
     return torch.arange(batch_size) % params.generator.classes
-
-
-def _table(rows: list[dict]) -> Table:
-    title = "{device}, {threads} threads, batches of {batch_size}, torch {torch}".format(**rows[0])
-    table = Table("case", "dtype", title=title)
-    for name in ("ms a batch", "spread", "images/s"):
-        table.add_column(name, justify="right", no_wrap=True)
-    for row in rows:
-        numbers = (short(x) for x in (1e3 * row["seconds"], 1e3 * row["spread"], row["images_per_second"]))
-        table.add_row(row["case"], row["dtype"], *numbers)
-    return table

@@ -5,26 +5,26 @@ import multiprocessing
 import resource
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from statistics import median
 
 import numpy as np
 import torch
-from rich.table import Table
+from torch_fidelity.metric_prc import calculate_precision_recall_full
 
-from restok.bench.timing import machine, short, time_runs
-from restok.config.load import ConfigError, load_protocol
+from restok.bench.timing import machine, report, require_positive, seconds
+from restok.config.load import load_protocol
 from restok.distributed import device
-from restok.files import write_json
-from restok.metrics.features import FeatureNetwork, Features, full_precision
+from restok.metrics.features import full_precision, inception_features
 from restok.metrics.frechet import Frechet, Gaussian, Moments
 from restok.metrics.intervals import GROUPS
 from restok.metrics.precision_recall import precision_recall
 from restok.networks.inception import inception_network
-from restok.progress import CONSOLE
 from restok.stages.evaluator import CHUNK, Evaluator
 from restok.stages.subjects import Batch, Subject
 
+OURS, THEIRS = partial(precision_recall, neighbours=3), partial(calculate_precision_recall_full, neighborhood=3)
 log = logging.getLogger("restok")
 
 
@@ -55,28 +55,24 @@ def benchmark(sizes: Sizes, repeats: int, out: str | Path) -> list[dict]:
     A row: case, seconds and peer_seconds (medians), images_per_second of both, ratio (how many times as fast as the peer, an
     image), for precision and recall bytes and peer_bytes (what each takes beside the features); device, threads, torch, sizes.
     """
-    for name, value in {**vars(sizes), "repeats": repeats}.items():
-        if value < 1:
-            raise ConfigError(f"{name} {value}: expected 1 or more")
-    on, rows = device(), []
-    about = {"device": machine(on), "threads": torch.get_num_threads(), "torch": str(torch.__version__), "repeats": repeats,
-             **vars(sizes)}
-    for pair in _pairs(sizes, on):
+    require_positive(**vars(sizes), repeats=repeats)
+    rows, cells, about = [], [], machine() | {"repeats": repeats} | vars(sizes)
+    for pair in _pairs(sizes, device()):
         log.info("bench: %s", pair.name)
-        runs, peers = [], []
-        for _ in range(repeats):               # in turn, so that a busy moment hits both
-            runs += time_runs(pair.run, 1, on, warmup=0 if runs else 1)
-            peers += time_runs(pair.peer, 1, on, warmup=0 if peers else 1)
-        rates = pair.count / median(runs), pair.peer_count / median(peers)
-        rows.append({"case": pair.name, "peer": pair.peer_name, "seconds": median(runs), "peer_seconds": median(peers),
-                     "images_per_second": rates[0], "peer_images_per_second": rates[1], "ratio": rates[0] / rates[1]})
+        pair.run(), pair.peer()                # untimed: libraries load, memory is taken
+        times = [(seconds(pair.run), seconds(pair.peer)) for _ in range(repeats)]     # in turn: a busy moment hits both
+        ours, theirs = map(median, zip(*times, strict=True))
+        rates = pair.count / ours, pair.peer_count / theirs
+        rows.append({"case": pair.name, "peer": pair.peer_name, "seconds": ours, "peer_seconds": theirs,
+                     "images_per_second": rates[0], "peer_images_per_second": rates[1], "ratio": rates[0] / rates[1], **about})
+        cells.append((pair.name, pair.peer_name, ours, theirs, rates[0] / rates[1]))
     log.info("bench: memory of precision and recall")
-    ours, theirs = (_peak(function, sizes) for function in (_own_precision_recall, _fidelity_precision_recall))
+    ours, theirs = _peak(OURS, sizes), _peak(THEIRS, sizes)
     rows.append({"case": "precision and recall, memory", "peer": "torch-fidelity", "bytes": ours, "peer_bytes": theirs,
-                 "ratio": theirs / ours})
-    rows = [row | about for row in rows]
-    write_json(out, rows)
-    CONSOLE.print(_table(rows))
+                 "ratio": theirs / ours, **about})
+    cells.append((rows[-1]["case"], rows[-1]["peer"], f"{ours / 1e6:,.0f} MB", f"{theirs / 1e6:,.0f} MB", theirs / ours))
+    report(rows, out, "{device}, {threads} threads, {samples} x {dims} features, torch {torch}",
+           ("case", "against", "seconds", "theirs", "times as good"), cells)
     return rows
 
 
@@ -86,8 +82,8 @@ def _pairs(sizes: Sizes, on: torch.device) -> Iterator[Pair]:
     yield _solver(features, others)
     samples, references = features[:sizes.samples].clone(), others[:sizes.samples].clone()
     del features, others
-    yield Pair("precision and recall", lambda: precision_recall(samples, references, 3), "torch-fidelity",
-               lambda: _fidelity(samples, references), sizes.samples, sizes.samples)
+    yield Pair("precision and recall", partial(OURS, samples, references), "torch-fidelity",
+               partial(THEIRS, samples, references), sizes.samples, sizes.samples)
     yield from _inception(sizes, on)
 
 
@@ -123,9 +119,9 @@ def _solver(features: torch.Tensor, others: torch.Tensor) -> Pair:
 def _inception(sizes: Sizes, on: torch.device) -> Iterator[Pair]:
     torch.manual_seed(0)
     images = np.random.default_rng(0).integers(0, 256, (sizes.images, sizes.side, sizes.side, 3), dtype=np.uint8)
-    plain, network = inception_network(None).to(on), inception_network(None).to(on)
-    if on.type == "cpu":
-        network = network.to(memory_format=torch.channels_last)
+    formats = {"channels_last": torch.channels_last, "contiguous": torch.contiguous_format}
+    usual, unusual = formats if on.type == "cpu" else reversed(formats)
+    network, other = (inception_network(None).to(on, memory_format=formats[name]) for name in (usual, unusual))
     batches = [images[start:start + sizes.batch_size] for start in range(0, len(images), sizes.batch_size)]
 
     def forward(model):
@@ -133,18 +129,15 @@ def _inception(sizes: Sizes, on: torch.device) -> Iterator[Pair]:
             for batch in batches:
                 model(torch.tensor(batch, device=on).permute(0, 3, 1, 2))
 
-    other = plain if on.type == "cpu" else inception_network(None).to(on, memory_format=torch.channels_last)
-    names = ("channels_last", "contiguous") if on.type == "cpu" else ("contiguous", "channels_last")
-    yield Pair(f"Inception, {names[0]}", lambda: forward(network), f"Inception, {names[1]}", lambda: forward(other),
-               len(images), len(images))
+    yield Pair(f"Inception, {usual}", lambda: forward(network), f"Inception, {unusual}", lambda: forward(other), len(images),
+               len(images))
     yield Pair("8-bit images to statistics", lambda: _stream(network, images, sizes.batch_size, on), "Inception forward alone",
                lambda: forward(network), len(images), len(images))
 
 
 def _stream(network: torch.nn.Module, images: np.ndarray, batch_size: int, on: torch.device) -> object:
     """What `restok evaluate` does until the last image is in."""
-    wrapped = FeatureNetwork("inception", "random", "0" * 64, 2048, 2023, 1008, False, "TF1", 0.4, on,
-                             lambda x: Features(*network(x)))
+    wrapped = inception_features(network, "0" * 64, on)
     settings = load_protocol([f"evaluation.batch_size={batch_size}"])
     facts = {"name": "random", "digest": "random", "n": max(len(images), 2049), "size": list(images.shape[1:3]),
              "rounding": "8 bit, as stored"}
@@ -152,60 +145,31 @@ def _stream(network: torch.nn.Module, images: np.ndarray, batch_size: int, on: t
     return Evaluator(settings, wrapped, None, None, 0).statistics(subject)
 
 
-def _fidelity(samples: torch.Tensor, references: torch.Tensor) -> object:
-    from torch_fidelity.metric_prc import calculate_precision_recall_full
-    return calculate_precision_recall_full(samples, references, neighborhood=3)
-
-
-def _own_precision_recall(sizes: Sizes) -> int:
-    return _taken(lambda a, b: precision_recall(a, b, 3), sizes)
-
-
-def _fidelity_precision_recall(sizes: Sizes) -> int:
-    return _taken(_fidelity, sizes)
+def _peak(function: Callable, sizes: Sizes) -> int:
+    """Bytes that a call takes beside the features: the rise of the peak of a process of its own, or of its GPU's."""
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        return pool.apply(_taken, (function, sizes))
 
 
 def _taken(function: Callable, sizes: Sizes) -> int:
-    """Bytes that a call takes beside the features: the rise of the process's peak, or of the GPU's."""
     on = device()
     features = [_features(sizes.samples, sizes.dims, seed).to(on) for seed in (0, 1)]
     function(*(x[:64] for x in features))      # libraries load now
-    if on.type == "cuda":
-        torch.cuda.reset_peak_memory_stats()
-        before = torch.cuda.memory_allocated()
-        function(*features)
-        return torch.cuda.max_memory_allocated() - before
-    before = _peak_memory(forget=True)
+    before = _peak_memory(on, forget=True)
     function(*features)
-    return max(_peak_memory() - before, 1)
+    return max(_peak_memory(on) - before, 1)
 
 
-def _peak_memory(forget: bool = False) -> int:
+def _peak_memory(on: torch.device, forget: bool = False) -> int:
     """Of this process, in bytes; from now on, after `forget`. Linux's ru_maxrss starts at the parent's own peak and cannot
     be reset, so it is read elsewhere there."""
     process = Path("/proc/self")
+    if on.type == "cuda":
+        if forget:
+            torch.cuda.reset_peak_memory_stats()
+        return torch.cuda.max_memory_allocated()
     if not process.exists():
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     if forget:
         (process / "clear_refs").write_text("5")       # proc(5): the peak becomes what is in use
     return 1024 * int((process / "status").read_text().partition("VmHWM:")[2].split()[0])
-
-
-def _peak(function: Callable[[Sizes], int], sizes: Sizes) -> int:
-    """In a process of its own, whose peak is the call's."""
-    with multiprocessing.get_context("spawn").Pool(1) as pool:
-        return pool.apply(function, (sizes,))
-
-
-def _table(rows: list[dict]) -> Table:
-    title = "{device}, {threads} threads, {samples} x {dims} features, torch {torch}".format(**rows[0])
-    table = Table("case", "against", title=title)
-    for name in ("seconds", "theirs", "times as good"):
-        table.add_column(name, justify="right", no_wrap=True)
-    for row in rows:
-        if "bytes" in row:
-            numbers = f"{row['bytes'] / 1e6:,.0f} MB", f"{row['peer_bytes'] / 1e6:,.0f} MB"
-        else:
-            numbers = short(row["seconds"]), short(row["peer_seconds"])
-        table.add_row(row["case"], row["peer"], *numbers, short(row["ratio"]))
-    return table

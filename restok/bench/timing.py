@@ -1,30 +1,56 @@
-"""Timing a function on a device, and showing rows of results."""
+"""Timing a function on the device at hand, and showing rows of results."""
 
-import time
-from collections.abc import Callable
+import timeit
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 
 import torch
+from rich.table import Table
+from torch.utils.benchmark import timer
+
+from restok.config.load import ConfigError
+from restok.distributed import device
+from restok.files import write_json
+from restok.progress import CONSOLE
 
 WARMUP = 2                      # untimed runs of every case: allocator, kernel choice, lazy initialisation
 
 
-def time_runs(run: Callable[[], object], repeats: int, on: torch.device, warmup: int = WARMUP) -> list[float]:
-    """Seconds of each of `repeats` runs, after a warm-up; each is timed until the device has finished its work."""
-    wait = torch.cuda.synchronize if on.type == "cuda" else lambda: None
-    for _ in range(warmup):
-        run()
-    seconds = []
-    for _ in range(repeats):
-        wait()
-        start = time.perf_counter()
-        run()
-        wait()
-        seconds.append(time.perf_counter() - start)
-    return seconds
+def seconds(run: Callable[[], object]) -> float:
+    """Of one run, until the device has finished its work."""
+    return timeit.timeit(run, timer=timer, number=1)
 
 
-def machine(on: torch.device) -> str:
-    return torch.cuda.get_device_name(on) if on.type == "cuda" else "CPU"
+def time_runs(run: Callable[[], object], repeats: int) -> list[float]:
+    """Seconds of each of `repeats` runs, after a warm-up."""
+    for _ in range(WARMUP):
+        run()
+    return [seconds(run) for _ in range(repeats)]
+
+
+def require_positive(**sizes: int) -> None:
+    """Raises ConfigError for sizes below 1."""
+    for name, value in sizes.items():
+        if value < 1:
+            raise ConfigError(f"{name.replace('_', ' ')} {value}: expected 1 or more")
+
+
+def machine() -> dict:
+    """What every row says of where it was measured."""
+    name = torch.cuda.get_device_name(device()) if torch.cuda.is_available() else "CPU"
+    return {"device": name, "threads": torch.get_num_threads(), "torch": str(torch.__version__)}
+
+
+def report(rows: list[dict], out: str | Path, title: str, columns: Sequence[str],
+           cells: Iterable[Sequence[str | float]]) -> None:
+    """Write the rows as JSON, and print them as a table of `cells`: words as they are, numbers with three digits."""
+    write_json(out, rows)
+    table = Table(*columns[:2], title=title.format(**rows[0]))
+    for name in columns[2:]:
+        table.add_column(name, justify="right", no_wrap=True)
+    for row in cells:
+        table.add_row(*(cell if isinstance(cell, str) else short(cell) for cell in row))
+    CONSOLE.print(table)
 
 
 def short(value: float) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from jaxtyping import UInt8
-from torch import Tensor
+from torch import Tensor, nn
 
 from restok import distributed
 from restok.config import Evaluation
@@ -76,23 +76,20 @@ def load_features(settings: Evaluation, classifier: str | Path | None,
     missing weights and the remedy, ValueError for weights that do not fit.
     """
     device = torch.device(device or distributed.device())
-    return _inception(settings.weights, device) if settings.features == "inception" else _classifier(classifier, device)
-
-
-def _classifier(folder: str | Path | None, device: torch.device) -> FeatureNetwork:
-    network = load_classifier(folder).to(device)
+    if settings.features == "inception":
+        return inception_features(*load_inception(settings.weights, "evaluation.weights"), device)
+    network = load_classifier(classifier).to(device)
 
     def forward(images):
         features = network.pooled(images / 255)
         return Features(features, None, network.head(features))
 
-    return FeatureNetwork(network.data, f"{network.data} classifier", sha256_file(Path(folder, WEIGHTS)), network.width,
+    return FeatureNetwork(network.data, f"{network.data} classifier", sha256_file(Path(classifier, WEIGHTS)), network.width,
                           0, network.classes, True, "none", 0.0, device, forward)
 
 
-def _inception(weights: str | None, device: torch.device) -> FeatureNetwork:
-    """The network of FID. A file without the classifier's head gives features alone."""
-    network, sha256 = load_inception(weights, "evaluation.weights")
+def inception_features(network: nn.Module, sha256: str, device: torch.device) -> FeatureNetwork:
+    """The network of FID, of which a file without the classifier's head gives features alone."""
     if device.type == "cpu":
         network = network.to(memory_format=torch.channels_last)      # about 1.5 times as fast there
     return FeatureNetwork("inception", "inception-v3-compat", sha256, network.dims, network.spatial, network.classes, False,
