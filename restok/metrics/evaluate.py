@@ -21,12 +21,7 @@ def evaluate_generation(samples: Statistics, reference: Statistics, settings: Ev
     Raises ComparisonError for another feature network or image size, StatisticsError where images are missing.
     """
     names = metric_names(samples.facts["features"]["kind"])
-    _check(samples, reference)
-    comparison = Comparison(samples, reference)
-    comparison.distance(names["distance"], "pooled")
-    if "spatial" in names:
-        comparison.distance(names["spatial"], "spatial")
-    comparison.kernel_distance(names["kernel"])
+    comparison = _distances(samples, reference, names)
     comparison.score(names["score"], "ADM splits")
     comparison.precision_recall(settings.neighbours, settings.distances)
     comparison.class_accuracy()
@@ -35,14 +30,10 @@ def evaluate_generation(samples: Statistics, reference: Statistics, settings: Ev
 
 
 def evaluate_candidate(samples: Statistics, reference: Statistics) -> dict:
-    """What chooses among settings of one generator: the distances of `evaluate_generation`, without the rest."""
+    """What chooses among settings of one generator: distance and kernel distance of `evaluate_generation`, without the rest."""
     names = metric_names(samples.facts["features"]["kind"])
     names = {"distance": names["distance"], "kernel": names["kernel"]}
-    _check(samples, reference)
-    comparison = Comparison(samples, reference)
-    comparison.distance(names["distance"], "pooled")
-    comparison.kernel_distance(names["kernel"])
-    return _result("generation", comparison, names) | {"score": None, "neighbours": None}
+    return _result("generation", _distances(samples, reference, names), names) | {"score": None, "neighbours": None}
 
 
 def evaluate_reconstruction(samples: Statistics, reference: Statistics) -> dict:
@@ -50,10 +41,7 @@ def evaluate_reconstruction(samples: Statistics, reference: Statistics) -> dict:
     use of the codebook (Eq. 5-6), each of the last five where it was measured. Raises as `evaluate_generation` does."""
     names = metric_names(samples.facts["features"]["kind"])
     names = {"distance": f"r{names['distance']}", "kernel": names["kernel"], "score": names["score"]}
-    _check(samples, reference)
-    comparison = Comparison(samples, reference)
-    comparison.distance(names["distance"], "pooled")
-    comparison.kernel_distance(names["kernel"])
+    comparison = _distances(samples, reference, names)
     comparison.score(names["score"], "one split")
     comparison.class_accuracy()
     comparison.likeness()
@@ -76,10 +64,17 @@ def require_alike(samples: Statistics, reference: Statistics) -> None:
         raise ComparisonError(f"{samples.name}: published statistics are a reference; give samples as images")
 
 
-def _check(samples: Statistics, reference: Statistics) -> None:
+def _distances(samples: Statistics, reference: Statistics, names: dict[str, str]) -> Comparison:
+    """What every protocol begins with."""
     require_alike(samples, reference)
     samples.require_whole()
     reference.require_whole()
+    comparison = Comparison(samples, reference)
+    comparison.distance(names["distance"], "pooled")
+    if "spatial" in names:
+        comparison.distance(names["spatial"], "spatial")
+    comparison.kernel_distance(names["kernel"])
+    return comparison
 
 
 def _warnings(samples: Statistics, reference: Statistics, distance: str) -> list[str]:

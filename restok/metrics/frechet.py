@@ -61,13 +61,6 @@ class Moments:
         self.total = None if n <= dims else torch.zeros(groups, dims, **exact)
         self.outer = None if n <= dims else torch.zeros(groups, dims, dims, **exact)
 
-    @classmethod
-    def of(cls, features: Float[Tensor, "n d"]) -> "Moments":
-        """The moments of features that are all at hand."""
-        moments = cls(*features.shape, shift=features.double().mean().item(), device=features.device)
-        moments.update(0, features)
-        return moments
-
     @property
     def tensors(self) -> dict[str, Tensor]:
         """The additive state."""
@@ -89,7 +82,7 @@ class Moments:
             self.rows[start:stop] = centred
             return
         for group in range(self.groups):
-            part = centred[member == group] if self.groups > 1 else centred
+            part = centred[member == group]
             self.total[group] += part.sum(0)
             self.outer[group].addmm_(part.T, part)
 
@@ -138,11 +131,6 @@ class Frechet:
             eigenvalues, vectors = torch.linalg.eigh(b.covariance)
             self._root = vectors * _roots(eigenvalues) @ vectors.T                         # d d
         return _root_trace(self._root @ a.covariance @ self._root)
-
-
-def frechet_distance(samples: Gaussian, reference: Gaussian) -> float:
-    """`Frechet` of one pair."""
-    return Frechet(reference)(samples)
 
 
 def _root_trace(symmetric: Float[Tensor, "n n"]) -> Float[Tensor, ""]:

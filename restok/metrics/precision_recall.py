@@ -111,8 +111,8 @@ def _radii(points: _Points, neighbours: int) -> _Radii:
 
 def _smallest(k: int, best: Float[Tensor, "r k"], block: Float[Tensor, "r c"]) -> Float[Tensor, "r k"]:
     """Of each row of both. On its own first: a copy of the block would cost more than its search."""
-    found = block.topk(min(k, block.shape[1]), largest=False).values
-    return torch.cat([best, found], 1).topk(k, largest=False).values
+    own = block.topk(min(k, block.shape[1]), largest=False).values
+    return torch.cat([best, own], 1).topk(k, largest=False).values
 
 
 def _settle(inside: Bool[Tensor, " n"], maybe: Bool[Tensor, " n"], points: _Points, others: _Points, radii: _Radii,

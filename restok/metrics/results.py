@@ -20,16 +20,18 @@ def require_comparable(results: Sequence[tuple[Path | str, dict]]) -> None:
     """Raises ComparisonError unless all (path, result) were measured by one protocol, with one feature network, against one
     reference, on images of one size and, where they are reconstructions, of the same originals."""
     (first, one), *others = results
+    wanted = _compared(one)
     for path, other in others:
-        for key in EQUAL:
-            if one[key] != other[key]:
-                raise ComparisonError(f"{first} and {path} do not compare: {key} differ, {one[key]} and {other[key]}; measure "
+        for name, value in _compared(other).items():
+            if value != wanted[name]:
+                raise ComparisonError(f"{first} and {path} do not compare: {name} differ, {wanted[name]} and {value}; measure "
                                       "one again like the other")
-        for part, keys in COMPARED.items():
-            for key in keys:
-                if one[part][key] != other[part][key]:
-                    raise ComparisonError(f"{first} and {path} do not compare: {part} {key} differ, {one[part][key]} and "
-                                          f"{other[part][key]}; measure one again like the other")
+
+
+def _compared(result: dict) -> dict:
+    """What two results that compare have in common, by its name."""
+    parts = {f"{part} {key}": result[part][key] for part, keys in COMPARED.items() for key in keys}
+    return {key: result[key] for key in EQUAL} | parts
 
 
 def average(paths: Sequence[Path]) -> dict:

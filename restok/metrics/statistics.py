@@ -41,7 +41,9 @@ class Statistics:
 
     def __init__(self, facts: Mapping, device: torch.device | str = "cpu"):
         self.facts, self.published = dict(facts), {}
-        self.made = [{"device": _device_name(torch.device(device)), "versions": _versions()}]
+        name = torch.cuda.get_device_name(device) if torch.device(device).type == "cuda" else torch.device(device).type
+        versions = {"python": platform.python_version(), "torch": str(torch.__version__)}
+        self.made = [{"device": name, "versions": versions | {library: version(library) for library in LIBRARIES}}]
         n, dims, spatial, logits = self.n, facts["features"]["dims"], facts["spatial"], facts["logits"]
         self.pooled = Moments(n, dims, facts["shift"], GROUPS, device)
         self.spatial = Moments(n, spatial, facts["shift"], GROUPS, device) if spatial else None
@@ -156,12 +158,12 @@ class Statistics:
 
     def save(self, path: str | Path) -> None:
         """Write the state as safetensors, whole or not at all. Raises OSError where it cannot be written."""
-        published = {f"published.{part}.{name}": getattr(gaussian, name).contiguous()
+        published = {f"published.{part}.{name}": getattr(gaussian, name)
                      for part, gaussian in self.published.items() for name in ("mean", "covariance")}
-        tensors = {name: tensor.contiguous() for name, tensor in self.tensors.items()}
+        tensors = {name: tensor.contiguous() for name, tensor in (self.tensors | published).items()}
         with atomic_file(path) as partial:
             try:
-                save_file(tensors | published, partial, {"facts": json.dumps(self.facts), "made": json.dumps(self.made)})
+                save_file(tensors, partial, {"facts": json.dumps(self.facts), "made": json.dumps(self.made)})
             except SafetensorError as error:
                 raise OSError(f"{path}: cannot be written ({error}); make room, or name another place") from error
 
@@ -176,15 +178,12 @@ class Statistics:
             statistics = cls(json.loads(about["facts"]), device)
         except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
             raise StatisticsError(f"{path}: not a statistics file, or cut short ({error}); {remedy}") from None
-        published = {name: tensors.pop(name) for name in list(tensors) if name.startswith("published.")}
+        for part in {name.split(".")[1] for name in tensors if name.startswith("published.")}:
+            statistics.published[part] = Gaussian(*(tensors.pop(f"published.{part}.{name}") for name in ("mean", "covariance")))
         wanted = {name: tensor.shape for name, tensor in statistics.tensors.items()}
         if {name: tensor.shape for name, tensor in tensors.items()} != wanted:
             raise StatisticsError(f"{path}: its tensors are not those of this version; {remedy}")
-        statistics = statistics._with(tensors, json.loads(about["made"]))
-        for part in {name.split(".")[1] for name in published}:
-            mean, covariance = (published[f"published.{part}.{name}"] for name in ("mean", "covariance"))
-            statistics.published[part] = Gaussian(mean, covariance)
-        return statistics
+        return statistics._with(tensors, json.loads(about["made"]))
 
 
 def published_gaussians(path: str | Path) -> dict[str, Gaussian]:
@@ -207,12 +206,3 @@ def published_gaussians(path: str | Path) -> dict[str, Gaussian]:
 def _distinct(lists: Iterable[list[dict]]) -> list[dict]:
     """What results were made of, each once."""
     return list({json.dumps(made, sort_keys=True): made for made in chain.from_iterable(lists)}.values())
-
-
-def _device_name(device: torch.device) -> str:
-    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
-
-
-def _versions() -> dict[str, str]:
-    own = {"python": platform.python_version(), "torch": str(torch.__version__)}
-    return own | {library: version(library) for library in LIBRARIES}
