@@ -60,21 +60,22 @@ def benchmark(params: config.Params, batch_size: int, repeats: int, out_json: st
 
 
 def _cases(params: config.Params, batch_size: int, on: torch.device, scratch: Path) -> Iterator[Case]:
-    yield from _tokenizer_cases(params, batch_size, on)
-    objective = params.objective
+    side, rng, objective = params.tokenizer.image_size, step_generator(params.seed, 0), params.objective
+    images = torch.rand(batch_size, 3, side, side, generator=rng).to(on)
+    labels = torch.arange(batch_size) % params.generator.classes
+    yield from _tokenizer_cases(params, images, on)
     if {part.network for part in (objective.alignment, objective.perceptual_network, objective.discriminator)} == {"digits"}:
-        yield _whole_tokenizer_step(params, batch_size, on, scratch / "classifier")
-    yield _generator_step(params, batch_size, on)
+        yield _whole_tokenizer_step(params, images, on, scratch / "classifier")
+    yield _generator_step(params, labels, on)
     for ntp in dict.fromkeys([params.generator.ntp, "all"]):
-        yield _sampling(params, ntp, batch_size, on)
+        yield _sampling(params, ntp, labels, on)
     yield _code_loading(params, batch_size, scratch / "codes")
 
 
-def _tokenizer_cases(params: config.Params, batch_size: int, on: torch.device) -> Iterator[Case]:
-    training = params.tokenizer_training
-    tokenizer, images = ResTok(params.tokenizer).to(on), _images(params, batch_size, on)
+def _tokenizer_cases(params: config.Params, images: torch.Tensor, on: torch.device) -> Iterator[Case]:
+    training, tokenizer = params.tokenizer_training, ResTok(params.tokenizer).to(on)
     update = Updater([tokenizer], training.optimizer, training.clip, training.precision, max(training.checkpoints.values()))
-    keep = draw_keep(params.tokenizer, batch_size, step_generator(params.seed, 0))
+    keep = draw_keep(params.tokenizer, len(images), step_generator(params.seed, 0))
 
     def forward(gradients: bool) -> torch.Tensor:
         out = {}
@@ -90,24 +91,21 @@ def _tokenizer_cases(params: config.Params, batch_size: int, on: torch.device) -
     yield Case("decode", "fp32", lambda: tokenizer.decode(codes))
 
 
-def _whole_tokenizer_step(params: config.Params, batch_size: int, on: torch.device, classifier: Path) -> Case:
+def _whole_tokenizer_step(params: config.Params, images: torch.Tensor, on: torch.device, classifier: Path) -> Case:
     """Both updates of Eq. 4, at the discriminator's first step."""
     SmallClassifier(params.generator.classes, params.classifier.channels).save(classifier)
-    job, batch = TokenizerJob(params, classifier, on), (_images(params, batch_size, on), None)
-    steps = count(params.objective.discriminator.start)
-    return Case("tokenizer training step", params.tokenizer_training.precision, lambda: job.step(batch, next(steps)))
+    job, steps = TokenizerJob(params, classifier, on), count(params.objective.discriminator.start)
+    return Case("tokenizer training step", params.tokenizer_training.precision, lambda: job.step((images, None), next(steps)))
 
 
-def _generator_step(params: config.Params, batch_size: int, on: torch.device) -> Case:
+def _generator_step(params: config.Params, labels: torch.Tensor, on: torch.device) -> Case:
     job, steps, rng = GeneratorJob(params, on), count(), step_generator(params.seed, 0)
-    codes = torch.randint(params.generator.codebook_size, (batch_size, params.generator.tokens), generator=rng)
-    batch = codes, _labels(params, batch_size)
-    return Case("generator training step", params.generator_training.precision, lambda: job.step(batch, next(steps)))
+    codes = torch.randint(params.generator.codebook_size, (len(labels), params.generator.tokens), generator=rng)
+    return Case("generator training step", params.generator_training.precision, lambda: job.step((codes, labels), next(steps)))
 
 
-def _sampling(params: config.Params, ntp: int | str, batch_size: int, on: torch.device) -> Case:
-    generator = HAR(params.generator.model_copy(update={"ntp": ntp})).to(on).eval()
-    labels, sampling = _labels(params, batch_size), params.sampling
+def _sampling(params: config.Params, ntp: int | str, labels: torch.Tensor, on: torch.device) -> Case:
+    generator, sampling = HAR(params.generator.model_copy(update={"ntp": ntp})).to(on).eval(), params.sampling
     draw = {"temperature": sampling.temperature, "top_k": sampling.top_k, "top_p": sampling.top_p, "seed": params.seed}
     name = f"generate, {len(generator.config.groups)} steps (ntp {ntp})"
     return Case(name, "fp32", lambda: generate(generator, labels, **draw))
@@ -118,16 +116,6 @@ def _code_loading(params: config.Params, batch_size: int, folder: Path) -> Case:
     settings, images, crops, rng = params.generator, 10 * batch_size, 10, np.random.default_rng(params.seed)
     codes = rng.integers(settings.codebook_size, size=(images, crops, settings.tokens))
     labels = rng.integers(settings.classes, size=images)
-    write_codes(folder, [(codes, labels)], images, crops, settings.tokens, settings.codebook_size,
-                settings.classes, "random", "random")
+    write_codes(folder, [(codes, labels)], *codes.shape, settings.codebook_size, settings.classes, "random", "random")
     batches = code_batches(open_codes(folder), batch_size, params.seed)
     return Case("code loading", "uint16", lambda: next(batches))
-
-
-def _images(params: config.Params, batch_size: int, on: torch.device) -> torch.Tensor:
-    side = params.tokenizer.image_size
-    return torch.rand(batch_size, 3, side, side, generator=step_generator(params.seed, 0)).to(on)
-
-
-def _labels(params: config.Params, batch_size: int) -> torch.Tensor:
-    return torch.arange(batch_size) % params.generator.classes

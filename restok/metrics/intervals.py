@@ -31,25 +31,25 @@ def jackknife(statistic: Callable[[int | None], float], least: float = -math.inf
     value, and both lie within what the statistic can be, `least` to `most`, which rounding may leave. None where too few images
     are left without a group.
     """
-    value = _within(statistic(None), least, most)
+    value = min(max(statistic(None), least), most)
     try:
         others = np.array([statistic(group) for group in range(GROUPS)])
     except ValueError:         # too few images are left without a group
         return value, None
     half = student_quantile(GROUPS - 1) * math.sqrt((GROUPS - 1) / GROUPS * np.square(others - others.mean()).sum())
-    return value, (_within(value - half, least, most), _within(value + half, least, most))
+    return value, (max(value - half, least), min(value + half, most))
 
 
 def mean_and_interval(n: float, total: float, squares: float, least: float = -math.inf,
                       most: float = math.inf) -> tuple[float, Interval | None]:
     """A mean over n images and its interval, from the sums of their values and of their squares; both lie within `least` to
     `most`. None for one image."""
-    centre = _within(total / n, least, most)
+    centre = min(max(total / n, least), most)
     if n < 2:
         return centre, None
     variance = max(squares / n - centre**2, 0.0) * n / (n - 1)
     half = NORMAL * math.sqrt(variance / n)
-    return centre, (_within(centre - half, least, most), _within(centre + half, least, most))
+    return centre, (max(centre - half, least), min(centre + half, most))
 
 
 def share_interval(share: float, n: int) -> Interval:
@@ -75,7 +75,3 @@ def student_quantile(freedom: int) -> float:
 def side(a: Sequence[float] | None, b: Sequence[float] | None) -> int:
     """-1 where interval a lies below b, 1 where above, 0 where they overlap or one is unknown."""
     return 0 if a is None or b is None else (a[0] > b[1]) - (a[1] < b[0])
-
-
-def _within(value: float, least: float, most: float) -> float:
-    return min(max(value, least), most)

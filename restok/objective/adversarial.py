@@ -35,13 +35,9 @@ class LeCam(nn.Module):
         # The paper prints squares without the ReLU; its authors' code, and the tokenizers that took it over, have it.
         penalty = F.relu(real.float() - self.fake).square().mean() + F.relu(self.real - fake.float()).square().mean()
         if self.training:
-            self.update(real, fake)
+            for average, predictions in ((self.real, real), (self.fake, fake)):
+                average.lerp_(predictions.detach().float().mean(), 1 - self.decay)
         return penalty
-
-    @torch.no_grad()
-    def update(self, real: Float[Tensor, "b s"], fake: Float[Tensor, "b s"]) -> None:
-        self.real.lerp_(real.float().mean(), 1 - self.decay)
-        self.fake.lerp_(fake.float().mean(), 1 - self.decay)
 
 
 def diff_augment(images: Float[Tensor, "b c h w"], policy: Sequence[str],

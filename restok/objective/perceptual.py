@@ -1,5 +1,6 @@
 """Perceptual distances between images: LPIPS, and its recipe on the demo's classifier."""
 
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -28,14 +29,10 @@ class ClassifierDistance(Frozen):
         """Gradients flow to `a` alone."""
         with torch.no_grad():
             target = self.network.maps(b)
+        unit = partial(F.normalize, dim=1, eps=1e-3)      # the floor bounds the gradient where almost every ReLU is dead
         stages = [(unit(x) - unit(y)).square().sum(dim=1).mean(dim=(1, 2))
                   for x, y in zip(self.network.maps(a), target, strict=True)]
         return torch.stack(stages).mean(dim=0)
-
-
-def unit(features: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
-    """Unit length over the channels; a floor under the length bounds the gradient where almost every ReLU is dead."""
-    return F.normalize(features, dim=1, eps=1e-3)
 
 
 def build_perceptual(config: Perceptual, classifier: str | Path | None) -> nn.Module:
