@@ -1,32 +1,33 @@
-"""The training loop that the tokenizer, the generator and the demo's classifier share."""
+"""The training of a model, from one checkpoint to the next: resumed, logged, saved on the way, written whole."""
 
 import json
 import logging
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from math import isfinite
 from pathlib import Path
-from typing import Any, NoReturn, Protocol, runtime_checkable
+from typing import Any
 
 import torch
 from torch import Tensor
+from torch.optim.swa_utils import AveragedModel
 
 from restok import config
 from restok.errors import RestokError
-from restok.files import atomic_file
+from restok.files import atomic_file, atomic_folder, write_json
 from restok.progress import track
-from restok.training.state import RunFolder
+from restok.training.state import RunFolder, StateError, Stateful, load_state, save_state
+from restok.weights import save_model
 
 log = logging.getLogger("restok")
 
 
-@runtime_checkable
-class Job(Protocol):
-    def step(self, batch: Any, step: int) -> dict[str, Tensor]:
-        """One update from step `step` (counted from 0); returns named, detached losses."""
+class Job(Stateful):
+    """Everything that changes while a model trains, and the step that changes it."""
 
-    def state_dict(self) -> dict: ...
-
-    def load_state_dict(self, state: dict) -> None: ...
+    on: torch.device
+    average: AveragedModel               # of the model's weights: what is written in the end
+    step: Callable[[Any, int], dict[str, Tensor]]      # one update on a batch at a step from 0 on; named, detached losses
 
 
 class LossError(RestokError):
@@ -43,24 +44,55 @@ def step_generator(seed: int, step: int) -> torch.Generator:
     return torch.Generator().manual_seed(seed * 1_000_003 + step)
 
 
-def train(job: Job, batches: Iterator, first: int, last: int, training: config.Training, run: RunFolder,
-          name: str) -> list[dict]:
-    """Steps first .. last - 1, logged and saved on the way. Returns the log's rows, one every `log_every` steps.
+def train(job: Job, name: str, batches: Callable[[int], Iterator], steps: range, training: config.Training, run_folder: Path,
+          identity: str, out: Path, facts: dict, previous: Path | None = None, keep_state: bool = False) -> None:
+    """Train over `steps`, from where an unfinished run of this `identity` stopped, else from the checkpoint `previous`.
 
-    `batches` starts at `first`. Raises LossError as soon as a logged loss, or a state to be kept, is not finite; nothing is
-    saved after that.
+    `batches`: those from a step on. Writes `out`: the average of the weights, log.jsonl, metrics.json with `facts`, and, to go
+    on from, state.pt where `keep_state`. Raises StateError, LossError.
     """
+    with RunFolder(run_folder, identity) as run:
+        first = steps.start
+        if resumed := run.resume():
+            first, state = resumed
+            job.load_state_dict(state)
+        elif previous:
+            job.load_state_dict(_state_of(previous))
+        rows = _run(job, name, batches(first), first, steps.stop, training, run)
+        with atomic_folder(out) as folder:
+            save_model(folder, job.average.module)
+            if keep_state:
+                save_state(folder / "state.pt", job.state_dict())
+            (folder / "log.jsonl").write_text((run.folder / "log.jsonl").read_text())
+            parameters = sum(p.numel() for p in job.average.parameters())
+            write_json(folder / "metrics.json", facts | {"step": steps.stop, "parameters": parameters, "device": str(job.on),
+                                                         "torch": torch.__version__, "last": rows[-1]})
+        run.clear()
+
+
+def _state_of(checkpoint: Path) -> dict:
+    try:
+        return load_state(checkpoint / "state.pt")
+    except StateError as error:
+        raise StateError(f"{error}; delete {checkpoint} and train that checkpoint again") from None
+
+
+def _run(job: Job, name: str, batches: Iterator, first: int, last: int, training: config.Training,
+         run: RunFolder) -> list[dict]:
+    """Steps first .. last - 1. Returns the log's rows, one every `log_every` steps. Nothing is saved after a LossError, which
+    a logged loss, or a state to be kept, raises where it is not finite."""
     rows = _resume_log(run.folder / "log.jsonl", first)
     sums, since = {}, time.perf_counter()
     with (run.folder / "log.jsonl").open("a") as file:
         for step in track(range(first, last), name, total=last - first):
             losses = job.step(next(batches), step)
-            sums = {key: sums[key] + value if key in sums else value for key, value in losses.items()}
+            sums = {key: sums.get(key, 0) + value for key, value in losses.items()}
             done, saving = step + 1, (step + 1) % training.save_every == 0 and step + 1 < last
             if done % training.log_every == 0 or saving or done == last:
                 count = done - (rows[-1]["step"] if rows and rows[-1]["step"] > first else first)
                 means = {key: float(value) / count for key, value in sums.items()}
-                _check_finite(means, done, run)
+                if bad := [key for key, mean in means.items() if not isfinite(mean)]:
+                    raise _loss_error(f"loss {', '.join(bad)} is not finite within the steps before {done}", run)
                 rate = count / (time.perf_counter() - since)
                 rows.append({"step": done, **means, "steps_per_second": round(rate, 3)})
                 file.write(json.dumps(rows[-1]) + "\n")
@@ -68,23 +100,12 @@ def train(job: Job, batches: Iterator, first: int, last: int, training: config.T
                 log.info("%s %d/%d: %s", name, done, last, ", ".join(f"{k} {v:.4g}" for k, v in means.items()))
                 sums, since = {}, time.perf_counter()
             if saving or done == last:
-                _check_state(state := job.state_dict(), done, run)
+                state = job.state_dict()
+                if bad := [key for key, tensor in _tensors(state) if not tensor.isfinite().all()]:     # though no loss was
+                    raise _loss_error(f"after step {done}, {bad[0]} is not finite", run)
                 if saving:
                     run.save(done, state)
     return rows
-
-
-def _check_finite(means: dict[str, float], step: int, run: RunFolder) -> None:
-    bad = [name for name, value in means.items() if not abs(value) < float("inf")]
-    if bad:
-        _refuse(f"loss {', '.join(bad)} is not finite within the steps before {step}", run)
-
-
-def _check_state(state: dict, step: int, run: RunFolder) -> None:
-    """A last update can spoil the weights when its loss was still finite."""
-    bad = [name for name, tensor in _tensors(state) if not tensor.isfinite().all()]
-    if bad:
-        _refuse(f"after step {step}, {bad[0]} is not finite", run)
 
 
 def _tensors(state: Any, name: str = "") -> Iterator[tuple[str, Tensor]]:
@@ -95,11 +116,11 @@ def _tensors(state: Any, name: str = "") -> Iterator[tuple[str, Tensor]]:
             yield from _tensors(value, f"{name}.{key}" if name else str(key))
 
 
-def _refuse(what: str, run: RunFolder) -> NoReturn:
+def _loss_error(what: str, run: RunFolder) -> LossError:
     kept = next(iter(run.states()), None)
     where = f"the last good state is {kept}" if kept else "no state of this stage was saved yet; the one before is untouched"
-    raise LossError(f"{what}; {where}. A lower learning rate or a higher precision may help; with changed settings the stage "
-                    "starts again, unchanged it resumes.")
+    return LossError(f"{what}; {where}. A lower learning rate or a higher precision may help; with changed settings the stage "
+                     "starts again, unchanged it resumes.")
 
 
 def _resume_log(path: Path, step: int) -> list[dict]:

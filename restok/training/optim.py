@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrize import ParametrizationList
 
 from restok import config
+from restok.training.state import Stateful
 
 
 def learning_rate(step: int, optimizer: config.Optimizer, total: int) -> float:
@@ -41,7 +42,7 @@ class AdamW(torch.optim.AdamW):
     step = torch.no_grad()(unwrap(torch.optim.AdamW.step))
 
 
-class Updater:
+class Updater(Stateful):
     """AdamW on some modules with their own schedule; steps are counted from `start` to `total`."""
 
     def __init__(self, modules: Iterable[nn.Module], optimizer: config.Optimizer, clip: float, precision: str, total: int,
@@ -64,9 +65,5 @@ class Updater:
         self.scaler.step(self.optimizer)
         self.scaler.update()
 
-    def state_dict(self) -> dict:
-        return {"optimizer": self.optimizer.state_dict(), "scaler": self.scaler.state_dict()}
-
-    def load_state_dict(self, state: dict) -> None:
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.scaler.load_state_dict(state["scaler"])
+    def parts(self) -> dict:
+        return {"optimizer": self.optimizer, "scaler": self.scaler}

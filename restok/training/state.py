@@ -3,6 +3,7 @@
 import json
 import logging
 import shutil
+from collections.abc import Callable
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -42,6 +43,19 @@ def load_state(path: Path) -> dict:
         raise StateError(f"{path}: no such file") from None
     except Exception as error:                    # torch raises many kinds for a damaged archive
         raise StateError(f"{path}: damaged or cut short ({type(error).__name__})") from error
+
+
+class Stateful:
+    """What has the states of its `parts()`, by their names, as its own."""
+
+    parts: Callable[[], dict[str, Any]]
+
+    def state_dict(self) -> dict:
+        return {name: part.state_dict() for name, part in self.parts().items()}
+
+    def load_state_dict(self, state: dict) -> None:
+        for name, part in self.parts().items():
+            part.load_state_dict(state[name])
 
 
 class RunFolder:

@@ -1,6 +1,8 @@
 """Training the tokenizer, from one checkpoint to the next (Table 7)."""
 
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import torch
 from jaxtyping import Float
@@ -13,18 +15,17 @@ from restok.data.loader import batches
 from restok.data.sources import open_split
 from restok.distributed import device
 from restok.experiments.places import depends_on
-from restok.files import atomic_folder, read_json, sha256_file, write_json
+from restok.files import read_json, sha256_file
 from restok.objective.tokenizer import Adversary, TokenizerObjective
 from restok.tokenizer.model import ResTok
 from restok.tokenizer.nested_dropout import draw_keep
 from restok.tokenizer.quantizer import Revival
-from restok.training.loop import autocast, step_generator, train
+from restok.training.loop import Job, autocast, step_generator, train
 from restok.training.optim import Updater
-from restok.training.state import RunFolder, StateError, fingerprint, load_state, save_state
-from restok.weights import save_model
+from restok.training.state import fingerprint
 
 
-class TokenizerJob:
+class TokenizerJob(Job):
     """Everything that changes while the tokenizer trains, and the step that changes it."""
 
     def __init__(self, params: config.Params, classifier: Path | None, on: torch.device):
@@ -73,20 +74,14 @@ class TokenizerJob:
             entries = torch.arange(self.params.tokenizer.codebook_size)
             self.tokenizer.quantizer.place(entries, self.tokenizer.latents(images), rng)
 
-    def _parts(self) -> dict:
+    def parts(self) -> dict:
         parts = {"tokenizer": self.tokenizer, "alignment": self.objective.alignment, "average": self.average,
                  "update": self.update, "revival": self.revival}
-        return parts | {"discriminate": self.discriminate} if self.adversary else parts
-
-    def state_dict(self) -> dict:
-        state = {name: part.state_dict() for name, part in self._parts().items()}
-        return state | {"adversary": self.adversary.trained_state()} if self.adversary else state
-
-    def load_state_dict(self, state: dict) -> None:
-        for name, part in self._parts().items():
-            part.load_state_dict(state[name])
         if self.adversary:
-            self.adversary.load_trained_state(state["adversary"])
+            adversary = self.adversary
+            trained = SimpleNamespace(state_dict=adversary.trained_state, load_state_dict=adversary.load_trained_state)
+            parts |= {"discriminate": self.discriminate, "adversary": trained}
+        return parts
 
 
 def train_tokenizer(params: config.Params, checkpoint: str, data: Path, classifier: Path | None, previous: Path | None,
@@ -96,43 +91,20 @@ def train_tokenizer(params: config.Params, checkpoint: str, data: Path, classifi
     Writes into `out`: model.safetensors (the average of the weights), config.json, state.pt (to go on from), log.jsonl,
     metrics.json. Raises ConfigError for an unknown checkpoint or one that cannot follow `previous`, StateError, LossError.
     """
-    begin, end = _steps(params, checkpoint, previous)
-    split, on = open_split(data, "train"), device()
+    steps, training = _steps(params, checkpoint, previous), params.tokenizer_training
+    split = open_split(data, "train")
     if len(split.classes) != params.generator.classes:        # before hours of training, not after
         raise ConfigError(f"generator.classes: {params.generator.classes}, but {data} has {len(split.classes)} classes")
-    job = TokenizerJob(params, classifier, on)
-    settings = depends_on("tokenizer", params, checkpoint)
-    inputs = (split.digest, sha256_file(classifier / "model.safetensors") if classifier else None,
-              sha256_file(previous / "model.safetensors") if previous else None)
-    with RunFolder(run_folder, fingerprint(settings, checkpoint, *inputs)) as run:
-        first = begin
-        if resumed := run.resume():
-            first, state = resumed
-            job.load_state_dict(state)
-        elif previous is not None:
-            job.load_state_dict(_state_of(previous))
-        size, training = params.tokenizer.image_size, params.tokenizer_training
-        order = batches(split, params.data, size, training.batch_size, params.seed, first)
-        rows = train(job, order, first, end, training, run, f"tokenizer {checkpoint}")
-        with atomic_folder(out) as folder:
-            save_model(folder, job.average.module)
-            save_state(folder / "state.pt", job.state_dict())
-            (folder / "log.jsonl").write_text((run.folder / "log.jsonl").read_text())
-            parameters = sum(p.numel() for p in job.tokenizer.parameters())
-            write_json(folder / "metrics.json", {"checkpoint": checkpoint, "step": end, "parameters": parameters,
-                                                 "device": str(on), "torch": torch.__version__, "last": rows[-1]})
-        run.clear()
+    job = TokenizerJob(params, classifier, device())
+    inputs = [folder and sha256_file(folder / "model.safetensors") for folder in (classifier, previous)]
+    identity = fingerprint(depends_on("tokenizer", params, checkpoint), checkpoint, split.digest, *inputs)
+    images = partial(batches, split, params.data, params.tokenizer.image_size, training.batch_size, params.seed)
+    train(job, f"tokenizer {checkpoint}", images, steps, training, run_folder, identity, out, {"checkpoint": checkpoint},
+          previous, keep_state=True)
 
 
-def _state_of(checkpoint: Path) -> dict:
-    try:
-        return load_state(checkpoint / "state.pt")
-    except StateError as error:
-        raise StateError(f"{error}; delete {checkpoint} and train that checkpoint again") from None
-
-
-def _steps(params: config.Params, checkpoint: str, previous: Path | None) -> tuple[int, int]:
-    """The steps from which and to which to train, `previous` being what the parameters put before `checkpoint`."""
+def _steps(params: config.Params, checkpoint: str, previous: Path | None) -> range:
+    """The steps to train, `previous` being what the parameters put before `checkpoint`."""
     labels, steps = zip(*params.tokenizer_training.checkpoints.items(), strict=True)
     if checkpoint not in labels:
         raise ConfigError(f"checkpoint {checkpoint!r}: tokenizer_training.checkpoints has {', '.join(labels)}")
@@ -140,7 +112,7 @@ def _steps(params: config.Params, checkpoint: str, previous: Path | None) -> tup
     if place == 0:
         if previous is not None:
             raise ConfigError(f"checkpoint {checkpoint}: is the first, so there is none to go on from")
-        return 0, steps[0]
+        return range(steps[0])
     before = labels[place - 1]
     if previous is None:
         raise ConfigError(f"checkpoint {checkpoint}: give the folder of {before} to go on from")
@@ -150,4 +122,4 @@ def _steps(params: config.Params, checkpoint: str, previous: Path | None) -> tup
         raise ConfigError(f"{previous}: not at step {steps[place - 1]}, where {before} is; train {before} again")
     if read_json(previous / "config.json") != params.tokenizer.model_dump(mode="json"):
         raise ConfigError(f"{previous / 'config.json'}: another tokenizer than the parameters'; train {before} again")
-    return steps[place - 1], steps[place]
+    return range(steps[place - 1], steps[place])
