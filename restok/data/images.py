@@ -7,6 +7,7 @@ import hashlib
 import io
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -16,7 +17,7 @@ import numpy as np
 from jaxtyping import Int, UInt8
 from PIL import Image
 
-from restok.data.sources import DataError, open_split
+from restok.data.sources import DataError, class_names, open_split
 from restok.data.threads import map_ahead
 from restok.data.transforms import Pixels, center_crop
 from restok.distributed import from_first, gathered, own_share, shared_errors
@@ -130,7 +131,8 @@ def _files(files: Sequence[Path], names: Sequence[Path], what: str, labels: Int[
            workers: int) -> ImageSource:
     with shared_errors():
         share = files[slice(*own_share().bounds(len(files)))]
-        checked = _of_one_size(share, _checked(share, what, workers), crop)
+        checked = track(map_ahead(check_image, share, workers), f"checking {what}", len(share))
+        checked = _of_one_size(share, checked, crop)
     checked = _of_one_size(files, chain.from_iterable(gathered(checked)), crop)
     digest, size = hashlib.sha256(), checked[0][0]
     for name, (_, sha256) in zip(names, checked, strict=True):
@@ -178,26 +180,17 @@ def _classes(folder: Path, names: list[Path]) -> Int[np.ndarray, " n"] | None:
     if len(names[0].parts) == 1:
         return None
     classes, labels = np.unique([name.parts[0] for name in names], return_inverse=True)
-    for path in sorted(folder.iterdir()):
-        if path.is_dir() and not path.name.startswith(".") and path.name not in classes:
-            raise DataError(f"{path}: a class folder without images; add them, or remove it, for classes are counted by folder")
+    if empty := set(class_names(folder)).difference(classes):
+        raise DataError(f"{folder / min(empty)}: a class folder without images; add them, or remove it, for classes are "
+                        "counted by folder")
     return labels.astype(np.int64)
-
-
-def _checked(files: Sequence[Path], what: str, workers: int) -> Iterator[tuple[tuple[int, int], str]]:
-    """Height and width, and sha256, of each file, in order."""
-    return track(map_ahead(check_image, files, workers), f"checking {what}", len(files))
 
 
 def check_image(file: Path) -> tuple[tuple[int, int], str]:
     """Height and width of an image file, and sha256 of its bytes. Raises DataError, which names the file, for what is no image
     of FORMATS, or not 8 bits a channel without alpha."""
-    data = _bytes(file)
-    try:
-        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
-            alpha, deep, size = image.has_transparency_data, image.format == "PNG" and data[24] > 8, (image.height, image.width)
-    except Exception as error:           # pillow's plugins raise a dozen kinds on broken files
-        raise _broken(file, error) from None
+    with _opened(file) as (image, data):
+        alpha, deep, size = image.has_transparency_data, image.format == "PNG" and data[24] > 8, (image.height, image.width)
     if alpha:
         raise DataError(f"{file}: has an alpha channel; lay it over the background that was meant, and save it as RGB")
     if deep:                             # the third value of IHDR; pillow opens such RGB as 8-bit, without a word
@@ -207,23 +200,24 @@ def check_image(file: Path) -> tuple[tuple[int, int], str]:
 
 def decode_image(file: Path, crop: int | None) -> Pixels:
     """The RGB image of a file that `check_image` accepts, whole or its centre crop. Raises DataError for a damaged one."""
-    data = _bytes(file)
-    try:
-        image = Image.open(io.BytesIO(data), formats=FORMATS).convert("RGB")
-    except Exception as error:
-        raise _broken(file, error) from None
+    with _opened(file) as (image, _):
+        image = image.convert("RGB")
     return np.array(image) if crop is None else center_crop(image, crop)
 
 
-def _bytes(file: Path) -> bytes:
+@contextmanager
+def _opened(file: Path) -> Iterator[tuple[Image.Image, bytes]]:
+    """An image and its file's bytes. Raises DataError for what pillow cannot do with it within the block."""
     try:
-        return file.read_bytes()
+        data = file.read_bytes()
     except OSError as error:
         raise DataError(f"{file}: cannot be read ({error.strerror}); check the file") from None
-
-
-def _broken(file: Path, error: Exception) -> DataError:
-    return DataError(f"{file}: not a readable image ({type(error).__name__}: {error}); replace it, or leave it out")
+    try:
+        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+            yield image, data
+    except Exception as error:           # pillow's plugins raise a dozen kinds on broken files
+        reason = f"{type(error).__name__}: {error}"
+        raise DataError(f"{file}: not a readable image ({reason}); replace it, or leave it out") from None
 
 
 def _reader(view: Callable[[A], Pixels], items: Sequence[A], workers: int) -> Read:

@@ -7,7 +7,7 @@ t * batch_size and on, across the ends of epochs.
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 
 import numpy as np
 import torch
@@ -38,8 +38,8 @@ def batches(split: Split, data: config.Data, image_size: int, batch_size: int, s
 
     The view of position p is drawn from default_rng((seed, p)) alone.
     """
-    views = _TrainingViews(split, data, image_size, seed)
-    return iter(_loader(views, _steps(len(split), batch_size, seed, start_step), data.workers))
+    view = partial(_training_view, size=image_size, data=data, seed=seed)
+    return _loader(split, view, _steps(len(split), batch_size, seed, start_step), data.workers)
 
 
 def code_batches(store: CodeStore, batch_size: int, seed: int, start_step: int = 0) -> CodeBatches:
@@ -48,15 +48,10 @@ def code_batches(store: CodeStore, batch_size: int, seed: int, start_step: int =
     Each image appears once an epoch, as one of its crops, drawn anew.
     """
     images, crops, _ = store.codes.shape
-    epoch, chosen = -1, np.empty(0, np.int64)
+    chosen = lru_cache(maxsize=1)(lambda epoch: np.random.default_rng((seed, epoch, _CROPS)).integers(crops, size=images))
     for step in _steps(images, batch_size, seed, start_step):
-        rows, columns = [], []
-        for image, position in step:
-            if position // images != epoch:
-                epoch = position // images
-                chosen = np.random.default_rng((seed, epoch, _CROPS)).integers(crops, size=images)
-            rows.append(image)
-            columns.append(chosen[image])
+        rows = [image for image, _ in step]
+        columns = [chosen(position // images)[image] for image, position in step]
         codes = store.codes[rows, columns].astype(np.int64)
         yield torch.from_numpy(codes), torch.from_numpy(store.labels[rows])
 
@@ -73,54 +68,37 @@ def crop_batches(split: Split, image_size: int, codes: config.Codes, workers: in
 
 
 def _once(split: Split, view: Callable, batch_size: int, workers: int) -> ImageBatches:
-    return iter(_loader(_Views(split, view), BatchSampler(range(len(split)), batch_size, drop_last=False), workers))
+    return _loader(split, view, BatchSampler(((index,) for index in range(len(split))), batch_size, drop_last=False), workers)
 
 
 def _steps(count: int, batch_size: int, seed: int, start: int) -> Iterator[list[tuple[int, int]]]:
     """The batches from step `start` on, without end, each a list of (image, position)."""
-    epoch, permutation = -1, np.empty(0, np.int64)
+    permutation = lru_cache(maxsize=1)(lambda epoch: order(seed, epoch, count))
     for step in itertools.count(start):
-        batch = []
-        for position in range(step * batch_size, (step + 1) * batch_size):
-            if position // count != epoch:
-                epoch = position // count
-                permutation = order(seed, epoch, count)
-            batch.append((int(permutation[position % count]), position))
-        yield batch
+        positions = range(step * batch_size, (step + 1) * batch_size)
+        yield [(int(permutation(position // count)[position % count]), position) for position in positions]
 
 
-@dataclass(frozen=True)
-class _TrainingViews(Dataset):
-    """(image, position) -> (random crop, label)."""
-
-    split: Split
-    data: config.Data
-    size: int
-    seed: int
-
-    def __getitem__(self, where: tuple[int, int]) -> tuple[Pixels, int]:
-        index, position = where
-        image, label = self.split[index]
-        rng = np.random.default_rng((self.seed, position))
-        return random_crop(image, self.size, self.data.crop_scale, self.data.flip, rng), label
+def _training_view(image: Image.Image, position: int, size: int, data: config.Data, seed: int) -> Pixels:
+    return random_crop(image, size, data.crop_scale, data.flip, np.random.default_rng((seed, position)))
 
 
 @dataclass(frozen=True)
 class _Views(Dataset):
-    """image -> (one view of it, or several; label)."""
+    """(image, and what else `view` takes) -> (one view of it, or several; label)."""
 
     split: Split
-    view: Callable[[Image.Image], Pixels | list[Pixels]]
+    view: Callable[..., Pixels | list[Pixels]]
 
-    def __getitem__(self, index: int) -> tuple[Pixels | list[Pixels], int]:
-        image, label = self.split[index]
-        return self.view(image), label
+    def __getitem__(self, where: tuple[int, ...]) -> tuple[Pixels | list[Pixels], int]:
+        image, label = self.split[where[0]]
+        return self.view(image, *where[1:]), label
 
 
-def _loader(views: Dataset, steps: Iterable[Sequence], workers: int) -> DataLoader:
+def _loader(split: Split, view: Callable, steps: Iterable[Sequence], workers: int) -> ImageBatches:
     # Its own generator: a loader otherwise draws from torch's global one, and a resumed run would draw once more.
-    return DataLoader(views, batch_sampler=steps, num_workers=workers, collate_fn=_collate, generator=torch.Generator(),
-                      pin_memory=torch.cuda.is_available())
+    return iter(DataLoader(_Views(split, view), batch_sampler=steps, num_workers=workers, collate_fn=_collate,
+                           generator=torch.Generator(), pin_memory=torch.cuda.is_available()))
 
 
 def _collate(items: list[tuple[Pixels | list[Pixels], int]]) -> tuple[Float[Tensor, "v c h w"], Int[Tensor, " b"]]:

@@ -6,7 +6,7 @@ import logging
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import groupby
+from itertools import groupby, permutations
 from pathlib import Path
 
 import numpy as np
@@ -98,18 +98,15 @@ class _Source:
         """(bytes, label) of each file that decodes, in order."""
         contents = track(map_ahead(_read, self.files, workers), f"reading {self.name}", len(self.files))
         for file, label, data in zip(self.files, self.labels, contents, strict=True):
-            if isinstance(data, Exception):
-                self._skip(file, data)
-            else:
+            if not isinstance(data, Exception):
                 yield data, label
-
-    def _skip(self, file: Path, reason: Exception) -> None:
-        log.warning("%s: skipped, not a readable image (%s)", file, reason)
-        self.skipped.append(file)
-        if len(self.skipped) > SKIPPED_AT_MOST * len(self.files):
-            named = ", ".join(str(path) for path in self.skipped[:5])
-            raise DataError(f"{self.name}: more than {SKIPPED_AT_MOST:.0%} of its {len(self.files)} files are not readable "
-                            f"images, among them {named}; remove or replace them")
+                continue
+            log.warning("%s: skipped, not a readable image (%s)", file, data)
+            self.skipped.append(file)
+            if len(self.skipped) > SKIPPED_AT_MOST * len(self.files):
+                named = ", ".join(str(path) for path in self.skipped[:5])
+                raise DataError(f"{self.name}: more than {SKIPPED_AT_MOST:.0%} of its {len(self.files)} files are not readable "
+                                f"images, among them {named}; remove or replace them")
 
 
 def _pack(source: _Source, folder: Path, workers: int) -> dict:
@@ -164,27 +161,26 @@ def _sources(data: config.Data, image_size: int) -> dict[str, _Source]:
     if data.source == "digits":
         return _digits(image_size)
     folders = {split: Path(data.path, name) for split, name in zip(SPLITS, (data.train, data.validation), strict=True)}
-    classes = {split: _classes(folder, split) for split, folder in folders.items()}
-    for here, there in (SPLITS, SPLITS[::-1]):
-        alone = sorted(set(classes[here]) - set(classes[there]))
-        if alone:
-            raise DataError(f"{folders[there]}: has no folder for {len(alone)} class(es) of {folders[here]}, such as "
-                            f"{alone[0]!r}; both splits need the same classes")
-    return {split: _image_folder(folder, classes[split]) for split, folder in folders.items()}
+    for split, folder in folders.items():
+        if not folder.is_dir():
+            raise DataError(f"{folder}: no such folder; put the images there as CLASS/FILE, or set data.path and data.{split}")
+        if not class_names(folder):
+            raise DataError(f"{folder}: holds no class folders; put the images there as CLASS/FILE")
+    for here, there in permutations(folders.values()):
+        if alone := set(class_names(here)).difference(class_names(there)):
+            raise DataError(f"{there}: has no folder for {len(alone)} class(es) of {here}, such as {min(alone)!r}; both splits "
+                            "need the same classes")
+    return {split: _image_folder(folder) for split, folder in folders.items()}
 
 
-def _classes(folder: Path, split: str) -> list[str]:
-    if not folder.is_dir():
-        raise DataError(f"{folder}: no such folder; put the images there as CLASS/FILE, or set data.path and data.{split}")
-    classes = sorted(path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
-    if not classes:
-        raise DataError(f"{folder}: holds no class folders; put the images there as CLASS/FILE")
-    return classes
+def class_names(folder: Path) -> list[str]:
+    """The classes of the images that lie in a folder as CLASS/FILE, in the order of their numbers."""
+    return sorted(path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
 
 
-def _image_folder(folder: Path, classes: list[str]) -> _Source:
-    source = _Source(str(folder), classes, [], [])
-    for label, name in enumerate(classes):
+def _image_folder(folder: Path) -> _Source:
+    source = _Source(str(folder), class_names(folder), [], [])
+    for label, name in enumerate(source.classes):
         files = sorted(path for path in (folder / name).iterdir() if path.is_file() and not path.name.startswith("."))
         if not files:
             raise DataError(f"{folder / name}: an empty class folder; add its images, or remove it from both splits")
