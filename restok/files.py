@@ -49,28 +49,28 @@ def atomic_folder(path: str | Path) -> Iterator[Path]:
     with locked(path.with_name(f".{path.name}.lock"), refusal):
         for left_over in path.parent.glob(f".{path.name}.*.partial"):
             shutil.rmtree(left_over)
-        yield from _replace(path)
-
-
-def _replace(path: Path) -> Iterator[Path]:
-    partial = path.with_name(f".{path.name}.{uuid4().hex[:8]}.partial")
-    replaced = partial.with_suffix(".replaced")
-    partial.mkdir()
-    try:
-        yield partial
-        _sync_tree(partial)
-        if path.exists():
-            path.rename(replaced)            # a rename cannot replace a folder that is not empty
+        partial = path.with_name(f".{path.name}.{uuid4().hex[:8]}.partial")
+        partial.mkdir()
         try:
-            partial.rename(path)
-        except OSError:
-            if replaced.exists():
-                replaced.rename(path)
-            raise
-        _sync(path.parent)
-    except BaseException:
-        shutil.rmtree(partial, ignore_errors=True)
+            yield partial
+            for written in (*partial.rglob("*"), partial):
+                _sync(written)
+            _take_place(partial, path)
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
+
+
+def _take_place(partial: Path, path: Path) -> None:
+    replaced = partial.with_suffix(".replaced")
+    if path.exists():
+        path.rename(replaced)                # a rename cannot replace a folder that is not empty
+    try:
+        partial.rename(path)
+    except OSError:
+        if replaced.exists():
+            replaced.rename(path)
         raise
+    _sync(path.parent)
     shutil.rmtree(replaced, ignore_errors=True)
 
 
@@ -234,13 +234,6 @@ def _open_npz(path: str | Path) -> zipfile.ZipFile:
 
 def _names(archive: zipfile.ZipFile) -> list[str]:
     return [name.removesuffix(".npy") for name in archive.namelist() if name.endswith(".npy")]
-
-
-def _sync_tree(folder: Path) -> None:
-    for parent, _, names in os.walk(folder):
-        for name in names:
-            _sync(Path(parent, name))
-        _sync(Path(parent))
 
 
 def _sync(path: Path) -> None:
