@@ -11,6 +11,7 @@ from restok.config.load import parse
 from restok.errors import RestokError
 
 VIT_SIZES = {"small": (512, 6, 8), "base": (768, 12, 12), "large": (1024, 24, 16)}   # width, layers, heads
+THEIRS = "the authors' configuration"       # in messages
 MASKGIT = CNN(channels=128, multipliers=(1, 1, 2, 2, 4), blocks=2, latent_channels=256, groups=32)
 
 # The published values of what no shape tells.
@@ -20,6 +21,16 @@ TOKENIZER_PUBLISHED = {
     "commitment_cost": 0.25, "num_min_tokens": 4, "drop_prob": 0.2}
 GENERATOR_PUBLISHED = {"token_dropout_p": 0.1, "resid_dropout_p": 0.1, "ffn_dropout_p": 0.1, "class_dropout_prob": 0.1}
 HEAD_WIDTH = 64                          # of every released model
+
+# Our names -> the authors', of the settings that mean the same.
+TOKENIZER_KEYS = {
+    "codebook_size": "codebook_size", "codebook_dim": "token_size", "commitment": "commitment_cost",
+    "rope_base": "rope_base_len", "latents": "num_latent_tokens", "keep_minimum": "num_min_tokens",
+    "merge_residual": "residual_image_tokens", "drop_probability": "drop_prob", "latent_hierarchy": "latent_hierarchy"}
+GENERATOR_KEYS = {
+    "layers": "n_layer", "heads": "n_head", "width": "dim", "codebook_size": "vocab_size", "tokens": "block_size",
+    "classes": "num_classes", "residual_dropout": "resid_dropout_p", "ffn_dropout": "ffn_dropout_p",
+    "token_dropout": "token_dropout_p", "class_dropout": "class_dropout_prob"}
 
 # Why the release's code has other values of these.
 REASONS = {
@@ -39,7 +50,7 @@ class _Settings(dict):
     """The authors' mapping, as they wrote it."""
 
     def __missing__(self, key: str):
-        raise ReleasedWeightsError(f"the authors' configuration has no {key!r}; add it")
+        raise ReleasedWeightsError(f"{THEIRS} has no {key!r}; add it")
 
     def size(self, key: str) -> tuple[int, int, int]:
         if self[key] not in VIT_SIZES:
@@ -58,14 +69,11 @@ def tokenizer_config(config: Mapping[str, Any]) -> Tokenizer:
         raise ReleasedWeightsError("only the published design loads: one ViT width, a CNN encoder, a projection a level, "
                                    "reduction_ratio 0.5")
     pooled = "residual" if config["residual_latent_tokens"] else "pooled"
-    return parse(Tokenizer, dict(
+    return parse(Tokenizer, {ours: config[theirs] for ours, theirs in TOKENIZER_KEYS.items()} | dict(
         image_size=16 * config["vit_enc_patch_size"], cnn=MASKGIT.model_dump(), width=width, encoder_layers=layers,
-        decoder_layers=decoder_layers, heads=heads, rope_base=config["rope_base_len"], latents=config["num_latent_tokens"],
-        latent_init="learnable" if config["learnable_latent_tokens"] else pooled, latent_hierarchy=config["latent_hierarchy"],
+        decoder_layers=decoder_layers, heads=heads, latent_init="learnable" if config["learnable_latent_tokens"] else pooled,
         scales=config["hierarchy_stages"] if config["merge_tokens"] else 1, merge_factor=2, merge="nearest", merge_grid="width",
-        merge_residual=config["residual_image_tokens"], latent_layout="legacy", codebook_size=config["codebook_size"],
-        codebook_dim=config["token_size"], commitment=config["commitment_cost"], codebook_init="random", revive_after=0,
-        keep_minimum=config["num_min_tokens"], drop_probability=config["drop_prob"]), "the authors' configuration")
+        latent_layout="legacy", codebook_init="random", revive_after=0), THEIRS)
 
 
 def tokenizer_settings(config: Tokenizer) -> dict[str, Any]:
@@ -76,18 +84,12 @@ def tokenizer_settings(config: Tokenizer) -> dict[str, Any]:
         known = ", ".join("{} ({} wide, {} layers, {} heads)".format(name, *dims) for name, dims in VIT_SIZES.items())
         raise ReleasedWeightsError("the release cannot express this tokenizer: {} wide, {} and {} layers, {} heads; its sizes "
                                    "are {}".format(*dims[:2], config.decoder_layers, config.heads, known))
-    size = sizes[dims]
-    settings = {
-        "codebook_size": config.codebook_size, "token_size": config.codebook_dim, "use_l2_norm": True,
-        "commitment_cost": config.commitment, "entropy_loss_ratio": 0.0, "vit_enc_model_size": size, "vit_dec_model_size": size,
-        "vit_enc_patch_size": 16, "vit_dec_patch_size": 16, "rope_base_len": config.rope_base,
-        "num_latent_tokens": config.latents, "num_min_tokens": config.keep_minimum, "test_num_latent_tokens": config.latents,
-        "merge_tokens": config.scales > 1, "hierarchy_stages": config.scales, "reduction_ratio": 0.5,
-        "residual_image_tokens": config.merge_residual, "residual_latent_tokens": config.latent_init == "residual",
-        "learnable_latent_tokens": False, "learnable_dec_image_tokens": True, "multi_quant": True, "vae_encoder": True,
-        "drop_latent_tokens": config.drop_probability > 0, "drop_prob": config.drop_probability,
-        "latent_hierarchy": config.latent_hierarchy, "encoder_feature_supervision": False,
-        "decoder_feature_supervision": False, "learnable_dec_feat_tokens": True}
+    settings = TOKENIZER_PUBLISHED | {theirs: getattr(config, ours) for ours, theirs in TOKENIZER_KEYS.items()} | {
+        "use_l2_norm": True, "entropy_loss_ratio": 0.0, "vit_enc_model_size": sizes[dims], "vit_dec_model_size": sizes[dims],
+        "vit_dec_patch_size": 16, "test_num_latent_tokens": config.latents, "merge_tokens": config.scales > 1,
+        "hierarchy_stages": config.scales, "residual_latent_tokens": config.latent_init == "residual",
+        "learnable_dec_image_tokens": True, "drop_latent_tokens": config.drop_probability > 0,
+        "encoder_feature_supervision": False, "decoder_feature_supervision": False, "learnable_dec_feat_tokens": True}
     _refuse_differences(config, tokenizer_config(settings), OURS_ALONE | (OF_MERGING if config.scales == 1 else set()))
     return settings
 
@@ -95,22 +97,15 @@ def tokenizer_settings(config: Tokenizer) -> dict[str, Any]:
 def generator_config(config: Mapping[str, Any]) -> Generator:
     """The authors' generator configuration as ours; without mask embeddings it is the vanilla model. Raises as above."""
     config = _Settings(config)
-    hidden = -(-(8 * config["dim"] // 3) // 256) * 256
-    return parse(Generator, dict(
-        codebook_size=config["vocab_size"], tokens=config["block_size"], classes=config["num_classes"], width=config["dim"],
-        layers=config["n_layer"], heads=config["n_head"], hidden=hidden, rope_base=10000,
-        ntp=config["ar_token_num"] if config.get("spe_token_num") else "all", token_dropout=config["token_dropout_p"],
-        residual_dropout=config["resid_dropout_p"], ffn_dropout=config["ffn_dropout_p"],
-        class_dropout=config["class_dropout_prob"]), "the authors' configuration")
+    return parse(Generator, {ours: config[theirs] for ours, theirs in GENERATOR_KEYS.items()} | dict(
+        hidden=-(-(8 * config["dim"] // 3) // 256) * 256, rope_base=10000,
+        ntp=config["ar_token_num"] if config.get("spe_token_num") else "all"), THEIRS)
 
 
 def generator_settings(config: Generator) -> dict[str, Any]:
     """Our generator configuration as the authors' mapping. Raises ReleasedWeightsError for what their code cannot express."""
-    settings = {
-        "n_layer": config.layers, "n_head": config.heads, "dim": config.width, "vocab_size": config.codebook_size,
-        "block_size": config.tokens, "num_classes": config.classes, "cls_token_num": 1, "model_type": "c2i",
-        "resid_dropout_p": config.residual_dropout, "ffn_dropout_p": config.ffn_dropout,
-        "token_dropout_p": config.token_dropout, "class_dropout_prob": config.class_dropout}
+    settings = {theirs: getattr(config, ours) for ours, theirs in GENERATOR_KEYS.items()} | {
+        "cls_token_num": 1, "model_type": "c2i"}
     if config.ntp != "all":
         settings |= {"ar_token_num": config.ntp, "spe_token_num": config.tokens - 1}
     _refuse_differences(config, generator_config(settings), set())
