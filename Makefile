@@ -30,7 +30,7 @@ test: $(READY)
 short: $(READY)
 	$(RUN) snakemake --cores $(CORES) --config run=short --prioritize reports/short/index.html -- all ablations
 	$(RUN) snakemake --cores $(CORES) --config run=short
-	$(RUN) RESTOK_PARAMS=params/short.yaml python -m pytest tests/check_reports.py
+	$(RUN) RESTOK_PARAMS=params/short.yaml python -m pytest -n 0 tests/check_reports.py
 
 lint: $(READY)
 	$(RUN) ruff check .
