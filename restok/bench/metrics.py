@@ -122,12 +122,11 @@ def _inception(sizes: Sizes, on: torch.device) -> Iterator[Pair]:
     formats = {"channels_last": torch.channels_last, "contiguous": torch.contiguous_format}
     usual, unusual = formats if on.type == "cpu" else reversed(formats)
     network, other = (inception_network(None).to(on, memory_format=formats[name]) for name in (usual, unusual))
-    batches = [images[start:start + sizes.batch_size] for start in range(0, len(images), sizes.batch_size)]
 
     def forward(model):
         with torch.no_grad(), full_precision(on):
-            for batch in batches:
-                model(torch.tensor(batch, device=on).permute(0, 3, 1, 2))
+            for batch in torch.from_numpy(images).split(sizes.batch_size):
+                model(batch.to(on).permute(0, 3, 1, 2))
 
     yield Pair(f"Inception, {usual}", lambda: forward(network), f"Inception, {unusual}", lambda: forward(other), len(images),
                len(images))
@@ -137,12 +136,11 @@ def _inception(sizes: Sizes, on: torch.device) -> Iterator[Pair]:
 
 def _stream(network: torch.nn.Module, images: np.ndarray, batch_size: int, on: torch.device) -> object:
     """What `restok evaluate` does until the last image is in."""
-    wrapped = inception_features(network, "0" * 64, on)
     settings = load_protocol([f"evaluation.batch_size={batch_size}"])
     facts = {"name": "random", "digest": "random", "n": max(len(images), 2049), "size": list(images.shape[1:3]),
              "rounding": "8 bit, as stored"}
     subject = Subject(facts, None, lambda size, start, stop: iter([Batch(0, images)]))
-    return Evaluator(settings, wrapped, None, None, 0).statistics(subject)
+    return Evaluator(settings, inception_features(network, "0" * 64, on), None, None, 0).statistics(subject)
 
 
 def _peak(function: Callable, sizes: Sizes) -> int:

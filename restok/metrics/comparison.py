@@ -84,10 +84,11 @@ class Comparison:
 
     def class_accuracy(self) -> None:
         """The share of images that the network assigns to their label."""
-        right, asked = int(self.samples.right.sum()), int(self.samples.asked.sum())
         if reason := self._no_accuracy():
             return self._refuse(reason, "class_accuracy")
-        self._add("class_accuracy", right / asked, share_interval(right / asked, asked))
+        asked = int(self.samples.asked.sum())
+        share = int(self.samples.right.sum()) / asked
+        self._add("class_accuracy", share, share_interval(share, asked))
 
     def per_class_accuracy(self) -> None:
         """One value a class, None for a class not asked for."""
