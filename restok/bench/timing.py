@@ -6,7 +6,6 @@ from pathlib import Path
 
 import torch
 from rich.table import Table
-from torch.utils.benchmark import timer
 
 from restok.config.load import ConfigError
 from restok.distributed import device
@@ -18,7 +17,14 @@ WARMUP = 2                      # untimed runs of every case: allocator, kernel 
 
 def seconds(run: Callable[[], object]) -> float:
     """Of one run, until the device has finished its work."""
-    return timeit.timeit(run, timer=timer, number=1)
+    return timeit.timeit(run, timer=clock, number=1)
+
+
+def clock() -> float:
+    """As torch.utils.benchmark's, whose import looks for a compiler and warns on machines with CUDA's tools but no GPU."""
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    return timeit.default_timer()
 
 
 def time_runs(run: Callable[[], object], repeats: int) -> list[float]:
