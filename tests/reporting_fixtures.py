@@ -27,7 +27,7 @@ def run_params() -> Params:
 def run_sheet(params: Params, *items: str, seeds: int = 1) -> Sheet:
     """One row that feeds some items: the run's own, its further seeds in folders beside it."""
     names = ["run", *(f"run/experiments/main.{seed}" for seed in range(1, seeds))]
-    return Sheet("run", [Trial("run", "main", name, (), (), params.model_copy(update={"seed": seed}),
+    return Sheet("run", [Trial("main", name, (), params.model_copy(update={"seed": seed}),
                                tuple(Feed(item, "", None) for item in items), None, None) for seed, name in enumerate(names)])
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 from conftest import ROOT
-from reporting_fixtures import experiments, made, numbers, write, write_evaluations, write_experiments
+from reporting_fixtures import experiments, inputs, made, numbers, write, write_evaluations, write_experiments
 
 from restok.config.load import ConfigError
 from restok.experiments import COLUMNS, ITEMS, Tree, load_sheet
@@ -30,9 +30,9 @@ def ablation(item: str, results: Path, sheet):
     return made(item, results, sheet).frame.set_index("setting")
 
 
-def agreement(item: str, results: Path, sheet, orders: Path, paper_rows: list[str]) -> dict[str, str]:
-    said = claims(item, rows(Tree(results, sheet), item), orders, paper_rows)
-    return {row: joined(said, row) for row in said}
+def agreement(item: str, results: Path, sheet, orders: Path) -> dict[str, str]:
+    said = claims(inputs(results, sheet, orders=orders), item, rows(Tree(results, sheet), item))
+    return {claim.row: joined(said, claim.row) for claim in said}
 
 
 def test_an_ablation_is_the_mean_over_its_seeds(results):
@@ -101,7 +101,7 @@ def test_rows_that_share_a_measurement_count_once_for_the_noise(tmp_path):
     results = write_experiments(tmp_path / "results" / "demo", sheet, found)
     orders = tmp_path / "orders.csv"
     orders.write_text("item,quantity,lower,higher,source,note\ntable5,rfid,vanilla,other,s,\n")
-    assert agreement("table5", results, sheet, orders, [])["vanilla"] == "rFID below other: undecided"
+    assert agreement("table5", results, sheet, orders)["vanilla"] == "rFID below other: undecided"
 
 
 def test_seeds_of_finished_weights_say_nothing_of_the_noise_between_trainings(tmp_path):
@@ -137,12 +137,12 @@ def test_finished_weights_are_described_by_their_own_settings(tmp_path):
 def test_the_other_way_round_is_no(results, tmp_path):
     orders = tmp_path / "orders.csv"
     orders.write_text("item,quantity,lower,higher,source,note\ntable2,gfid,#1,#2,s,\ntable2,rfid,#3,*,s,\ntable2,gfid,#1,#77,s,\n")
-    found = agreement("table2", results, experiments(), orders, PUBLISHED.rows("table2"))
+    found = agreement("table2", results, experiments(), orders)
     assert found["#1"] == "gFID below #2: no; gFID below #77: not run"
     assert found["#3"] == "lowest rFID: no (against #4, #5, #6, #7, #8)"
     orders.write_text("item,quantity,lower,higher,source,note\ntable2,fid,#1,#2,s,\n")
     with pytest.raises(ReportError, match="quantity 'fid'; choose one of rfid, gfid, entropy"):
-        agreement("table2", results, experiments(), orders, [])
+        agreement("table2", results, experiments(), orders)
 
 
 def test_every_order_is_about_rows_of_the_paper():
@@ -213,4 +213,4 @@ def test_a_switch_without_its_experiment_is_refused(results, tmp_path):
 def test_orders_and_switches_of_other_columns_are_refused(tmp_path, results):
     (tmp_path / "orders.csv").write_text("item,lower\n")
     with pytest.raises(ReportError, match=r"orders\.csv: columns item, lower; expected item, quantity, lower, higher"):
-        agreement("table2", results, experiments(), tmp_path / "orders.csv", [])
+        agreement("table2", results, experiments(), tmp_path / "orders.csv")

@@ -15,6 +15,7 @@ from reporting_fixtures import (
     DISTANCES,
     candidate,
     experiments,
+    inputs,
     numbers,
     run_params,
     run_sheet,
@@ -27,14 +28,14 @@ from typer.testing import CliRunner
 
 from restok.cli import app
 from restok.config import Guidance
-from restok.experiments import Sheet, Tree
+from restok.experiments import ITEMS, Sheet, Tree
 from restok.metrics.comparison import Comparison
 from restok.metrics.intervals import GROUPS
 from restok.metrics.reconstruction import psnr_ceiling
 from restok.metrics.results import ComparisonError
 from restok.progress import CONSOLE
-from restok.reporting import figures
-from restok.reporting.figures import bars, masks, pictures, positions
+from restok.reporting.figures import bars, common, curves, masks, pictures, positions
+from restok.reporting.inputs import Inputs, draw
 from restok.reporting.measured import best, checkpoints
 from restok.reporting.run import ReportError
 from restok.stages.images import _panel
@@ -56,32 +57,26 @@ def run(run):
     return run
 
 
-def tree(run, params, *items: str, seeds: int = 1) -> Tree:
-    return Tree(run, run_sheet(params, *items, seeds=seeds))
+def of_run(run, params, *items: str, seeds: int = 1) -> Inputs:
+    return inputs(run, run_sheet(params, *items, seeds=seeds), params)
 
 
 def fig7_data(params, run, seeds: int = 1) -> pd.DataFrame:
-    return figures.fig7_data(checkpoints(tree(run, params, "fig7", seeds=seeds), "fig7"))
+    return curves.fig7_data(of_run(run, params, "fig7", seeds=seeds), "fig7")
 
 
 def guidance_data(run, params) -> pd.DataFrame:
-    return figures.guidance_data(tree(run, params, "guidance"), "guidance")
+    return curves.guidance_data(of_run(run, params, "guidance"), "guidance")
 
 
-DRAWN = {
-    "fig5": lambda run, params, out: figures.fig5(run / "panel" / "middle.npz", out),
-    "fig6": lambda run, params, out: figures.fig6(run / "samples" / "middle.npz", ["zero", "one"], out),
-    "fig7": lambda run, params, out: figures.fig7(fig7_data(params, run), out),
-    "fig8": lambda run, params, out: figures.fig8(run / "layout.npz", out),
-    "fig9": lambda run, params, out: figures.fig9(run / "layout.npz", out),
-    "codebook": lambda run, params, out: figures.codebook(figures.codebook_data(tree(run, params, "codebook")), out),
-    "guidance": lambda run, params, out: figures.guidance_curves(guidance_data(run, params), out)}
+def figure(item: str, run, params, out, seeds: int = 1) -> None:
+    draw(of_run(run, params, item, seeds=seeds), ITEMS[item], out)
 
 
-@pytest.mark.parametrize("name", DRAWN)
+@pytest.mark.parametrize("name", [name for name, item in ITEMS.items() if item.kind == "figure"])
 def test_a_figure_is_three_files_and_is_drawn_the_same_again(name, run, params, tmp_path):
     files = [tmp_path / "out" / f"{name}{suffix}" for suffix in (".csv", ".pdf", ".png")]
-    DRAWN[name](run, params, files[2])
+    figure(name, run, params, files[2])
     assert sorted(files[0].parent.iterdir()) == files
     with Image.open(files[2]) as picture:
         assert run.as_posix() in picture.info["Source"]
@@ -90,7 +85,7 @@ def test_a_figure_is_three_files_and_is_drawn_the_same_again(name, run, params, 
     pdf = files[1].read_bytes()
     assert b"CreationDate" not in pdf
     assert b"/FontFile2" in pdf and b"/Type3" not in pdf           # fonts are within, as TrueType
-    DRAWN[name](run, params, files[2])
+    figure(name, run, params, files[2])
     assert files[1].read_bytes() == pdf
 
 
@@ -111,7 +106,7 @@ class Stub:
 def test_fig5_data_are_the_panels_shares_by_layer_and_their_mean_and_the_psnr_of_what_is_shown(tmp_path):
     attention = np.array([[[np.nan, 0.5]], [[0.25, 0.75]]], np.float32)
     np.savez(tmp_path / "p.npz", psnr=[[34.5, 48.25], [33.0, 47.5]], kept=np.array([1, 2]), attention=attention)
-    data = figures.fig5_data(tmp_path / "p.npz")
+    data = pictures.fig5_data(tmp_path / "p.npz")
     shares = data[data["quantity"] == "share"]
     assert shares[["layer", "level", "scale", "value"]].to_numpy().tolist() == [
         ["mean", 1, 1, 0.25], ["mean", 1, 2, 0.625], [1, 1, 2, 0.5], [2, 1, 1, 0.25], [2, 1, 2, 0.75]]
@@ -119,31 +114,34 @@ def test_fig5_data_are_the_panels_shares_by_layer_and_their_mean_and_the_psnr_of
     assert psnr[["image", "tokens", "value"]].to_numpy().tolist() == [[1, 1, 34.5], [1, 2, 48.25], [2, 1, 33], [2, 2, 47.5]]
 
 
-def test_a_perfect_prefix_has_the_psnr_of_the_ceiling(unchecked, tmp_path, monkeypatch):
+def test_a_perfect_prefix_has_the_psnr_of_the_ceiling(unchecked, run, params, tmp_path, monkeypatch):
     images = torch.randint(0, 256, (3, 3, 16, 16), generator=torch.Generator().manual_seed(0)) / 255
-    np.savez(tmp_path / "p.npz", **_panel(Stub(), images))
-    data = figures.fig5_data(tmp_path / "p.npz")
+    np.savez(run / "panel" / "middle.npz", **_panel(Stub(), images))
+    data = pictures.fig5_data(run / "panel" / "middle.npz")
     values = data[data["quantity"] == "PSNR"].pivot(index="image", columns="tokens", values="value")
     assert values[1].tolist() == pytest.approx([20 * math.log10(255)] * 3, rel=1e-12)
     assert values[2].tolist() == pytest.approx([psnr_ceiling(768)] * 3, rel=1e-12)
     kept = []
-    monkeypatch.setattr(pictures, "save", lambda figure, *_: kept.append(figure))
-    figures.fig5(tmp_path / "p.npz", tmp_path / "fig5.png")
+    monkeypatch.setattr(common, "save", lambda figure, *_: kept.append(figure))
+    figure("fig5", run, params, tmp_path / "fig5.png")
     names = [label.get_text() for label in kept[0].axes[0].get_xticklabels()]
     assert names == ["original\n", "1 token\n48.1 dB", "2 tokens\n77.0 dB"]
 
 
-def test_fig5_names_a_file_that_is_missing(tmp_path):
-    with pytest.raises(ReportError, match=r"nowhere\.npz: missing"):
-        figures.fig5(tmp_path / "nowhere.npz", tmp_path / "fig5.png")
+def test_fig5_names_a_file_that_is_missing(run, params, tmp_path):
+    (run / "panel" / "middle.npz").unlink()
+    with pytest.raises(ReportError, match=r"middle\.npz: missing"):
+        figure("fig5", run, params, tmp_path / "fig5.png")
 
 
-def test_fig6_puts_each_class_in_its_row(tmp_path):
+def test_fig6_puts_each_class_in_its_row(run, params, tmp_path, monkeypatch):
     samples = np.zeros((5, 16, 16, 3), np.uint8)
     samples[[0, 2], ..., 0] = 255                                  # class 0 is red, class 1 is blue
     samples[[1, 3], ..., 2] = 255
-    np.savez(tmp_path / "s.npz", arr_0=samples, labels=np.array([0, 1, 0, 1, 0]))
-    figures.fig6(tmp_path / "s.npz", ["red", "blue"], tmp_path / "fig6.png", per_class=2)
+    np.savez(run / "samples" / "middle.npz", arr_0=samples, labels=np.array([0, 1, 0, 1, 0]))
+    write(run / "data" / "manifest.json", {"splits": {"train": {"classes": ["red", "blue"]}}})
+    monkeypatch.setattr(pictures, "PER_CLASS", 2)
+    figure("fig6", run, params, tmp_path / "fig6.png")
     pixels = np.asarray(Image.open(tmp_path / "fig6.png").convert("RGB")).astype(int)
     red, blue = (pixels[..., a] - pixels[..., b] > 200 for a, b in ((0, 2), (2, 0)))
     assert np.flatnonzero(red.any(1)).max() < np.flatnonzero(blue.any(1)).min()
@@ -151,8 +149,9 @@ def test_fig6_puts_each_class_in_its_row(tmp_path):
     data = pd.read_csv(tmp_path / "fig6.csv")
     assert data[["row", "column", "class_name", "sample"]].to_numpy().tolist() == [
         [1, 1, "red", 0], [1, 2, "red", 2], [2, 1, "blue", 1], [2, 2, "blue", 3]]
+    write(run / "data" / "manifest.json", {"splits": {"train": {"classes": ["red"]}}})
     with pytest.raises(ReportError, match="labels up to 1, but there are 1 class names"):
-        figures.fig6(tmp_path / "s.npz", ["red"], tmp_path / "fig6.png")
+        figure("fig6", run, params, tmp_path / "fig6.png")
 
 
 def test_fig7_of_one_seed_has_intervals(run, params):
@@ -174,16 +173,16 @@ def test_fig7_of_several_seeds_has_their_mean_and_deviation(run, params, tmp_pat
     assert (first["generation_distance"], first["generation_distance_sd"]) == (32.0, pytest.approx(math.sqrt(8)))   # of 30, 34
     assert pd.isna(first["generation_distance_low"]) and first["reconstruction_distance_sd"] == 0
     assert (first["n_seeds"], first["seeds"]) == (2, "0 1") and str(other) in first["source"]
-    figures.fig7(fig7_data(params, run, seeds=2), tmp_path / "fig7.png")
+    figure("fig7", run, params, tmp_path / "fig7.png", seeds=2)
 
 
 def test_fig7_is_fed_by_every_seed_of_one_row_of_the_sheet(run, params):
     write_run(run / "experiments" / "main.1")
-    both = tree(run, params, "fig7", seeds=2)
-    found = checkpoints(both, "fig7")
-    assert [row.first.label for row in found] == list(DISTANCES)
-    assert all([trial.seed for trial in row.trials] == [0, 1] for row in found)
-    assert found[0].measured[1].generation.path == run / "experiments" / "main.1" / "evaluation" / "early" / "generation.json"
+    both = of_run(run, params, "fig7", seeds=2).tree
+    measured = checkpoints(both, "fig7")
+    assert [row.first.label for row in measured] == list(DISTANCES)
+    assert all([trial.seed for trial in row.trials] == [0, 1] for row in measured)
+    assert measured[0].measured[1].generation.path == run / "experiments/main.1/evaluation/early/generation.json"
     trials = both.sheet.trials
     with pytest.raises(ReportError, match="rows main, mine feed fig7, which shows one"):
         checkpoints(Tree(run, Sheet("run", [*trials, replace(trials[1], id="mine")])), "fig7")
@@ -192,12 +191,12 @@ def test_fig7_is_fed_by_every_seed_of_one_row_of_the_sheet(run, params):
 def test_every_figure_takes_the_checkpoint_that_is_best_on_average(run, params):
     other = write_run(run / "experiments" / "main.1")
     write_evaluations(other, "middle", numbers=(4.0, 11.5, 40.0))
-    data, both = fig7_data(params, run, seeds=2), tree(run, params, "fig7", "codebook", seeds=2)
+    data, both = fig7_data(params, run, seeds=2), of_run(run, params, "fig7", "codebook", seeds=2)
     assert data["generation_distance"].tolist() == [30.0, pytest.approx(29.06, abs=0.01), 19.5]
     for item in ("fig7", "codebook"):
-        assert best(both, item).first.label == data.loc[data["generation_distance"].idxmin(), "checkpoint"] == "late"
-    assert set(figures.codebook_data(both)["checkpoint"]) == {"late"}
-    assert set(figures.codebook_data(tree(run, params, "codebook"))["checkpoint"]) == {"middle"}
+        assert best(both.tree, item).first.label == data.loc[data["generation_distance"].idxmin(), "checkpoint"] == "late"
+    assert set(bars.codebook_data(both, "codebook")["checkpoint"]) == {"late"}
+    assert set(bars.codebook_data(of_run(run, params, "codebook"), "codebook")["checkpoint"]) == {"middle"}
 
 
 def test_fig7_takes_only_runs_that_compare_and_have_every_checkpoint(run, params):
@@ -213,9 +212,13 @@ def test_fig7_takes_only_runs_that_compare_and_have_every_checkpoint(run, params
 
 
 def test_fig7_is_drawn_where_there_are_no_intervals(run, params, tmp_path):
-    data = fig7_data(params, run).assign(generation_distance_low=None, generation_distance_high=None)
-    figures.fig7(data, tmp_path / "without.png")
-    figures.fig7(fig7_data(params, run), tmp_path / "with.png")
+    figure("fig7", run, params, tmp_path / "with.png")
+    for label in DISTANCES:
+        path = run / "evaluation" / label / "generation.json"
+        result = json.loads(path.read_text())
+        write(path, result | {"intervals": result["intervals"] | {"FD-digits": None}})
+    assert fig7_data(params, run)["generation_distance_low"].isna().all()
+    figure("fig7", run, params, tmp_path / "without.png")
     without, drawn = (np.asarray(Image.open(tmp_path / f"{name}.png").convert("L")) for name in ("without", "with"))
     assert without.std() > 5 and (without.shape != drawn.shape or (without != drawn).any())
 
@@ -243,12 +246,12 @@ def test_a_search_that_chose_no_guidance_is_drawn(run, params, tmp_path):
         write(run / "guidance" / f"{label}.json", {
             "chosen": {"schedule": "constant", "scale": 1.0, "start": 0.0}, "metric": "FD-digits",
             "candidates": [candidate("constant", 1.0, 0.0, 4.0) | {"intervals": {"FD-digits": None}}]})
-    figures.guidance_curves(guidance_data(run, params), tmp_path / "guidance.png")
+    figure("guidance", run, params, tmp_path / "guidance.png")
     assert pd.read_csv(tmp_path / "guidance.csv")["chosen"].all()
 
 
 def test_codebook_data_say_what_the_number_of_images_allows(run, params):
-    levels = figures.codebook_data(tree(run, params, "codebook"))
+    levels = bars.codebook_data(of_run(run, params, "codebook"), "codebook")
     assert levels["checkpoint"].tolist() == ["middle", "middle"]
     assert levels["most_usage"].tolist() == [60 / 8192, 60 * 127 / 8192]   # 60 images cannot use more
     assert levels["most_entropy"][0] == math.log2(60)
@@ -268,16 +271,16 @@ def test_a_collapsed_codebook_is_drawn(unchecked, run, params, chart, tmp_path):
         for part, found in (("metrics", measured.metrics), ("intervals", measured.intervals)):
             result[part]["codebook"] = found["codebook"]
         write(path, result)
-        data = figures.codebook_data(tree(run, params, "codebook"))
+        data = bars.codebook_data(of_run(run, params, "codebook"), "codebook")
         assert data.loc[0, ["used", "dead", "entropy", "entropy_low", "entropy_high"]].tolist() == [1, 8191, 0, 0, 0]
-        figures.codebook(data, tmp_path / "codebook.png")
+        figure("codebook", run, params, tmp_path / "codebook.png")
         value, (low, high) = (found["codebook"]["entropy"] for found in (measured.metrics, measured.intervals))
         assert (value == 0) == (other == 7)
         assert texts(chart(entropy=value, entropy_low=low, entropy_high=high).axes[1])[0] == f"{value:#.4g}"
 
 
 def test_fig8_data_are_the_groups_and_what_they_attend_to(run):
-    data = figures.fig8_data(run / "layout.npz")
+    data = masks.fig8_data(run / "layout.npz")
     assert data[["part", "group", "first", "last", "attends_to"]].to_numpy().tolist() == [
         ["tokenizer", "S1", 1, 2, "S1"], ["tokenizer", "L1", 3, 3, "S1 L1"], ["tokenizer", "L2", 4, 4, "S1 L1 L2"],
         ["generator", "class", 1, 1, "class"], ["generator", "t1", 2, 2, "class t1"],
@@ -285,18 +288,17 @@ def test_fig8_data_are_the_groups_and_what_they_attend_to(run):
 
 
 @pytest.fixture
-def drawn(tmp_path, monkeypatch):
-    """The panels of a figure of a layout, as they are saved."""
-    def draw(module, figure, layout=None, **arrays):
+def drawn(run, params, tmp_path, monkeypatch):
+    """The panels of a figure of a layout (without arrays: the run's own), as they are saved."""
+    def panels(item, **arrays):
         if arrays:
-            layout = tmp_path / "drawn.npz"
-            np.savez(layout, **arrays)
-        monkeypatch.setattr(module, "save", lambda figure, *_: kept.append(figure))
+            np.savez(run / "layout.npz", **arrays)
+        monkeypatch.setattr(common, "save", lambda figure, *_: kept.append(figure))
         kept = []
-        figure(layout, tmp_path / "drawn.png")
+        figure(item, run, params, tmp_path / "drawn.png")
         return kept[0].axes
 
-    return draw
+    return panels
 
 
 def coloured(axis):
@@ -307,7 +309,7 @@ def coloured(axis):
 def test_fig8_draws_every_cell_of_the_mask_and_no_other_in_the_tint_of_its_column(drawn):
     rng, sizes = np.random.default_rng(0), [2, 3, 1, 4]
     encoder, generator = (rng.random((10, 10)) < 0.6 for _ in range(2))
-    axes = drawn(masks, figures.fig8, encoder_mask=encoder, encoder_groups=sizes, encoder_names=["S1", "S2", "L1", "L2"],
+    axes = drawn("fig8", encoder_mask=encoder, encoder_groups=sizes, encoder_names=["S1", "S2", "L1", "L2"],
                  generator_mask=generator, generator_groups=[9, 1], generator_inputs=["class"] + ["t1"] * 9)
     assert [coloured(axis).tolist() for axis in axes] == [encoder.tolist(), generator.tolist()]
     picture, group = np.asarray(axes[0].images[0].get_array()), np.repeat(np.arange(4), sizes)
@@ -326,7 +328,7 @@ def test_fig8_draws_every_cell_of_the_mask_and_no_other_in_the_tint_of_its_colum
     ((1,) * 128, [*(f"S{i} … S{i + 5}" for i in range(1, 121, 6)), "S121 … S128"]), ((5,), ["S1 (5)"])])
 def test_groups_too_narrow_for_their_names_share_one(drawn, sizes, names):
     n = sum(sizes)
-    axis, _ = drawn(masks, figures.fig8, encoder_mask=np.ones((n, n), bool), encoder_groups=sizes,
+    axis, _ = drawn("fig8", encoder_mask=np.ones((n, n), bool), encoder_groups=sizes,
                     encoder_names=[f"S{i + 1}" for i in range(len(sizes))], generator_mask=np.ones((1, 1), bool),
                     generator_groups=[1], generator_inputs=["class"])
     assert [label.get_text() for label in axis.get_xticklabels()] == names
@@ -334,16 +336,16 @@ def test_groups_too_narrow_for_their_names_share_one(drawn, sizes, names):
 
 
 def test_fig9_data_are_the_ids(run):
-    data = figures.fig9_data(run / "layout.npz")
+    data = positions.fig9_data(run / "layout.npz")
     assert data[["part", "token", "kind", "name", "row", "column"]].to_numpy().tolist() == [
         ["encoder", 1, "image", "S1", 0, 0], ["encoder", 2, "image", "S1", 0, 1], ["encoder", 3, "text", "L1", 2, 2],
         ["encoder", 4, "text", "L2", 3, 3], ["decoder", 1, "text", "L1", 3, 3], ["decoder", 2, "text", "L2", 2, 2],
         ["decoder", 3, "image", "image", 0, 1], ["decoder", 4, "image", "image", 0, 0]]
 
 
-def test_fig9_draws_every_token_with_its_ids(run, drawn):
+def test_fig9_draws_every_token_with_its_ids(drawn):
     """The ids of the fixture fit into their cells: an image token stands where its ids say, a latent in its level's line."""
-    encoder_image, encoder_text, decoder_text, decoder_image = drawn(positions, figures.fig9, run / "layout.npz")
+    encoder_image, encoder_text, decoder_text, decoder_image = drawn("fig9")
     for axis, cells, texts_drawn in (
             (encoder_image, {(0, 0): "0,0", (0, 1): "0,1"}, {"S1: 1 × 2"}),
             (encoder_text, {(0, 0): "2,2", (1, 0): "3,3"}, {"L1", "L2"}),
@@ -359,8 +361,8 @@ def test_fig9_names_the_first_and_last_ids_where_they_do_not_fit(drawn):
     image, text = np.indices((16, 8)).reshape(2, -1).T + 96, np.arange(480, 608)[:, None].repeat(2, 1)
     parts = {"encoder": (np.concatenate([image, text]), [128, 1, 127], ["S1", "L1", "L2"]),
              "decoder": (text, [128], ["L1"])}
-    axes = drawn(positions, figures.fig9, **{f"{part}_{key}": value for part, values in parts.items()
-                                             for key, value in zip(("ids", "groups", "names"), values, strict=True)})
+    axes = drawn("fig9", **{f"{part}_{key}": value for part, values in parts.items()
+                                for key, value in zip(("ids", "groups", "names"), values, strict=True)})
     assert [coloured(axis).shape for axis in axes] == [(16, 8), (2, 127), (1, 128)]
     assert [coloured(axis).sum() for axis in axes] == [128, 128, 128]
     assert [[text.get_text() for text in axis.texts] for axis in axes] == [
@@ -370,15 +372,15 @@ def test_fig9_names_the_first_and_last_ids_where_they_do_not_fit(drawn):
 
 @pytest.fixture
 def chart(tmp_path, monkeypatch):
-    """ablation() of a table of three rows, with some cells changed: its figure."""
+    """chart() of a table of three rows, with some cells changed: its figure."""
     def draw(**cells):
         table = pd.DataFrame({"setting": ["#1", "#2", "both"], "description": ["a", "b" * 50 + " " + "c" * 30, ""],
                               "rfid": [4, 3, 2], "rfid_metric": "rFD-digits", "gfid": [9, "", 7], "gfid_metric": "FD-digits",
                               "n_seeds": 1} | cells)
         table.to_csv(tmp_path / "table2.csv", index=False)
-        monkeypatch.setattr(bars, "save", lambda figure, *_: kept.append(figure))
+        monkeypatch.setattr(common, "save", lambda figure, *_: kept.append(figure))
         kept = []
-        figures.ablation(tmp_path / "table2.csv", tmp_path / "out" / "table2.png")
+        bars.chart(tmp_path / "table2.csv", tmp_path / "out" / "table2.png")
         return kept[0]
 
     return draw
@@ -423,7 +425,7 @@ def test_the_papers_values_stand_only_beside_its_own_metric(chart):
 
 def test_an_ablations_table_is_its_data(tmp_path):
     pd.DataFrame({"setting": ["x"], "description": [""], "rfid": [1.0], "n_seeds": [1]}).to_csv(tmp_path / "t.csv")
-    figures.ablation(tmp_path / "t.csv", tmp_path / "out" / "t.png")
+    bars.chart(tmp_path / "t.csv", tmp_path / "out" / "t.png")
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["t.pdf", "t.png"]
 
 

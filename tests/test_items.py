@@ -13,14 +13,14 @@ from conftest import ROOT
 from reporting_fixtures import run_params, run_sheet, write_run
 
 from restok.config.load import load_params
-from restok.experiments import ITEMS, STAGES, Tree, demand, load_sheet
-from restok.experiments.places import depends_on, pattern, stage_of
+from restok.experiments import ITEMS, Tree, demand, load_sheet
+from restok.experiments.places import STAGES, depends_on, pattern, stage_of
 
 DEMO, IMAGENET = (ROOT / "params" / f"{name}.yaml" for name in ("demo", "imagenet256"))
 ADDED = '''
 from restok.experiments.items import ITEMS, Item
 ITEMS["table11"] = Item("table11", "table", "tables.settings:table9", (), None, "Table 11. Added", "By a test.")
-ITEMS["fig10"] = Item("fig10", "figure", "figures.drawn:fig8", ("layout",), None, "Fig. 10. Added", "By a test.")
+ITEMS["fig10"] = Item("fig10", "figure", "figures.masks:fig8", ("layout",), None, "Fig. 10. Added", "By a test.")
 '''
 
 

@@ -78,17 +78,17 @@ def tables(inputs: InputOptions, out: OutFile) -> None:
 def figure(name: FigureName, out: OutFile, params: FigureParams = None, results: FigureResults = None,
            table: TableFile = None, experiments: Experiments = None, overrides: Overrides = None) -> None:
     """Draw a figure, from files alone: PNG and PDF and, but for a table's, its data as CSV, side by side."""
-    from restok.reporting import figures
-    from restok.reporting.inputs import drawer
+    from restok.reporting.figures.bars import chart
+    from restok.reporting.inputs import draw
     item = chosen(name, "figure", "chart")
     given = {"--params": params, "--results": results, "--table": table}
     needed = ("--table",) if item.kind == "chart" else ("--params", "--results")
     if missing := [flag for flag in needed if given[flag] is None]:
         raise ConfigError(f"figure {name}: give {' and '.join(missing)}")
     if item.kind == "chart":
-        figures.ablation(table, out)
+        chart(table, out)
     else:
-        drawer(item)(InputOptions(params, results, experiments, overrides=overrides).load(), name, out)
+        draw(InputOptions(params, results, experiments, overrides=overrides).load(), item, out)
 
 
 @verb

@@ -3,7 +3,6 @@
 A new one is an entry here, and the function that makes it.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
@@ -37,10 +36,10 @@ ITEMS = {item.name: item for item in (      # in the order of the page
     Item("table1", "table", "tables.systems:table1", MEASURED, "any", "Table 1. Systems compared",
          "The paper's Table 1, its rows as printed (Inception features, ImageNet 256x256; blank: not published), and this "
          "run's best checkpoint below them. Rows whose features differ do not compare."),
-    Item("fig7", "figure", "figures.drawn:fig7", MEASURED, "any",
+    Item("fig7", "figure", "figures.curves:fig7", MEASURED, "any",
          "Fig. 7. Reconstruction and generation over the tokenizer's training",
          "The paper's Fig. 7: both distances against tokenizer iterations. There, reconstruction improves throughout and "
-         "generation is best at 750k (rFID 1.28, gFID 2.34).", numbers="figures.drawn:fig7_table"),
+         "generation is best at 750k (rFID 1.28, gFID 2.34).", numbers="figures.curves:fig7_table"),
     Item("table2", "chart", "tables.ablations:table2", MEASURED, "named", "Table 2. Design of the network",
          "The paper's Table 2: hierarchies and residuals of latents and image tokens, one added after the other; S image "
          "scales as in each row."),
@@ -53,7 +52,7 @@ ITEMS = {item.name: item for item in (      # in the order of the page
     Item("table6", "table", "tables.systems:table6", ("guidance",), "any", "Table 6. Guidance",
          "The paper's Table 6: the guidance chosen for each tokenizer checkpoint by the lowest distance among the candidates. "
          "The start ratio belongs to the step schedule; 0 turns top-k or top-p off."),
-    Item("guidance", "figure", "figures.drawn:guidance", ("guidance",), "main", "The search for guidance",
+    Item("guidance", "figure", "figures.curves:guidance_search", ("guidance",), "main", "The search for guidance",
          "Distance against the largest scale, by schedule, for each tokenizer checkpoint: what Table 6 chose from.",
          searched=True),
     Item("table10", "table", "tables.systems:table10", (*MEASURED, "guidance"), "named", "Table 10. Vanilla autoregression",
@@ -61,18 +60,18 @@ ITEMS = {item.name: item for item in (      # in the order of the page
     Item("release_switches", "table", "tables.switches:release_switches", MEASURED, "any", "The release's choices",
          "What the authors' published code does otherwise than the paper says, or than its other reading, each switched on "
          "alone and measured."),
-    Item("fig5", "figure", "figures.drawn:fig5", (*MEASURED, "panel"), "main", "Fig. 5. Prefixes and attention",
+    Item("fig5", "figure", "figures.pictures:fig5", (*MEASURED, "panel"), "main", "Fig. 5. Prefixes and attention",
          "The paper's Fig. 5: reconstructions from the first tokens, and the share of attention that each latent level gives "
          "to each image scale, S1 the coarsest. There, the first 16 tokens attend to S1 and S2, later ones to S3 and S4."),
-    Item("fig6", "figure", "figures.drawn:fig6", (*MEASURED, "samples", "data"), "main", "Fig. 6. Samples",
+    Item("fig6", "figure", "figures.pictures:fig6", (*MEASURED, "samples", "data"), "main", "Fig. 6. Samples",
          "The paper's Fig. 6: class-conditional samples, here the first ones of each class, not chosen."),
-    Item("codebook", "figure", "figures.drawn:codebook", MEASURED, "main", "Codebook by level",
+    Item("codebook", "figure", "figures.bars:codebook", MEASURED, "main", "Codebook by level",
          "Use and entropy (Eq. 5-6) of the codebook by latent level, at the best checkpoint. The paper reports that all of "
-         "its ablations use 100 % of the codebook, over all levels together.", numbers="figures.drawn:codebook_table"),
-    Item("fig8", "figure", "figures.drawn:fig8", ("layout",), None, "Fig. 8. Masks",
+         "its ablations use 100 % of the codebook, over all levels together.", numbers="figures.bars:codebook_table"),
+    Item("fig8", "figure", "figures.masks:fig8", ("layout",), None, "Fig. 8. Masks",
          "The paper's Fig. 8: what may attend to what, in the tokenizer's encoder and in the generator, from the tensors that "
          "the models use."),
-    Item("fig9", "figure", "figures.drawn:fig9", ("layout",), None, "Fig. 9. Positions",
+    Item("fig9", "figure", "figures.positions:fig9", ("layout",), None, "Fig. 9. Positions",
          "The paper's Fig. 9: the row and column of every token in the rotary embedding of encoder and decoder."),
     Item("table7", "table", "tables.settings:settings", (), None, "Table 7. Training of the tokenizer",
          "The settings that the paper states for the tokenizer, beside this run's."),
@@ -83,8 +82,7 @@ ITEMS = {item.name: item for item in (      # in the order of the page
 )}
 
 
-def items(params: Params, *kinds: str) -> Iterator[Item]:
+def items(params: Params, *kinds: str) -> list[Item]:
     """Those of some kinds (none: all) that a run has."""
-    for item in ITEMS.values():
-        if (not kinds or item.kind in kinds) and not (item.searched and params.sampling.guidance):
-            yield item
+    return [item for item in ITEMS.values()
+            if (not kinds or item.kind in kinds) and not (item.searched and params.sampling.guidance)]

@@ -5,7 +5,6 @@ with one seed. Rows whose settings agree in all that a stage depends on share it
 """
 
 import re
-from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
@@ -118,27 +117,17 @@ class Tree:
 
     def inputs(self, item: Item) -> list[Path]:
         """What a table or figure is made from, each once."""
-        return list(dict.fromkeys(self._inputs(item)))
-
-    def _inputs(self, item: Item) -> Iterator[Path]:
+        paths = []
         for stage in item.reads:
-            if STAGES[stage].shared:
-                yield self.path(stage)
-                continue
-            for _, trial, label in self.sheet.feeding(item.name):
-                if self._has(stage, trial):
-                    yield self.path(stage, trial, label)
+            paths += [self.path(stage)] if STAGES[stage].shared else [
+                self.path(stage, trial, label) for _, trial, label in self.sheet.feeding(item.name) if self._has(stage, trial)]
+        return list(dict.fromkeys(paths))
 
     def _has(self, stage: str, trial: Trial) -> bool:
         """Whether a row has a result of a stage: of finished weights nothing is searched, and pictures show the run's own."""
-        match stage:
-            case "generation":
-                return bool(trial.generator or not trial.tokenizer)
-            case "guidance":
-                return not (trial.params.sampling.guidance or trial.tokenizer)
-            case "panel" | "samples":
-                return trial.name == self.sheet.run
-        return True
+        own = trial.name == self.sheet.run
+        return {"generation": bool(trial.generator or not trial.tokenizer), "panel": own, "samples": own,
+                "guidance": not (trial.params.sampling.guidance or trial.tokenizer)}.get(stage, True)
 
     def beyond_main(self, item: Item) -> bool:
         """Whether an item shows other trained models than the parameter file's own run."""

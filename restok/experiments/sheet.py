@@ -8,10 +8,11 @@ import difflib
 import json
 import re
 from collections.abc import Iterator, Sequence
+from itertools import zip_longest
 from pathlib import Path
 
 from restok.config import Params
-from restok.config.load import ConfigError, apply_override, canonical_json, parse, read_tree
+from restok.config.load import ConfigError, apply_override, canonical_json, load_params, parse
 from restok.experiments.items import ITEMS
 from restok.experiments.trials import Feed, Sheet, Trial
 
@@ -21,20 +22,18 @@ COLUMNS = ("id", "base", "overrides", "feeds", "params", "tokenizer", "generator
 SHARED = ("data.source", "data.path", "data.train", "data.validation", "classifier", "tokenizer.image_size",
           "evaluation.features", "evaluation.weights", "evaluation.reference", "evaluation.batch_size")
 
+Bases = dict[str, tuple[tuple[str, ...], int]]          # main, ablation: what all of their rows change, and their seeds
+
 
 def load_sheet(params: str | Path, overrides: Sequence[str] = (), sheet: str | Path | None = None) -> Sheet:
     """The rows of `sheet` (None: experiments.tsv beside the parameter file) that apply to a parameter file, each checked
-    against the schema of settings.
-
-    `overrides` change the file for every row. Raises ConfigError, which names the row and the column.
-    """
+    against the schema of settings; `overrides` change the file for every row. Raises ConfigError."""
     params = Path(params)
     sheet = params.with_name("experiments.tsv") if sheet is None else Path(sheet)
-    tree = read_tree(params)
-    for override in overrides:
-        apply_override(tree, override)
-    whole = parse(Params, tree, str(params))
-    _settings(params, whole, _shared(whole), f"{params}: experiments.ablation")
+    whole = load_params(params, overrides)
+    shared = tuple(f"{key}={json.dumps(value)}" for key, value in whole.experiments.ablation.items())
+    _settings(params, whole, shared, f"{params}: experiments.ablation")
+    bases = {"main": ((), whole.experiments.main_seeds), "ablation": (shared, whole.experiments.ablation_seeds)}
     trials, names = [], set()
     for line, row in _rows(sheet):
         where = f"{sheet}, line {line}, row {row['id'] or '?'!r}, column"
@@ -44,7 +43,7 @@ def load_sheet(params: str | Path, overrides: Sequence[str] = (), sheet: str | P
             raise ConfigError(f"{where} id: a row above has it; every row has its own")
         names.add(row["id"])
         if _belongs(params, row["params"], where):
-            trials += _trials(params, whole, row, where)
+            trials += _trials(params, whole, bases, row, where)
     return Sheet(params.stem, trials)
 
 
@@ -64,15 +63,16 @@ def _rows(sheet: Path) -> Iterator[tuple[int, dict[str, str]]]:
         lines = sheet.read_text("utf-8").splitlines()
     except OSError as error:
         raise ConfigError(f"{sheet}: cannot be read ({error.strerror})") from None
-    numbered = [(n, line) for n, line in enumerate(lines, start=1) if line.strip() and not line.startswith("#")]
-    columns = numbered[0][1].split("\t") if numbered else []
+    reader = csv.reader(lines, delimiter="\t", quoting=csv.QUOTE_NONE)
+    rows = [(reader.line_num, [cell.strip() for cell in cells]) for cells in reader
+            if "".join(cells).strip() and not cells[0].startswith("#")]
+    columns = rows[0][1] if rows else []
     if sorted(columns) != sorted(COLUMNS):
         raise ConfigError(f"{sheet}: columns {columns}; expected {', '.join(COLUMNS)}, separated by tabs")
-    for number, line in numbered[1:]:
-        cells = next(csv.reader([line], delimiter="\t", quoting=csv.QUOTE_NONE))
+    for line, cells in rows[1:]:
         if len(cells) > len(columns):
-            raise ConfigError(f"{sheet}, line {number}: {len(cells)} cells for {len(columns)} columns, which tabs separate")
-        yield number, dict(zip(columns, [cell.strip() for cell in cells] + [""] * (len(columns) - len(cells)), strict=True))
+            raise ConfigError(f"{sheet}, line {line}: {len(cells)} cells for {len(columns)} columns, which tabs separate")
+        yield line, dict(zip_longest(columns, cells, fillvalue=""))
 
 
 def _belongs(params: Path, cell: str, where: str) -> bool:
@@ -87,18 +87,11 @@ def _belongs(params: Path, cell: str, where: str) -> bool:
     return params.stem in names if len(without) < len(names) else params.stem not in without
 
 
-def _shared(whole: Params) -> tuple[str, ...]:
-    """The overrides that every ablation starts from."""
-    return tuple(f"{key}={json.dumps(value)}" for key, value in whole.experiments.ablation.items())
-
-
 def _parts(cell: str) -> list[str]:
     return [part.strip() for part in cell.split(";") if part.strip()]
 
 
-def _trials(params: Path, whole: Params, row: dict[str, str], where: str) -> Iterator[Trial]:
-    experiments = whole.experiments
-    bases = {"main": ((), experiments.main_seeds), "ablation": (_shared(whole), experiments.ablation_seeds)}
+def _trials(params: Path, whole: Params, bases: Bases, row: dict[str, str], where: str) -> Iterator[Trial]:
     if row["base"] not in bases:
         raise ConfigError(f"{where} base: {row['base']!r}; choose main or ablation")
     if row["generator"] and not row["tokenizer"]:
@@ -112,8 +105,7 @@ def _trials(params: Path, whole: Params, row: dict[str, str], where: str) -> Ite
         if re.match(r"seed=|experiments[.=]", override):
             raise ConfigError(f"{where} overrides: {override!r}; seeds come from experiments.main_seeds and ablation_seeds")
     for seed in range(whole.seed, whole.seed + seeds):
-        overrides = (f"seed={seed}", *shared, *own)
-        settings = _settings(params, whole, overrides, f"{where} overrides")
+        settings = _settings(params, whole, (f"seed={seed}", *shared, *own), f"{where} overrides")
         feeds = tuple(_feed(text, settings, where) for text in _parts(row["feeds"]))
         if not feeds:
             raise ConfigError(f"{where} feeds: blank; name the tables and figures, such as 'table2 #9'")
@@ -123,8 +115,7 @@ def _trials(params: Path, whole: Params, row: dict[str, str], where: str) -> Ite
             raise ConfigError(f"{where} feeds: {wrong[0]} shows the parameter file's own run, which this row changes; leave it "
                               "out")
         name = params.stem if plain else f"{params.stem}/experiments/{row['id']}.{seed}"
-        yield Trial(params.stem, row["id"], name, own, () if plain else overrides, settings, feeds, row["tokenizer"] or None,
-                    row["generator"] or None)
+        yield Trial(row["id"], name, own, settings, feeds, row["tokenizer"] or None, row["generator"] or None)
 
 
 def _settings(params: Path, whole: Params, overrides: Sequence[str], where: str) -> Params:

@@ -24,11 +24,9 @@ class Trial:
     """One row with one seed. `name` is its folder below results/ and runs/: RUN where its settings are the parameter file's
     own, else RUN/experiments/ID.SEED."""
 
-    run: str
     id: str
     name: str
     own: tuple[str, ...]            # what the row itself changes
-    overrides: tuple[str, ...]      # what it changes of the parameter file, with its base and seed
     params: Params
     feeds: tuple[Feed, ...]
     tokenizer: str | None           # finished weights, where the row names them
@@ -58,11 +56,12 @@ class Entry(NamedTuple):
     label: str
 
 
+@dataclass(frozen=True)
 class Sheet:
     """The trials of one parameter file, in the order of the rows."""
 
-    def __init__(self, run: str, trials: Sequence[Trial]):
-        self.run, self.trials = run, list(trials)
+    run: str
+    trials: Sequence[Trial]
 
     @cached_property
     def by_name(self) -> dict[str, Trial]:

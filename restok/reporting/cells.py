@@ -24,7 +24,7 @@ class Measure(NamedTuple):
             return ""
         if self.sd is not None:
             return f"{number(self.value)} ± {self.sd:.2g}"
-        return number(self.value) + (f" [{spread(self[2:])}]" if self.low is not None else "")
+        return number(self.value) + (f" [{span(self[2:])}]" if self.low is not None else "")
 
 
 def frame(rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
@@ -68,7 +68,7 @@ def short(value: float) -> str:
     return number(value) if len(text.partition(".")[2]) > 4 and "e" not in text else text
 
 
-def spread(interval: Sequence[float] | None, show: Callable[[float], str] = number) -> str:
+def span(interval: Sequence[float] | None, show: Callable[[float], str] = number) -> str:
     """An interval, '2.280 to 2.400'; blank where there is none."""
     return " to ".join(map(show, interval or ()))
 

@@ -1,6 +1,5 @@
 """What tables and figures are made from, and who makes them."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from pkgutil import resolve_name
@@ -22,9 +21,9 @@ class Inputs:
     switches: Path              # params/release_switches.csv
 
 
-def drawer(item: Item) -> Callable[[Inputs, str, Path], None]:
-    """What draws a figure: (inputs, its name, file to write)."""
-    return resolve_name(f"restok.reporting.{item.made_by}")
+def draw(inputs: Inputs, item: Item, out: Path) -> None:
+    """Write a figure beside `out`, as PNG, PDF and CSV."""
+    resolve_name(f"restok.reporting.{item.made_by}")(inputs, item.name, out)
 
 
 def table_of(inputs: Inputs, item: Item) -> Table | None:

@@ -2,7 +2,7 @@
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -11,11 +11,56 @@ from statistics import mean, stdev
 from restok.config import Generator, Guidance, Params, Tokenizer
 from restok.config.load import ConfigError, parse
 from restok.experiments import ITEMS, Tree, Trial
-from restok.metrics.results import ComparisonError
+from restok.metrics.results import ComparisonError, require_comparable
 from restok.reporting.cells import Measure
-from restok.reporting.run import Checkpoint, Record, ReportError, by_protocol, checkpoint, comparable, read
+from restok.reporting.run import Record, ReportError, fault, read, remedy, require_metric
 
 Interval = list[float]           # low, high, as JSON has them
+ROLES = {"rfid": "distance", "gfid": "distance", "is": "score"}     # of the metrics, by the paper's quantity
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """What was measured with one checkpoint of the tokenizer. Of finished weights `step` is unknown, None, and a tokenizer may
+    come without a generator."""
+
+    label: str
+    step: int | None
+    reconstruction: Record
+    generation: Record | None
+    tokenizer: Record            # what the training of each wrote
+    generator: Record | None
+
+    @property
+    def records(self) -> list[Record]:
+        """The results that there are."""
+        return [record for record in (self.reconstruction, self.generation) if record is not None]
+
+    def record(self, quantity: str) -> Record | None:
+        """The result that holds a quantity."""
+        of_reconstruction = quantity in ("rfid", "entropy", "usage") or quantity.startswith("reconstruction ")
+        return self.reconstruction if of_reconstruction else self.generation
+
+    def metric(self, quantity: str) -> str:
+        """What measured a quantity, as the results call it: FID or FD-digits for gfid; blank where nothing was generated."""
+        record = self.record(quantity)
+        if quantity in ROLES:
+            return record["names"][ROLES[quantity]] if record else ""
+        return "codebook" if quantity in ("entropy", "usage") else quantity.removeprefix("reconstruction ")
+
+    def value(self, quantity: str) -> tuple[float | None, Interval | None]:
+        """A quantity, as the paper names it (rfid, entropy, usage, gfid, is, recall), and its interval; None: unknown."""
+        record, metric = self.record(quantity), self.metric(quantity)
+        if record is None:
+            return None, None
+        value, interval = record["metrics"][metric], record["intervals"][metric]
+        return (value[quantity], interval[quantity]) if metric == "codebook" and value is not None else (value, interval)
+
+    @property
+    def features(self) -> str:
+        """The network behind the numbers: 'digits classifier (rFD-digits, FD-digits, IS-digits)'."""
+        names = filter(None, map(self.metric, ("rfid", "gfid", "is")))
+        return f"{self.reconstruction['features']['name']} ({', '.join(names)})"
 
 
 @dataclass(frozen=True)
@@ -23,18 +68,13 @@ class Row:
     """One row of the sheet at one checkpoint: its trials and what was measured of each, one a seed."""
 
     name: str                                # in the table or figure; may be blank
-    several: bool                            # whether it is there at other checkpoints, too
+    key: str                                 # what orders and published numbers call it: with its checkpoint, if at several
     trials: tuple[Trial, ...]
     measured: tuple[Checkpoint, ...]
 
     @property
     def first(self) -> Checkpoint:
         return self.measured[0]
-
-    @property
-    def key(self) -> str:
-        """What orders and published numbers call the row."""
-        return called(self.name, self.first.label, self.several)
 
     @cached_property
     def params(self) -> Params:
@@ -47,13 +87,9 @@ class Row:
                 finished[name] = parse(model, read(path), str(path))
         return trial.params.model_copy(update=finished)
 
-    def records(self, quantity: str) -> list[Record]:
-        """What a quantity was read from, by seed; without generator, nothing for those of generation."""
-        return [record for e in self.measured if (record := record_of(e, quantity)) is not None]
-
     def values(self, quantity: str) -> list[float] | None:
         """A quantity by seed; None where a seed lacks it."""
-        values = [value_of(e, quantity)[0] for e in self.measured]
+        values = [e.value(quantity)[0] for e in self.measured]
         return None if None in values else values
 
     def measure(self, quantity: str) -> Measure:
@@ -63,49 +99,28 @@ class Row:
             return Measure(None)
         if len(values) > 1:
             return Measure(mean(values), stdev(values))
-        low, high = value_of(self.first, quantity)[1] or (None, None)
+        low, high = self.first.value(quantity)[1] or (None, None)
         return Measure(values[0], None, low, high)
 
     @property
     def about(self) -> dict[str, str | int]:
         """How the row was measured, as every table carries it at its end."""
         e = self.first
-        return {"rfid_metric": e.reconstruction_distance, "gfid_metric": e.distance, "reconstruction_n": e.reconstruction["n"],
+        return {"rfid_metric": e.metric("rfid"), "gfid_metric": e.metric("gfid"), "reconstruction_n": e.reconstruction["n"],
                 "generation_n": e.generation["n"] if e.generation else "", "features": e.features,
-                "reconstruction_reference": reference(e.reconstruction),
-                "generation_reference": reference(e.generation) if e.generation else "",
+                "reconstruction_reference": _reference(e.reconstruction), "generation_reference": _reference(e.generation),
                 "seeds": " ".join(str(trial.seed) for trial in self.trials), "n_seeds": len(self.trials),
-                "changes": "; ".join(self.trials[0].own),
-                "source": sources(record for e in self.measured for record in e.records)}
+                "changes": "; ".join(self.trials[0].own), "source": files_behind(self)}
 
 
-def record_of(e: Checkpoint, quantity: str) -> Record | None:
-    """The result that holds a quantity."""
-    of_reconstruction = quantity in ("rfid", "entropy", "usage") or quantity.startswith("reconstruction ")
-    return e.reconstruction if of_reconstruction else e.generation
+def _reference(record: Record | None) -> str:
+    """What images were held against, 'training split (c70c6da6a93d)'; blank where there are none."""
+    return f"{record['reference']['name']} ({record['reference']['digest'][:12]})" if record else ""
 
 
-def value_of(e: Checkpoint, quantity: str) -> tuple[float | None, Interval | None]:
-    """A quantity in the paper's terms (rfid, entropy, usage, gfid, is, precision, recall) and its interval; None: unknown."""
-    record = record_of(e, quantity)
-    metric = {"rfid": e.reconstruction_distance, "gfid": e.distance, "is": e.score, "entropy": "codebook",
-              "usage": "codebook"}.get(quantity, quantity.removeprefix("reconstruction "))
-    if record is None:
-        return None, None
-    value, interval = record["metrics"][metric], record["intervals"][metric]
-    if metric == "codebook" and value is not None:
-        value, interval = value[quantity], interval[quantity]
-    return value, interval
-
-
-def reference(record: Record) -> str:
-    """What images were held against, 'training split (c70c6da6a93d)'."""
-    return f"{record['reference']['name']} ({record['reference']['digest'][:12]})"
-
-
-def called(name: str, label: str, several: bool) -> str:
-    """A row's name, with its checkpoint where it is there at several; without a name, its checkpoint."""
-    return f"{name} at {label}" if name and several else name or label
+def files_behind(*rows: Row) -> str:
+    """The files behind rows, each once."""
+    return "; ".join(dict.fromkeys(record.path.as_posix() for row in rows for e in row.measured for record in e.records))
 
 
 def rows(tree: Tree, item: str) -> list[Row]:
@@ -119,17 +134,46 @@ def rows(tree: Tree, item: str) -> list[Row]:
         grouped.setdefault((trial.id, name, label), {})[trial.name] = trial
     if not grouped:
         raise ConfigError(f"experiments: no row feeds {item} for {tree.sheet.run}; name {item} among the feeds of one")
-    counts = Counter((id, name) for id, name, _ in grouped)
-    several = {group: counts[group[:2]] > 1 for group in grouped}
-    keys = {}
-    for group in grouped if ITEMS[item].rows == "named" else ():
-        id, key = group[0], called(*group[1:], several[group])
-        if keys.setdefault(key, id) != id:
-            raise ConfigError(f"experiments: rows {keys[key]!r} and {id!r} both feed {item} as {key!r}; rename one")
-    every = [Row(group[1], several[group], tuple(trials.values()),
-                 tuple(measured(tree, trial, group[2]) for trial in trials.values())) for group, trials in grouped.items()]
-    require_alike([e for row in every for e in row.measured])
+    counts, ids = Counter((id, name) for id, name, _ in grouped), {}
+    keys = {(id, name, label): f"{name} at {label}" if name and counts[id, name] > 1 else name or label
+            for id, name, label in grouped}
+    for (id, _, _), key in keys.items() if ITEMS[item].rows == "named" else ():
+        if ids.setdefault(key, id) != id:
+            raise ConfigError(f"experiments: rows {ids[key]!r} and {id!r} both feed {item} as {key!r}; rename one")
+    every = [Row(group[1], keys[group], tuple(trials.values()),
+                 tuple(_measured(tree, trial, group[2]) for trial in trials.values())) for group, trials in grouped.items()]
+    _require_alike([e for row in every for e in row.measured])
     return every
+
+
+def _measured(tree: Tree, trial: Trial, label: str) -> Checkpoint:
+    """One trial at one checkpoint; of a tokenizer alone, the reconstruction. Raises ReportError where the files disagree with
+    each other or with the checkpoint's step, or hold no distance."""
+    step = None if trial.tokenizer else trial.params.tokenizer_training.checkpoints[label]
+    stages = ("tokenizer", "generator", "reconstruction", "generation")
+    tokenizer, generator, reconstruction, generation = (tree.path(stage, trial, label) for stage in stages)
+    alone = trial.tokenizer and not trial.generator
+    e = Checkpoint(label, step, read(reconstruction), None if alone else read(generation), read(tokenizer / "metrics.json"),
+                   None if alone else read(generator / "metrics.json"))
+    for record in e.records:
+        require_metric(record, record["names"]["distance"])
+    if len({record["features"]["sha256"] for record in e.records}) > 1:
+        raise ReportError(f"{reconstruction} and {generation}: not measured by the same features; remove both; "
+                          f"{remedy(generation)}, and the other likewise")
+    if step is not None and e.tokenizer["step"] != step:
+        raise fault(e.tokenizer.path, f"step {e.tokenizer['step']}, but the parameters put {label} at {step}")
+    return e
+
+
+def _require_alike(measured: Sequence[Checkpoint]) -> None:
+    """Raises ComparisonError unless all were measured alike, on as many images: a distance depends on their number."""
+    reconstructions, generations = [e.reconstruction for e in measured], [e.generation for e in measured if e.generation]
+    for records in filter(None, (reconstructions, generations)):
+        require_comparable([(record.path, record) for record in records])
+        for record in records:
+            if record["n"] != records[0]["n"]:
+                raise ComparisonError(f"{records[0].path} and {record.path} do not compare: n differ, {records[0]['n']} and "
+                                      f"{record['n']}; measure both on as many images")
 
 
 def checkpoints(tree: Tree, item: str) -> list[Row]:
@@ -152,25 +196,6 @@ def best(tree: Tree, item: str) -> Row:
     return lowest(checkpoints(tree, item))
 
 
-def require_alike(measured: Sequence[Checkpoint]) -> None:
-    """Raises ComparisonError unless all were measured alike, on as many images: a distance depends on their number."""
-    comparable(measured)
-    for records in by_protocol(measured):
-        for record in records:
-            if record["n"] != records[0]["n"]:
-                raise ComparisonError(f"{records[0].path} and {record.path} do not compare: n differ, {records[0]['n']} and "
-                                      f"{record['n']}; measure both on as many images")
-
-
-def measured(tree: Tree, trial: Trial, label: str) -> Checkpoint:
-    """One trial at one checkpoint."""
-    step = None if trial.tokenizer else trial.params.tokenizer_training.checkpoints[label]
-    stages = ("tokenizer", "generator", "reconstruction", "generation")
-    tokenizer, generator, reconstruction, generation = (tree.path(stage, trial, label) for stage in stages)
-    generator = None if trial.tokenizer and not trial.generator else generator
-    return checkpoint(label, step, tokenizer, generator, reconstruction, generation)
-
-
 def chosen_guidance(tree: Tree, trial: Trial, label: str) -> tuple[Guidance, Record | None]:
     """What guided a trial's samples: the parameters' own setting, or the choice of the search, with its record."""
     if trial.params.sampling.guidance is not None:
@@ -178,8 +203,3 @@ def chosen_guidance(tree: Tree, trial: Trial, label: str) -> tuple[Guidance, Rec
     path = tree.path("guidance", trial, label)
     record = read(path)
     return parse(Guidance, record["chosen"], str(path)), record
-
-
-def sources(records: Iterable[Record]) -> str:
-    """Their files, each once."""
-    return "; ".join(dict.fromkeys(record.path.as_posix() for record in records))

@@ -13,26 +13,27 @@ class Published:
     """The values as printed, by item (table1, fig7), row and quantity. Raises ReportError for one that is there twice."""
 
     def __init__(self, path: str | Path):
-        self._values, self._sources = {}, {}
+        self._cells = {}
         for cell in read_settings(path, COLUMNS).itertuples(index=False):
             place = (cell.item, cell.row, cell.quantity)
-            if place in self._values:
+            if place in self._cells:
                 raise ReportError(f"{path}: {', '.join(place)} is there twice; remove one")
-            self._values[place], self._sources[place] = cell.value, cell.source
+            self._cells[place] = cell
 
     def rows(self, item: str) -> list[str]:
         """The paper's rows of an item, in its order."""
-        return list(dict.fromkeys(row for found, row, _ in self._values if found == item))
+        return list(dict.fromkeys(cell.row for cell in self._cells.values() if cell.item == item))
 
     def quantities(self, item: str, row: str) -> list[str]:
-        return [quantity for found, name, quantity in self._values if (found, name) == (item, row)]
+        return [cell.quantity for cell in self._cells.values() if (cell.item, cell.row) == (item, row)]
 
     def value(self, item: str, row: str, quantity: str) -> str:
         """As printed; blank where it is unknown, or the row is not the paper's."""
-        return self._values.get((item, row, quantity), "")
+        place = (item, row, quantity)
+        return self._cells[place].value if place in self._cells else ""
 
     def source(self, item: str, row: str, quantity: str) -> str:
-        return self._sources[item, row, quantity]
+        return self._cells[item, row, quantity].source
 
     def beside(self, item: str, row: str, quantities: Iterable[str]) -> dict[str, str]:
         """The columns QUANTITY_paper of a row."""

@@ -4,40 +4,32 @@ import math
 from pathlib import Path
 from textwrap import fill
 
-import matplotlib.style
 import numpy as np
 import pandas as pd
-from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from restok.experiments import Tree
-from restok.reporting.cells import number, read_csv
-from restok.reporting.figures.common import SMALL, STYLE, save, sources, wants_log
+from restok.reporting.cells import number, read_csv, short
+from restok.reporting.figures.common import SMALL, drawing, ends, sources, wants_log
+from restok.reporting.inputs import Inputs
 from restok.reporting.measured import best
-from restok.reporting.metric_names import PAPERS
 from restok.reporting.run import fault, require_metric
+from restok.reporting.tables.table import PAPERS, Table, one
 
 QUANTITIES = {"rfid": "C0", "entropy": "C2", "gfid": "C1"}     # of an ablation, and their colours
 
 
-def codebook_data(tree: Tree, item: str = "codebook") -> pd.DataFrame:
-    """Use and entropy (Eq. 5-6, in bits) of the codebook by level, at the best checkpoint of the row of the sheet that feeds
-    the item, of its first seed, over the reconstructed images.
-
-    `most_usage` and `most_entropy` are what their number allows: n images use at most n codes of a level of one token; low
-    and high bound the 95 % interval.
-    """
-    row = best(tree, item)
+def codebook_data(inputs: Inputs, item: str) -> pd.DataFrame:
+    """Use and entropy (Eq. 5-6, in bits) of the codebook by level, with 95 % intervals, at the best checkpoint, of its first
+    seed, over the reconstructed images. `most_usage` and `most_entropy` are what their number allows: n images use at most n
+    codes of a level of one token."""
+    row = best(inputs.tree, item)
     chosen, size = row.first, row.params.tokenizer.codebook_size
     n = chosen.reconstruction["n"]
     levels = require_metric(chosen.reconstruction, "codebook")["levels"]
     intervals = chosen.reconstruction["intervals"]["codebook"]["levels"]
     return pd.DataFrame([{
         "checkpoint": chosen.label,
-        "level": level["level"],
-        "tokens": level["tokens"],
-        "used": level["used"],
-        "dead": level["dead"],
+        **{key: level[key] for key in ("level", "tokens", "used", "dead")},
         "usage": level["usage"],
         "usage_low": interval["usage"][0],
         "usage_high": interval["usage"][1],
@@ -51,12 +43,20 @@ def codebook_data(tree: Tree, item: str = "codebook") -> pd.DataFrame:
     } for level, interval in zip(levels, intervals, strict=True)])
 
 
-def codebook(data: pd.DataFrame, out: str | Path) -> None:
-    """Use and entropy of the codebook by level (`codebook_data`), each with its 95 % interval and a line at the most that it
-    could be."""
+def codebook_table(inputs: Inputs, item: str) -> Table:
+    """The numbers below the figure of the codebook."""
+    data = codebook_data(inputs, item)
+    titles = {"level": "level", "tokens": "tokens", "used": "codes used", "usage": "use of the codebook (share)",
+              "entropy": "entropy (bits)"}
+    return Table(data, [(title, [short(cell) for cell in data[name]]) for name, title in titles.items()],
+                 [f"Checkpoint {one(data['checkpoint'])}, over {one(data['n'])} reconstructions."])
+
+
+def codebook(inputs: Inputs, item: str, out: Path) -> None:
+    """Use and entropy by level, each with its 95 % interval and a line at the most that it could be."""
+    data = codebook_data(inputs, item)
     ticks = [f"{level}\n({tokens})" for level, tokens in zip(data["level"], data["tokens"], strict=True)]
-    with matplotlib.style.context(STYLE):
-        figure = Figure(figsize=(7.2, 3.0))
+    with drawing(7.2, 3.0, out, data, *sources(data)) as figure:
         for axis, column, scale, title, colour in zip(figure.subplots(1, 2), ("usage", "entropy"), (100, 1),
                                                       ("codes used (%)", "entropy (bits)"), ("C0", "C2"), strict=True):
             values, low, high, most = (scale * data[name] for name in (column, f"{column}_low", f"{column}_high",
@@ -72,10 +72,9 @@ def codebook(data: pd.DataFrame, out: str | Path) -> None:
             axis.grid(axis="y")
         figure.legend([lines, bars.errorbar], ["most that the number of images allows", "95 % interval"],
                       loc="outside upper right", ncols=2)
-        save(figure, out, data, *sources(data))
 
 
-def ablation(table_csv: str | Path, out: str | Path) -> None:
+def chart(table_csv: str | Path, out: str | Path) -> None:
     """Tables 2 to 5 as bars: a panel a quantity that was measured, a row a setting, in the table's order.
 
     Reads `setting`, `description` and `n_seeds`; of rfid, entropy and gfid the value, `_sd` or `_low` and `_high`, `_paper` and
@@ -91,8 +90,7 @@ def ablation(table_csv: str | Path, out: str | Path) -> None:
         raise fault(Path(table_csv), f"has no value of {', '.join(QUANTITIES)} to draw")
     described = [fill(text.replace(" = ", "\u00a0=\u00a0"), 36) for text in table["description"]]
     lines = max(2 + text.count("\n") for text in described)
-    with matplotlib.style.context(STYLE):
-        figure = Figure(figsize=(2.2 + 1.8 * len(panels), 1.1 + len(table) * (0.13 * lines + 0.06)))
+    with drawing(2.2 + 1.8 * len(panels), 1.1 + len(table) * (0.13 * lines + 0.06), out, None, table_csv) as figure:
         axes = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
         for axis, (name, frame) in zip(axes, panels.items(), strict=True):
             _bars(axis, frame, QUANTITIES[name])
@@ -103,23 +101,20 @@ def ablation(table_csv: str | Path, out: str | Path) -> None:
         handles = _legend(pd.concat(panels.values()))
         if handles:
             figure.legend(handles=handles, loc="outside upper center", ncols=len(handles))
-        save(figure, out, None, table_csv)
 
 
 def _quantity(table: pd.DataFrame, name: str, path: Path) -> pd.DataFrame:
     """One quantity's numbers, by row: value, low and high (where its bar ends), seeds, and the paper's value if it compares."""
-    cells = table.reindex(columns=[name, f"{name}_sd", f"{name}_low", f"{name}_high", f"{name}_paper", "n_seeds"])
+    columns = [name, *(f"{name}_{end}" for end in ("sd", "low", "high", "paper")), "n_seeds"]
     try:
-        numbers = cells.replace("", None).astype(float).set_axis(["value", "sd", "low", "high", "paper", "seeds"], axis=1)
+        cells = table.reindex(columns=columns).replace("", None).astype(float)
     except ValueError as error:
         raise fault(path, f"{name}: {error}") from None
     metric = table[f"{name}_metric"] if f"{name}_metric" in table else pd.Series(name, table.index)
-    names = [called for called in dict.fromkeys(metric) if called]
-    return numbers.assign(
-        metric=", ".join(names) or name,
-        low=numbers["low"].fillna(numbers["value"] - numbers["sd"]),
-        high=numbers["high"].fillna(numbers["value"] + numbers["sd"]),
-        paper=numbers["paper"].where(metric == (PAPERS[name][1] if name in PAPERS else name)))
+    low, high = ends(cells, name)
+    paper = cells[f"{name}_paper"].where(metric == (PAPERS[name][1] if name in PAPERS else name))
+    return pd.DataFrame({"value": cells[name], "sd": cells[f"{name}_sd"], "low": low, "high": high, "paper": paper,
+                         "seeds": cells["n_seeds"], "metric": one(metric) or name})
 
 
 def _label(axis, place: int, setting: str, text: str) -> None:

@@ -1,7 +1,10 @@
 """What every figure shares: the style, and how it is written."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+import matplotlib.style
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
@@ -11,6 +14,15 @@ from restok.reporting.cells import write_csv
 
 STYLE = "restok.reporting.style"   # style.mplstyle in the folder above
 SMALL = 7                          # points: the smallest text of a figure
+
+
+@contextmanager
+def drawing(width: float, height: float, out: str | Path, data: pd.DataFrame | None, *sources: str | Path) -> Iterator[Figure]:
+    """A figure of so many inches in the reports' style; after the block it is saved."""
+    with matplotlib.style.context(STYLE):
+        figure = Figure(figsize=(width, height))
+        yield figure
+        save(figure, out, data, *sources)
 
 
 def save(figure: Figure, out: str | Path, data: pd.DataFrame | None, *sources: str | Path) -> None:
@@ -34,5 +46,11 @@ def sources(data: pd.DataFrame) -> list[str]:
 
 def wants_log(*values: pd.Series) -> bool | np.bool_:
     """Whether a linear axis would flatten what it shows: values above zero that span more than a factor of 10."""
-    shown = pd.concat(values).dropna().astype(float)
-    return len(shown) > 0 and shown.min() > 0 and shown.max() > 10 * shown.min()
+    every = pd.concat(values).dropna().astype(float)
+    return len(every) > 0 and every.min() > 0 and every.max() > 10 * every.min()
+
+
+def ends(data: pd.DataFrame, name: str) -> tuple[pd.Series, pd.Series]:
+    """Where the bars of a quantity end: at its interval or, of several seeds, a deviation from it; NaN where there is none."""
+    value, low, high, sd = (data[f"{name}{end}"].astype(float) for end in ("", "_low", "_high", "_sd"))
+    return low.fillna(value - sd), high.fillna(value + sd)

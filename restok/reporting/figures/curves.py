@@ -4,54 +4,58 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
-import matplotlib.style
 import pandas as pd
-from matplotlib.figure import Figure
 
-from restok.experiments import Tree
 from restok.reporting.cells import frame
-from restok.reporting.figures.common import STYLE, save, sources, wants_log
-from restok.reporting.measured import Row, chosen_guidance
+from restok.reporting.figures.common import drawing, ends, sources, wants_log
+from restok.reporting.inputs import Inputs
+from restok.reporting.measured import Row, checkpoints, chosen_guidance
 from restok.reporting.run import ReportError, chosen_candidate, require_metric
+from restok.reporting.tables.orders import claims, joined
+from restok.reporting.tables.table import Table, column, one, seeds
 
 RING = {"marker": "o", "markersize": 13, "fillstyle": "none", "color": "black", "linewidth": 0, "markeredgewidth": 1}
 
 
-def fig7_rows(rows: Sequence[Row]) -> list[dict]:
-    """Fig. 7's numbers, one row a checkpoint of the tokenizer (`restok.reporting.measured.checkpoints`).
+def fig7_data(inputs: Inputs, item: str) -> pd.DataFrame:
+    """Fig. 7's numbers, one row a checkpoint of the tokenizer; distances with `_sd` or `_low` and `_high`."""
+    return frame(_fig7_rows(checkpoints(inputs.tree, item)))
 
-    Of one seed, a distance has the 95 % interval of its images; of several, it is their mean, with its standard deviation.
-    """
+
+def _fig7_rows(measured: Sequence[Row]) -> list[dict]:
     return [{
         "checkpoint": row.first.label,
         "step": row.first.step,
-        "reconstruction_metric": row.first.reconstruction_distance,
-        "generation_metric": row.first.distance,
+        "reconstruction_metric": row.first.metric("rfid"),
+        "generation_metric": row.first.metric("gfid"),
         "reconstruction_distance": row.measure("rfid"),
         "generation_distance": row.measure("gfid"),
         "reconstruction_accuracy": row.measure("reconstruction class_accuracy").value,
         "generation_accuracy": row.measure("class_accuracy").value,
         **{name: row.about[name] for name in ("features", "reconstruction_n", "generation_n", "n_seeds", "seeds", "source")},
-    } for row in rows]
+    } for row in measured]
 
 
-def fig7_data(rows: Sequence[Row]) -> pd.DataFrame:
-    """`fig7_rows` as the figure's file has them."""
-    return frame(fig7_rows(rows))
+def fig7_table(inputs: Inputs, item: str) -> Table:
+    """The numbers below Fig. 7, and the paper's order of its checkpoints."""
+    measured = checkpoints(inputs.tree, item)
+    rows, said = _fig7_rows(measured), claims(inputs, item, measured)
+    notes = [f"The paper's order, of {label}: {joined(said, label)}." for label in dict.fromkeys(claim.row for claim in said)]
+    return Table(frame(rows), [
+        *((name, column(rows, name)) for name in ("checkpoint", "step")),
+        *((f"{stage} {one(column(rows, f'{stage}_metric'))} ↓", column(rows, f"{stage}_distance"))
+          for stage in ("reconstruction", "generation"))], [seeds(rows), *notes])
 
 
-def fig7(data: pd.DataFrame, out: str | Path) -> None:
-    """Fig. 7. Both distances of `fig7_data` against the tokenizer's iterations; a ring marks the chosen checkpoint, of the best
-    generation. Bars are 95 % intervals or, of several seeds, one standard deviation up and down.
-
-    Where they span more than a factor of 10, both axes are one logarithmic scale: the later checkpoints would lie flat.
-    """
+def fig7(inputs: Inputs, item: str, out: Path) -> None:
+    """Fig. 7. Both distances against the tokenizer's iterations; a ring marks the chosen checkpoint, of the best generation.
+    Bars are 95 % intervals or, of several seeds, one standard deviation up and down. Where they span more than a factor of 10,
+    both axes are one logarithmic scale: the later checkpoints would lie flat."""
+    data = fig7_data(inputs, item)
     chosen = data.loc[data["generation_distance"].idxmin()]
-    lows, highs = _ends(data, "reconstruction_distance"), _ends(data, "generation_distance")
-    ends = pd.concat([*lows, *highs]).dropna()
+    limits = pd.concat([*ends(data, "reconstruction_distance"), *ends(data, "generation_distance")]).dropna()
     log = wants_log(data["reconstruction_distance"], data["generation_distance"])
-    with matplotlib.style.context(STYLE):
-        figure = Figure(figsize=(5.2, 3.4))
+    with drawing(5.2, 3.4, out, data, *sources(data)) as figure:
         left = figure.subplots()
         right = left.twinx()
         right.spines["right"].set_visible(True)
@@ -60,52 +64,53 @@ def fig7(data: pd.DataFrame, out: str | Path) -> None:
         for axis, stage, colour, style, x in ((left, "reconstruction", "C0", "o-", data["step"] - aside),
                                               (right, "generation", "C1", "s--", data["step"] + aside)):
             distance = data[f"{stage}_distance"].astype(float)
-            low, high = _ends(data, f"{stage}_distance")
+            low, high = ends(data, f"{stage}_distance")
             lines.append(axis.errorbar(x, distance, (distance - low, high - distance), fmt=style, color=colour, elinewidth=1,
                                        label=stage))
             axis.set_ylabel(f"{stage} {chosen[f'{stage}_metric']} (lower is better)", color=colour)
             axis.tick_params(axis="y", which="both", colors=colour)
             axis.margins(y=0.15)
             if log:
-                axis.set(yscale="log", ylim=(ends[ends > 0].min() / 1.5, ends.max() * 1.5))
+                axis.set(yscale="log", ylim=(limits[limits > 0].min() / 1.5, limits.max() * 1.5))
         lowest = chosen["generation_distance"]
         lines += right.plot(chosen["step"] + aside, lowest, **RING, label=f"chosen: {chosen['checkpoint']}, {lowest:.4g}")
         left.set_xticks(data["step"], data["checkpoint"])
         left.set_xlabel("tokenizer training iterations")
         left.grid(axis="y")
-        figure.legend(handles=lines, loc="outside upper center", ncols=3, title=_called(data), title_fontsize=8)
-        save(figure, out, data, *sources(data))
+        n = data["n_seeds"].iloc[0]
+        bars = "95 % intervals (one seed)" if n == 1 else f"standard deviation over {n} seeds"
+        figure.legend(handles=lines, loc="outside upper center", ncols=3, title=f"Bars: {bars}", title_fontsize=8)
 
 
-def guidance_data(tree: Tree, item: str) -> pd.DataFrame:
+def guidance_data(inputs: Inputs, item: str) -> pd.DataFrame:
     """The search for guidance of what feeds an item, one row a candidate of a checkpoint; `low` and `high` bound the distance's
     95 % interval. Raises ReportError where the parameters set the guidance."""
-    table = []
-    for _, trial, label in tree.sheet.feeding(item):
-        if trial.name != tree.sheet.run:
+    rows = []
+    for _, trial, label in inputs.tree.sheet.feeding(item):
+        if trial.name != inputs.tree.sheet.run:
             continue
-        _, record = chosen_guidance(tree, trial, label)
+        _, record = chosen_guidance(inputs.tree, trial, label)
         if record is None:
             raise ReportError(f"figure {item}: the parameters set sampling.guidance, so that nothing is searched; set it to "
                               "null")
         best, metric = chosen_candidate(record), record["metric"]
         for candidate in record["candidates"]:
             low, high = candidate["intervals"][metric] or (None, None)
-            table.append({"checkpoint": label, "schedule": candidate["schedule"], "start": candidate["start"],
-                          "scale": candidate["scale"], "metric": metric, "distance": require_metric(candidate, metric),
-                          "low": low, "high": high, "chosen": candidate is best, "n": candidate["n"],
-                          "source": record.path.as_posix()})
-    return pd.DataFrame(table)
+            rows.append({"checkpoint": label, "schedule": candidate["schedule"], "start": candidate["start"],
+                         "scale": candidate["scale"], "metric": metric, "distance": require_metric(candidate, metric),
+                         "low": low, "high": high, "chosen": candidate is best, "n": candidate["n"],
+                         "source": record.path.as_posix()})
+    return pd.DataFrame(rows)
 
 
-def guidance_curves(data: pd.DataFrame, out: str | Path) -> None:
-    """The search of `guidance_data`: distance against the largest scale, a panel a checkpoint, a line a schedule (and start).
-    Every line sets out from scale 1, which is no guidance; a ring marks the chosen setting."""
+def guidance_search(inputs: Inputs, item: str, out: Path) -> None:
+    """Distance against the largest scale, a panel a checkpoint, a line a schedule (and start). Every line sets out from scale
+    1, which is no guidance; a ring marks the chosen setting."""
+    data = guidance_data(inputs, item)
     labels = list(dict.fromkeys(data["checkpoint"]))
     columns = min(2, len(labels))
     lines = math.ceil(len(labels) / columns)
-    with matplotlib.style.context(STYLE):
-        figure = Figure(figsize=(3.6 * columns, 2.1 * lines + 0.5))
+    with drawing(3.6 * columns, 2.1 * lines + 0.5, out, data, *sources(data)) as figure:
         axes = figure.subplots(lines, columns, squeeze=False, sharex=True).ravel()
         handles = {}
         for axis, label in zip(axes, labels, strict=False):
@@ -121,7 +126,6 @@ def guidance_curves(data: pd.DataFrame, out: str | Path) -> None:
         figure.supylabel(f"{data['metric'].iloc[0]} (lower is better)", size=8)
         figure.legend(handles.values(), handles, loc="outside upper center", ncols=3 * columns,
                       title="Bars and band: 95 % intervals", title_fontsize=8)
-        save(figure, out, data, *sources(data))
 
 
 def _search(axis, data: pd.DataFrame) -> dict:
@@ -146,15 +150,3 @@ def _search(axis, data: pd.DataFrame) -> dict:
     chosen = data[data["chosen"]].iloc[0]
     handles["chosen"], = axis.plot(places[chosen.name], chosen["distance"], **RING, clip_on=False)
     return handles
-
-
-def _ends(data: pd.DataFrame, name: str) -> tuple[pd.Series, pd.Series]:
-    """Where the bars of a distance end; NaN where there is none."""
-    distance, low, high, sd = (data[f"{name}{end}"].astype(float) for end in ("", "_low", "_high", "_sd"))
-    return low.fillna(distance - sd), high.fillna(distance + sd)
-
-
-def _called(data: pd.DataFrame) -> str:
-    """What the bars are."""
-    seeds = data["n_seeds"].iloc[0]
-    return "Bars: 95 % intervals (one seed)" if seeds == 1 else f"Bars: standard deviation over {seeds} seeds"

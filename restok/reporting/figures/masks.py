@@ -4,14 +4,13 @@ from collections.abc import Sequence
 from itertools import groupby
 from pathlib import Path
 
-import matplotlib.style
 import numpy as np
 import pandas as pd
 from jaxtyping import Float
 from matplotlib import colormaps
-from matplotlib.figure import Figure
 
-from restok.reporting.figures.common import SMALL, STYLE, save
+from restok.reporting.figures.common import SMALL, drawing
+from restok.reporting.inputs import Inputs
 from restok.reporting.run import arrays
 
 TITLES = {"tokenizer": "(a) Tokenizer's encoder", "generator": "(b) Generator"}
@@ -20,7 +19,7 @@ CELLS = 48                           # tokens, and groups, up to which lines are
 FAMILIES = {"S": "Blues", "L": "Oranges"}   # by the first letter of a group's name
 
 
-def fig8_data(layout_npz: str | Path) -> pd.DataFrame:
+def fig8_data(layout_npz: Path) -> pd.DataFrame:
     """Fig. 8's groups, in the order of their sequence: tokens `first` to `last`, counted from 1, and `attends_to`, the groups
     that are wholly attended to by the whole group."""
     rows = []
@@ -31,25 +30,24 @@ def fig8_data(layout_npz: str | Path) -> pd.DataFrame:
             seen = [queries[:, e - s:e].all() for s, e in zip(sizes, ends, strict=True)]
             rows.append({"part": part, "group": name, "tokens": int(size), "first": int(end - size + 1), "last": int(end),
                          "attends_to": " ".join(other for other, whole in zip(names, seen, strict=True) if whole),
-                         "source": Path(layout_npz).as_posix()})
+                         "source": layout_npz.as_posix()})
     return pd.DataFrame(rows)
 
 
-def fig8(layout_npz: str | Path, out: str | Path) -> None:
+def fig8(inputs: Inputs, item: str, out: Path) -> None:
     """Fig. 8. The tokenizer's mask after its last merge and the generator's: a row is a query, and attends to the coloured
     columns, which have the tint of their group. Lines part the groups, whose names stand on the left and above."""
-    with matplotlib.style.context(STYLE):
-        figure = Figure(figsize=(8.4, 4.6))
+    layout_npz = inputs.tree.path("layout")
+    with drawing(8.4, 4.6, out, fig8_data(layout_npz), layout_npz) as figure:
         for axis, (part, (mask, sizes, names)) in zip(figure.subplots(1, 2), _masks(layout_npz).items(), strict=True):
             axis.imshow(np.where(mask[..., None], np.repeat(_tints(names), sizes, axis=0), 1), interpolation="none")
             _part_groups(axis, sizes, names)
             axis.set_title(TITLES[part], loc="left")
             axis.set_xlabel(f"{len(mask)} tokens; rows attend to columns", loc="left", size=SMALL)
         figure.align_titles()
-        save(figure, out, fig8_data(layout_npz), layout_npz)
 
 
-def _masks(layout_npz: str | Path) -> dict[str, tuple[np.ndarray, list[int], list[str]]]:
+def _masks(layout_npz: Path) -> dict[str, tuple[np.ndarray, list[int], list[str]]]:
     """By part: mask, sizes of the groups, their names."""
     keys = ("encoder_mask", "encoder_groups", "encoder_names", "generator_mask", "generator_groups", "generator_inputs")
     mask, sizes, names, generator, steps, inputs = arrays(layout_npz, *keys)

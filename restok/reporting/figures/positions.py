@@ -3,14 +3,13 @@
 from functools import partial
 from pathlib import Path
 
-import matplotlib.style
 import numpy as np
 import pandas as pd
 from jaxtyping import Int
 from matplotlib import colormaps
-from matplotlib.figure import Figure
 
-from restok.reporting.figures.common import SMALL, STYLE, save
+from restok.reporting.figures.common import SMALL, drawing
+from restok.reporting.inputs import Inputs
 from restok.reporting.run import arrays
 
 TITLES = {"encoder": "(a) Encoder: image scales from coarse to fine, then latents",
@@ -20,7 +19,7 @@ LETTER, LINE = 0.62 * SMALL, 1.6 * SMALL      # points: about a digit's width, a
 FAMILIES = {"image": "Blues", "text": "Oranges"}
 
 
-def fig9_data(layout_npz: str | Path) -> pd.DataFrame:
+def fig9_data(layout_npz: Path) -> pd.DataFrame:
     """Fig. 9's ids, a row a token of the encoder (after its last merge) and of the decoder: `kind` is image, a place of a grid,
     or text, which has the same id on both axes; `name` its scale or level."""
     frames = []
@@ -29,14 +28,15 @@ def fig9_data(layout_npz: str | Path) -> pd.DataFrame:
         name = np.repeat(names, sizes)
         frames.append(pd.DataFrame({
             "part": part, "token": np.arange(1, len(ids) + 1), "kind": np.where(np.char.startswith(name, "L"), "text", "image"),
-            "name": name, "row": ids[:, 0], "column": ids[:, 1], "source": Path(layout_npz).as_posix()}))
+            "name": name, "row": ids[:, 0], "column": ids[:, 1], "source": layout_npz.as_posix()}))
     return pd.concat(frames, ignore_index=True)
 
 
-def fig9(layout_npz: str | Path, out: str | Path) -> None:
+def fig9(inputs: Inputs, item: str, out: Path) -> None:
     """Fig. 9. Every token with its ids (row, column) in it where they fit, else with those of the first and the last of its
     group; image tokens are blue and at their place in their grid, latents orange, a line a level; the larger the ids, the
     darker."""
+    layout_npz = inputs.tree.path("layout")
     data = fig9_data(layout_npz)
     means = data[["row", "column"]].mean(axis=1)
     shade = 0.12 + 0.4 * means / means.groupby(data["part"]).transform("max").clip(lower=1)
@@ -45,14 +45,12 @@ def fig9(layout_npz: str | Path, out: str | Path) -> None:
     cells = [_cell(kind, *at.max(axis=0) + 1) for (_, kind), at in zip(panels, places, strict=True)]
     heights = [height * (at[:, 0].max() + 1) for at, (_, height) in zip(places, cells, strict=True)]
     titles = dict(TITLES)                         # each above the first panel of its part
-    with matplotlib.style.context(STYLE):
-        figure = Figure(figsize=((WIDTH + 12 * LINE) / 72, (sum(heights) + 18 * LINE) / 72))
+    with drawing((WIDTH + 12 * LINE) / 72, (sum(heights) + 18 * LINE) / 72, out, data, layout_npz) as figure:
         figure.get_layout_engine().set(h_pad=0.5 * LINE / 72)
         axes = figure.subplots(len(panels), 1, height_ratios=heights)
         for axis, ((part, kind), panel), at, cell in zip(axes, panels.items(), places, cells, strict=True):
             _draw(axis, panel, kind, at, *cell)
             axis.set_title(titles.pop(part, ""), loc="left", pad=2.5 * LINE if kind == "image" else LINE / 2)
-        save(figure, out, data, layout_npz)
 
 
 def _places(panel: pd.DataFrame, kind: str) -> Int[np.ndarray, "n 2"]:

@@ -7,8 +7,8 @@ from restok.hierarchy import scale_grids
 from restok.reporting.cells import frame, number
 from restok.reporting.inputs import Inputs
 from restok.reporting.measured import Row, rows
-from restok.reporting.tables.orders import Claim, claims, joined
-from restok.reporting.tables.table import Rows, Table, beside, column, explained, how, one, unprinted, with_paper
+from restok.reporting.tables.orders import Claim, claims, explained, joined, unprinted
+from restok.reporting.tables.table import Rows, Table, column, how, one, side_by_side, with_paper
 
 PRINTED = ("rfid", "entropy", "usage", "gfid", "steps")
 
@@ -21,9 +21,9 @@ def ablation(inputs: Inputs, item: str, describe: Callable[[Row], str]) -> Table
     the paper's orders. `rfid_metric` and `gfid_metric` say what was measured: FID only of Inception's features.
     """
     measured = rows(inputs.tree, item)
-    ordered = claims(item, measured, inputs.orders, inputs.published.rows(item))
-    cells = [_row(inputs, item, row, describe(row), joined(ordered, row.key)) for row in measured]
-    return Table(frame(cells), *_view(cells, [claim for of_row in ordered.values() for claim in of_row]))
+    said = claims(inputs, item, measured)
+    cells = [_row(inputs, item, row, describe(row), joined(said, row.key)) for row in measured]
+    return Table(frame(cells), *_view(cells, said))
 
 
 def _row(inputs: Inputs, item: str, row: Row, description: str, agrees: str) -> dict:
@@ -45,7 +45,7 @@ def _row(inputs: Inputs, item: str, row: Row, description: str, agrees: str) -> 
 
 def _view(cells: Rows, said: Sequence[Claim]) -> tuple[list, list[str], tuple[int, ...]]:
     own = [not any(row[f"{name}_paper"] for name in PRINTED) for row in cells]
-    steps = beside("steps", column(cells, "steps"), "steps", column(cells, "steps_paper"))
+    steps = side_by_side("steps", column(cells, "steps"), "steps", column(cells, "steps_paper"))
     columns = [
         ("setting", column(cells, "setting")), ("what it is", column(cells, "description")),
         *([("changes", [row["changes"] if mine else "" for row, mine in zip(cells, own, strict=True)])] if any(own) else []),
@@ -57,7 +57,7 @@ def _view(cells: Rows, said: Sequence[Claim]) -> tuple[list, list[str], tuple[in
         ("the paper's order", column(cells, "agrees"))]
     printed = one(column(cells, "usage_paper"))
     paper = [f"Codebook use in the paper: {printed} % in each of its rows."] if printed else []
-    notes = [*how(cells), *unprinted(cells, said, "rfid", "entropy", "gfid"), *paper, *explained(said)]
+    notes = [*how(cells), *unprinted(cells, said), *paper, *explained(said)]
     return columns, notes, tuple(i for i, mine in enumerate(own) if mine)
 
 

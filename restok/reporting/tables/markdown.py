@@ -2,13 +2,11 @@
 
 from pathlib import Path
 
-import pandas as pd
-
 from restok.experiments.items import items
 from restok.files import atomic_file
 from restok.reporting.inputs import Inputs, table_of
 from restok.reporting.run import ReportError
-from restok.reporting.tables.table import numeric
+from restok.reporting.tables.table import Table
 
 
 def tables(inputs: Inputs, out: str | Path) -> None:
@@ -21,7 +19,7 @@ def tables(inputs: Inputs, out: str | Path) -> None:
             lacking.append(f"- {item.title}: make it with `snakemake reports/{run}/{item.name}.csv` ({error})")
             continue
         parts.append("\n\n".join(filter(None, (
-            f"## {item.title}", item.caption, _table(table.shown), "\n".join(f"- {_text(note)}" for note in table.notes),
+            f"## {item.title}", item.caption, _table(table), "\n".join(f"- {_text(note)}" for note in table.notes),
             f"Every column, with the files behind the numbers: [{item.name}.csv]({item.name}.csv)"))))
     if lacking:
         parts.append("\n".join(["## Not made yet", "", *lacking]))
@@ -29,10 +27,10 @@ def tables(inputs: Inputs, out: str | Path) -> None:
         partial.write_text("\n\n".join([f"# ResTok: the tables of {run}", *parts]) + "\n", "utf-8")
 
 
-def _table(shown: pd.DataFrame) -> str:
+def _table(table: Table) -> str:
     """In GitHub's dialect; columns of numbers to the right."""
-    rules = ["---:" if right else "---" for right in numeric(shown)]
-    lines = [shown.columns, rules, *shown.itertuples(index=False)]
+    rules = ["---:" if right else "---" for right in table.numeric]
+    lines = [table.shown.columns, rules, *table.shown.itertuples(index=False)]
     return "\n".join(f"| {' | '.join(_text(cell) for cell in line)} |" for line in lines)
 
 

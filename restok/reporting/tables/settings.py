@@ -19,7 +19,8 @@ def settings(inputs: Inputs, item: str) -> Table:
         for name in published.quantities(item, path):
             paper, ours = published.value(item, path, name), _find(tree, path)
             rows.append({"name": name, "setting": path, "paper": paper, "ours": "" if ours is None else _shown(ours),
-                         "same": _yes(ours == yaml.load(paper, Loader)), "source": published.source(item, path, name)})
+                         "same": "yes" if ours == yaml.load(paper, Loader) else "no",
+                         "source": published.source(item, path, name)})
     titles = {"name": "setting", "paper": "paper", "ours": "ours", "same": "same", "setting": "in the parameter file"}
     return Table(frame(rows), [(title, column(rows, name)) for name, title in titles.items()])
 
@@ -47,7 +48,3 @@ def _find(tree: Any, path: str) -> Any:
 def _shown(value: Any) -> str:
     """As a parameter file writes it, on one line."""
     return yaml.safe_dump(value, default_flow_style=True, sort_keys=False, width=math.inf).removesuffix("\n...\n").strip()
-
-
-def _yes(same: bool) -> str:
-    return "yes" if same else "no"

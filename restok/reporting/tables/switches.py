@@ -1,13 +1,14 @@
 """The release's choices as switches: what each does to the numbers."""
 
 from collections.abc import Mapping
+from operator import attrgetter
 from statistics import mean, stdev
 
 from restok.config.load import ConfigError
 from restok.metrics.intervals import seeds_interval, side
 from restok.reporting.cells import Measure, frame, read_settings
 from restok.reporting.inputs import Inputs
-from restok.reporting.measured import Row, rows, sources, value_of
+from restok.reporting.measured import Row, files_behind, rows
 from restok.reporting.run import ReportError
 from restok.reporting.tables.table import Rows, Table, column, how, one
 
@@ -20,23 +21,21 @@ def release_switches(inputs: Inputs, item: str) -> Table:
     """One row a switch: what the paper says, what the release does, both sides measured, and their difference.
 
     Columns: `default` and `switched_setting`, the two values; for rfid, entropy (bits) and gfid `default_*` and `switched_*`,
-    the mean over seeds with `_sd` or, of one seed, `_low` and `_high`; `_effect`, switched less default at the seeds that both
-    share, its `_sd` and 95 % interval over them (Student's t, paired), and whether the switched side is 'higher', 'lower',
-    'unchanged' or 'undecided'. Of one seed the effect counts as known where the two intervals do not overlap. The switched
-    side is the release's choice or, where `note` says so, the other reading of the paper.
-
-    Raises ConfigError where a run is no row of the sheet that feeds the item.
+    as in the ablations; `_effect`, switched less default at the seeds that both share, its `_sd` and 95 % interval over them
+    (Student's t, paired), and the verdict. Of one seed the effect counts as known where the two intervals do not overlap. The
+    switched side is the release's choice or, where `note` says so, the other reading of the paper. Raises ConfigError where a
+    run is no row of the sheet that feeds the item.
     """
     by_id = {row.trials[0].id: row for row in rows(inputs.tree, item)}
 
-    def side(switch, run: str) -> Row:
+    def row_of(switch, run: str) -> Row:
         if run not in by_id:
             raise ConfigError(f"{inputs.switches}, row {switch.switch!r}: no experiment {run!r} of {inputs.tree.sheet.run} "
                               f"feeds {item}; name one of {', '.join(by_id)}, or remove the row")
         return by_id[run]
 
     listed = list(read_settings(inputs.switches, COLUMNS).itertuples(index=False))
-    cells = [_row(switch, side(switch, switch.default_run), side(switch, switch.switched_run)) for switch in listed]
+    cells = [_row(switch, row_of(switch, switch.default_run), row_of(switch, switch.switched_run)) for switch in listed]
     return Table(frame(cells), *_view(cells))
 
 
@@ -46,10 +45,9 @@ def _row(switch, default: Row, switched: Row) -> dict:
     for quantity in QUANTITIES:
         cells |= {f"default_{quantity}": default.measure(quantity), f"switched_{quantity}": switched.measure(quantity)}
         cells |= _effect(quantity, default, switched)
-    about = default.about
-    return cells | {"note": switch.note, "default_run": switch.default_run, "switched_run": switch.switched_run} | {
-        key: value for key, value in about.items() if key not in ("changes", "source")} | {
-        "source": sources(record for row in (default, switched) for e in row.measured for record in e.records)}
+    about = {key: value for key, value in default.about.items() if key != "changes"}
+    return cells | {"note": switch.note, "default_run": switch.default_run, "switched_run": switch.switched_run} | about | {
+        "source": files_behind(default, switched)}
 
 
 def _view(cells: Rows) -> tuple[list, list[str]]:
@@ -79,12 +77,11 @@ def _value(row: Row, setting: str) -> str:
     """The row's own value of 'SECTION.KEY', or of several, separated by '; '."""
     values = []
     for path in setting.split("; "):
-        node = row.params
-        for key in path.split("."):
-            if not hasattr(node, key):
-                raise ReportError(f"release switches: experiment {row.trials[0].id!r} has no setting {path!r}; mend `setting`")
-            node = getattr(node, key)
-        values.append(str(node))
+        try:
+            values.append(str(attrgetter(path)(row.params)))
+        except AttributeError:
+            raise ReportError(f"release switches: experiment {row.trials[0].id!r} has no setting {path!r}; mend "
+                              "`setting`") from None
     return "; ".join(values)
 
 
@@ -96,7 +93,7 @@ def _effect(quantity: str, default: Row, switched: Row) -> dict[str, Measure | s
     if not differences:
         verdict = "not measured"
     elif any(differences) and len(differences) == 1:
-        lies = side(value_of(switched.first, quantity)[1], value_of(default.first, quantity)[1])
+        lies = side(switched.first.value(quantity)[1], default.first.value(quantity)[1])
         effect, verdict = differences[0], f"{VERDICTS[lies]} (one seed)"
     else:
         effect = mean(differences)

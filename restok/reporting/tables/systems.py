@@ -1,15 +1,15 @@
 """Tables 1, 6 and 10: whole systems, and the guidance behind them."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import groupby
 
 from restok.config.load import ConfigError
-from restok.experiments import Tree
-from restok.reporting.cells import Measure, count, frame, number, spread
+from restok.reporting.cells import Measure, count, frame, number, span
 from restok.reporting.inputs import Inputs
 from restok.reporting.measured import Row, chosen_guidance, lowest, rows
 from restok.reporting.run import chosen_candidate, require_metric
-from restok.reporting.tables.orders import Claim, claims, joined
-from restok.reporting.tables.table import Rows, Table, beside, column, explained, how, one, with_paper
+from restok.reporting.tables.orders import Claim, claims, explained, joined
+from restok.reporting.tables.table import Rows, Table, column, how, one, side_by_side, with_paper
 
 TABLE1 = {      # its columns: the published quantity in each, and its title, if a reader sees it
     "method": ("", "method"), "family": ("family", "tokens are"), "tokenizer_type": ("tokenizer_type", "tokenizer"),
@@ -19,9 +19,9 @@ TABLE1 = {      # its columns: the published quantity in each, and its title, if
     "generation_distance": ("gfid", "gFID ↓"), "score": ("is", "IS ↑"), "precision": ("precision", "precision ↑"),
     "recall": ("recall", "recall ↑"), "intervals": ("", ""), "features": ("", ""), "n": ("", ""), "notes": ("notes", ""),
     "source": ("", "")}
-GUIDANCE_TITLES = {"schedule": "schedule", "start_ratio": "start ratio", "max_scale": "largest scale", "top_k": "top-k",
+MEASURED = ("rfid", "gfid", "is", "precision", "recall")      # of its quantities, of our own systems
+GUIDANCE = {"schedule": "schedule", "start_ratio": "start ratio", "max_scale": "largest scale", "top_k": "top-k",
                    "top_p": "top-p"}
-GUIDANCE = tuple(GUIDANCE_TITLES)
 
 
 def table1(inputs: Inputs, item: str) -> Table:
@@ -35,56 +35,55 @@ def table1(inputs: Inputs, item: str) -> Table:
     theirs = [{column: published.value(item, name, quantity) for column, (quantity, _) in TABLE1.items()}
               | {"method": name, "features": "Inception (rFID, FID, IS)", "source": published.source(item, name, "gfid")}
               for name in published.rows(item)]
-    ours = _own_rows(inputs.tree, item)
+    by_id = groupby(rows(inputs.tree, item), key=lambda row: row.trials[0].id)
+    ours = [_own_row(inputs.tree.sheet.run, lowest(list(of_one))) for _, of_one in by_id]
     notes = [f"{row['method']}: in the place of rFID, FID and IS, {row['features']}; {row['n']} samples; {row['notes']}. "
              + (row["intervals"] and f"95 % intervals: {row['intervals']}.") for row in ours]
     if any("rFID" not in row["features"] for row in ours):
         notes.append("Rows measured by other features do not compare.")
     notes += [f"{row['method']}: {row['notes']}." for row in theirs if row["notes"]]
-    rows = [*theirs, *ours]
-    titles = [(title, column(rows, name)) for name, (_, title) in TABLE1.items() if title]
-    return Table(frame(rows), titles, notes, tuple(range(len(theirs), len(rows))))
+    cells = [*theirs, *ours]
+    titles = [(title, column(cells, name)) for name, (_, title) in TABLE1.items() if title]
+    return Table(frame(cells), titles, notes, tuple(range(len(theirs), len(cells))))
 
 
 def table6(inputs: Inputs, item: str) -> Table:
     """Table 6. The guidance of each tokenizer checkpoint that is trained here, one row a seed, with the distance by which the
     search chose it, and the paper's. `guidance` is 'searched', or 'set' by the parameters and its distance blank."""
-    rows = []
+    cells = []
     for _, trial, label in inputs.tree.sheet.feeding(item):
         if trial.tokenizer:
             continue
         chosen, record = chosen_guidance(inputs.tree, trial, label)
-        sampling = trial.params.sampling
+        sampling = record or trial.params.sampling.model_dump()
         row = {"checkpoint": label, "schedule": chosen.schedule, "start_ratio": chosen.start, "max_scale": chosen.scale,
-               "top_k": record["top_k"] if record else sampling.top_k, "top_p": record["top_p"] if record else sampling.top_p,
-               "guidance": "searched" if record else "set",
+               "top_k": sampling["top_k"], "top_p": sampling["top_p"], "guidance": "searched" if record else "set",
                **inputs.published.beside(item, label, GUIDANCE), "metric": "", "distance": None, "interval": "", "n": "",
-               "candidates": "", "seed": trial.seed, "source": f"params/{trial.run}.yaml"}
+               "candidates": "", "seed": trial.seed, "source": f"params/{inputs.tree.sheet.run}.yaml"}
         if record:
             candidate, metric = chosen_candidate(record), record["metric"]
             row |= {"metric": metric, "distance": require_metric(candidate, metric),
-                    "interval": spread(candidate["intervals"][metric]), "n": candidate["n"],
+                    "interval": span(candidate["intervals"][metric]), "n": candidate["n"],
                     "candidates": len(record["candidates"]), "source": record.path.as_posix()}
-        rows.append(row)
-    if not rows:
+        cells.append(row)
+    if not cells:
         raise ConfigError(f"experiments: no row feeds {item} for {inputs.tree.sheet.run}; let one feed it")
-    return Table(frame(rows), *_table6_view(rows))
+    return Table(frame(cells), *_table6_view(cells))
 
 
-def _table6_view(rows: Rows) -> tuple[list, list[str]]:
-    metric = one(column(rows, "metric"))
+def _table6_view(cells: Rows) -> tuple[list, list[str]]:
+    metric, notes = one(column(cells, "metric")), []
     unguided = {"start_ratio": "", "max_scale": ""}
-    shown = [row if row["max_scale"] != 1 else row | unguided | {"schedule": _none(row)} for row in rows]
-    columns = [("checkpoint", column(rows, "checkpoint"))]
-    columns += [("seed", column(rows, "seed"))] if len(set(column(rows, "seed"))) > 1 else []
-    columns += [(title, column(shown, name)) for name, title in GUIDANCE_TITLES.items()]
-    columns += [(f"{metric} ↓", [number(row["distance"]) for row in rows]),
-                ("95 % interval", column(rows, "interval"))] if metric else []
-    columns.append(("the paper", [", ".join(f"{title} {cell}" for name, title in GUIDANCE_TITLES.items()
-                                            if (cell := row[f"{name}_paper"])) for row in rows]))
-    notes = [f"{metric} over {one(column(rows, 'n'))} samples, the lowest of {one(column(rows, 'candidates'))} candidates."
-             ] if metric else []
-    if fixed := [row["checkpoint"] for row in rows if row["guidance"] == "set"]:
+    shown = [row if row["max_scale"] != 1 else row | unguided | {"schedule": _none(row)} for row in cells]
+    names = {"checkpoint": "checkpoint"} | ({"seed": "seed"} if len(set(column(cells, "seed"))) > 1 else {}) | GUIDANCE
+    columns = [(title, column(shown, name)) for name, title in names.items()]
+    if metric:
+        columns += [(f"{metric} ↓", [number(row["distance"]) for row in cells]), ("95 % interval", column(cells, "interval"))]
+        notes.append(f"{metric} over {one(column(cells, 'n'))} samples, the lowest of {one(column(cells, 'candidates'))} "
+                     "candidates.")
+    columns.append(("the paper", [", ".join(f"{title} {cell}" for name, title in GUIDANCE.items()
+                                            if (cell := row[f"{name}_paper"])) for row in cells]))
+    if fixed := [row["checkpoint"] for row in cells if row["guidance"] == "set"]:
         notes.append(f"Set by the parameters, not searched: {one(fixed)}.")
     return columns, notes
 
@@ -101,9 +100,9 @@ def table10(inputs: Inputs, item: str) -> Table:
     for row in measured:
         if row.first.generator is None:
             raise ConfigError(f"experiments: row {row.trials[0].id!r} feeds {item} without a generator; name its folder")
-    said = claims(item, measured, inputs.orders, inputs.published.rows(item))
+    said = claims(inputs, item, measured)
     cells = [_generator_row(inputs, item, row, joined(said, row.key)) for row in measured]
-    return Table(frame(cells), *_table10_view(cells, [claim for of_row in said.values() for claim in of_row]))
+    return Table(frame(cells), *_table10_view(cells, said))
 
 
 def _generator_row(inputs: Inputs, item: str, row: Row, agrees: str) -> dict:
@@ -123,7 +122,7 @@ def _generator_row(inputs: Inputs, item: str, row: Row, agrees: str) -> dict:
     }
     for quantity in ("gfid", "is", "precision", "recall"):
         cells |= {quantity: row.measure(quantity)} | published.beside(item, row.key, [quantity])
-    return cells | {"agrees": agrees, "score_metric": row.first.score} | row.about
+    return cells | {"agrees": agrees, "score_metric": row.first.metric("is")} | row.about
 
 
 def _table10_view(cells: Rows, said: Sequence[Claim]) -> tuple[list, list[str]]:
@@ -131,12 +130,12 @@ def _table10_view(cells: Rows, said: Sequence[Claim]) -> tuple[list, list[str]]:
               f"{row['schedule']}, at most {row['max_scale']}" + f", from {row['start_ratio']} on" * (row["schedule"] == "step")
               + f" ({row['guidance']})" for row in cells]
     columns = [("generator", column(cells, "setting")),
-               *beside("steps", column(cells, "steps"), "steps", column(cells, "steps_paper")), ("guidance", guided),
+               *side_by_side("steps", column(cells, "steps"), "steps", column(cells, "steps_paper")), ("guidance", guided),
                *with_paper(cells, "gfid", one(column(cells, "gfid_metric")) + " ↓"),
                *with_paper(cells, "is", one(column(cells, "score_metric")) + " ↑")]
     for name in ("precision", "recall"):                # their intervals would make the table too wide
         ours = [Measure(*row[name][:2]) for row in cells]
-        columns += beside(f"{name} ↑", ours, name, column(cells, f"{name}_paper"))
+        columns += side_by_side(f"{name} ↑", ours, name, column(cells, f"{name}_paper"))
     columns.append(("the paper's order", column(cells, "agrees")))
     return columns, [f"Checkpoint {one(column(cells, 'checkpoint'))} of the tokenizer.", *how(cells), *explained(said)]
 
@@ -146,17 +145,10 @@ def _each(texts: Iterable[str]) -> str:
     return "; ".join(dict.fromkeys(texts))
 
 
-def _own_rows(tree: Tree, item: str) -> list[dict[str, str]]:
-    by_id = {}
-    for row in rows(tree, item):
-        by_id.setdefault(row.trials[0].id, []).append(row)
-    return [_own_row(tree.sheet.run, lowest(of_one)) for of_one in by_id.values()]
-
-
 def _own_row(run: str, row: Row) -> dict[str, str]:
     trial, first = row.trials[0], row.first
     tokens = row.params.tokenizer.latents
-    shown = {"reconstruction_distance": ("rfid", first.reconstruction_distance)}
+    measures = {quantity: row.measure(quantity) for quantity in MEASURED}
     cells = {
         "method": f"ResTok, {row.name or ('this run' if trial.name == run else trial.id)} ({run}, {first.label})",
         "family": "query",
@@ -171,33 +163,25 @@ def _own_row(run: str, row: Row) -> dict[str, str]:
         steps = first.generator["sampling_steps"]
         cells |= {"generator_type": "AR" if steps == tokens else "HAR", "steps": str(steps),
                   "generator_params": count(first.generator["parameters"])}
-        shown |= {"generation_distance": ("gfid", first.distance), "score": ("is", first.score),
-                  "precision": ("precision", "precision"), "recall": ("recall", "recall")}
-    values = {metric: row.measure(quantity) for quantity, metric in shown.values()}
-    cells |= {column: number(values[metric].value) for column, (_, metric) in shown.items()}
-    intervals = {metric: value[2:] for metric, value in values.items() if value.low is not None}
-    deviations = {metric: value.sd for metric, value in values.items() if value.sd is not None}
-    return dict.fromkeys(TABLE1, "") | cells | {
-        "intervals": "; ".join(f"{metric} {spread(interval)}" for metric, interval in intervals.items()),
-        "notes": "; ".join(_notes(row, deviations))}
+    cells |= {name: number(measures[quantity].value) for name, (quantity, _) in TABLE1.items() if quantity in measures}
+    named = {first.metric(quantity): measure for quantity, measure in measures.items()}
+    intervals = [f"{metric} {span(value[2:])}" for metric, value in named.items() if value.low is not None]
+    deviations = [f"{metric} {value.sd:.2g}" for metric, value in named.items() if value.sd is not None]
+    return dict.fromkeys(TABLE1, "") | cells | {"intervals": "; ".join(intervals), "notes": "; ".join(_notes(row, deviations))}
 
 
-def _notes(row: Row, deviations: dict[str, float]) -> list[str]:
-    """What Table 1 says of a row of ours."""
+def _notes(row: Row, deviations: Sequence[str]) -> Iterator[str]:
+    """What Table 1 says of a row of ours; first, precision and recall as the published ones are computed, if measured so."""
     trial, about = row.trials[0], row.about
-    notes = _as_adm(row) if row.first.generation else []
+    as_adm = [f"{name} adm-fp16" for name in ("precision", "recall")]
+    if row.first.generation and (texts := [
+            f"{name.split()[0]} {number(value)}" for name in as_adm
+            if name in row.first.generation["metrics"] and (value := row.measure(name).value) is not None]):
+        yield f"as ADM rounds distances, {', '.join(texts)}"
     if about["n_seeds"] > 1:
-        notes.append(f"mean of {about['n_seeds']} seeds ({about['seeds']}), whose standard deviations are "
-                     + ", ".join(f"{metric} {sd:.2g}" for metric, sd in deviations.items()))
-    notes.append(f"reconstruction of {about['reconstruction_n']} images against {about['reconstruction_reference']}")
+        yield f"mean of {about['n_seeds']} seeds ({about['seeds']}), whose standard deviations are {', '.join(deviations)}"
+    yield f"reconstruction of {about['reconstruction_n']} images against {about['reconstruction_reference']}"
     if trial.tokenizer:
-        notes.append(f"finished weights: {', '.join(filter(None, (trial.tokenizer, trial.generator)))}")
-    return [*notes, f"samples against {about['generation_reference']}"] if about["generation_reference"] else notes
-
-
-def _as_adm(row: Row) -> list[str]:
-    """Precision and recall as the published ones are computed, where they were measured so."""
-    names = [name for name in ("precision", "recall") if f"{name} adm-fp16" in row.first.generation["metrics"]]
-    values = {name: row.measure(f"{name} adm-fp16").value for name in names}
-    texts = [f"{name} {number(value)}" for name, value in values.items() if value is not None]
-    return [f"as ADM rounds distances, {', '.join(texts)}"] if texts else []
+        yield f"finished weights: {', '.join(filter(None, (trial.tokenizer, trial.generator)))}"
+    if about["generation_reference"]:
+        yield f"samples against {about['generation_reference']}"

@@ -5,9 +5,7 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from restok.reporting.metric_names import PAPERS
-from restok.reporting.tables.orders import Claim
-
+PAPERS = {"rfid": ("rFID", "rFID"), "gfid": ("gFID", "FID"), "is": ("IS", "IS")}   # the paper's names, and of our metrics
 Rows = Sequence[Mapping[str, Any]]
 
 
@@ -22,17 +20,13 @@ class Table(NamedTuple):
     @property
     def shown(self) -> pd.DataFrame:
         """The reader's columns as text."""
-        cells = zip(*(map(_text, column) for _, column in self.columns), strict=True)
+        cells = zip(*(["" if cell is None else str(cell) for cell in column] for _, column in self.columns), strict=True)
         return pd.DataFrame(cells, columns=[title for title, _ in self.columns])
 
-
-def _text(cell: Any) -> str:
-    return "" if cell is None else str(cell)
-
-
-def numeric(shown: pd.DataFrame) -> list[bool]:
-    """The columns that hold numbers alone, to be set to the right."""
-    return [all(cell[:1].isdigit() or not cell for cell in column) for column in shown.to_numpy().T]
+    @property
+    def numeric(self) -> list[bool]:
+        """The reader's columns that hold numbers alone, to be set to the right."""
+        return [all(cell[:1].isdigit() or not cell for cell in column) for column in self.shown.to_numpy().T]
 
 
 def column(rows: Rows, name: str) -> list:
@@ -47,10 +41,10 @@ def one(cells: Iterable) -> str:
 def with_paper(rows: Rows, name: str, title: str) -> list[tuple[str, Sequence]]:
     """Our values under our metric's name and, where the paper prints some, those beside them under its own."""
     theirs = PAPERS[name][0] if name in PAPERS else title.rstrip(" ↓↑")
-    return beside(title, column(rows, name), theirs, column(rows, f"{name}_paper"))
+    return side_by_side(title, column(rows, name), theirs, column(rows, f"{name}_paper"))
 
 
-def beside(title: str, ours: Sequence, theirs: str, paper: Sequence[str]) -> list[tuple[str, Sequence]]:
+def side_by_side(title: str, ours: Sequence, theirs: str, paper: Sequence[str]) -> list[tuple[str, Sequence]]:
     return [(title, ours), *([(f"{theirs}, paper", paper)] if any(paper) else [])]
 
 
@@ -80,23 +74,3 @@ def _foreign(rows: Rows) -> list[str]:
                and (metric := one(column(rows, f"{name}_metric"))) != PAPERS[name][1]]
     return [f"The paper's values are of Inception's features: {', '.join(foreign)} does not compare with them."
             ] if foreign else []
-
-
-def unprinted(rows: Rows, claims: Sequence[Claim], *names: str) -> list[str]:
-    """What the paper prints no values of and, of that, what it orders without our reading."""
-    blank = [name for name in names if not any(column(rows, f"{name}_paper"))]
-    ordered = [name for name in blank if any(claim.quantity == name and not claim.ours for claim in claims)]
-    printed = {name: PAPERS[name][0] if name in PAPERS else name for name in blank}
-    order = f", only an order of {', '.join(printed[name] for name in ordered)}" if ordered else ""
-    return [f"Of {', '.join(printed.values())} the text of the paper prints no values here{order}."] if blank else []
-
-
-def explained(claims: Sequence[Claim]) -> list[str]:
-    """What the column of the paper's order says."""
-    if not claims:
-        return []
-    reading = ["Our reading: there the text says which row is best and names no quantity."] if any(
-        claim.ours for claim in claims) else []
-    return ["The paper's order: what its text says of a row, in its own names of the quantities, and whether it holds here, "
-            "by Student's t with the variance pooled over the table's rows (two-sided 95 % for each pair) or, with one seed, "
-            "where intervals do not overlap.", *reading]
