@@ -2,11 +2,11 @@ import pytest
 import torch
 from conftest import small_params
 
-from restok.bench import metrics
-from restok.bench.chain import benchmark
-from restok.bench.timing import WARMUP, time_runs
 from restok.config.load import ConfigError
 from restok.files import read_json
+from restok.stages.bench import metrics
+from restok.stages.bench.chain import benchmark
+from restok.stages.bench.timing import WARMUP, time_runs
 
 
 def test_every_step_of_the_chain_is_timed_and_written(tmp_path):

@@ -19,7 +19,7 @@ LAYERS = [
     {"compat"},
     {"training"},
     {"stages"},
-    {"reporting", "bench"},
+    {"reporting"},
     {"cli"}]
 LAYER = {part: number for number, parts in enumerate(LAYERS) for part in parts}
 FILES = sorted(path for path in (ROOT / "restok").rglob("*.py") if path.parent.name != "restok" or path.name != "__init__.py")

@@ -103,10 +103,10 @@ def bench(out: OutFile, what: What = "chain", params: AnyParams = None, batch_si
           samples: BenchSamples = 10_000, images: BenchImages = 64, overrides: Overrides = None) -> None:
     """Time the steps of the chain (of --params), or the metrics beside the field's usual way; write JSON."""
     if what == "metrics":
-        from restok.bench.metrics import Sizes, benchmark
+        from restok.stages.bench.metrics import Sizes, benchmark
         benchmark(Sizes(samples, 2048, images, 256, batch_size), repeats, out)
     elif what == "chain" and params:
-        from restok.bench.chain import benchmark
+        from restok.stages.bench.chain import benchmark
         benchmark(read(params, overrides), batch_size, repeats, out)
     else:
         raise ConfigError(f"bench {what}: choose metrics, or chain with --params")

@@ -12,13 +12,13 @@ import torch
 import torch.nn.functional as F
 
 from restok import config
-from restok.bench.timing import machine, report, require_positive, time_runs
 from restok.data.codes import open_codes, write_codes
 from restok.data.loader import code_batches
 from restok.distributed import device
 from restok.generator.model import HAR
 from restok.generator.sampling import generate
 from restok.networks.classifier import SmallClassifier
+from restok.stages.bench.timing import machine, report, require_positive, time_runs
 from restok.tokenizer.model import ResTok
 from restok.tokenizer.nested_dropout import draw_keep
 from restok.training.generator import GeneratorJob

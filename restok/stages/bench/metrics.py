@@ -13,7 +13,6 @@ import numpy as np
 import torch
 from torch_fidelity.metric_prc import calculate_precision_recall_full
 
-from restok.bench.timing import machine, report, require_positive, seconds
 from restok.config.load import load_protocol
 from restok.distributed import device
 from restok.metrics.features import full_precision, inception_features
@@ -21,6 +20,7 @@ from restok.metrics.frechet import Frechet, Gaussian, Moments
 from restok.metrics.intervals import GROUPS
 from restok.metrics.precision_recall import precision_recall
 from restok.networks.inception import inception_network
+from restok.stages.bench.timing import machine, report, require_positive, seconds
 from restok.stages.evaluator import CHUNK, Evaluator
 from restok.stages.subjects import Batch, Subject
 
