@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from restok.data.codes import CodesError, CodeStore, open_codes, write_codes
+from restok.data.codes import CodesError, CodeStore, write_codes
 from restok.data.loader import code_batches
 from restok.files import sha256_file
 
@@ -34,7 +34,7 @@ def folder(tmp_path):
 
 
 def test_codes_come_back_as_they_went_in(folder):
-    store, (codes, labels) = open_codes(folder, FACTS["tokenizer"]), numbers()
+    store, (codes, labels) = CodeStore(folder, FACTS["tokenizer"]), numbers()
     assert np.array_equal(store.codes, codes) and np.array_equal(store.labels, labels)
     assert isinstance(store.codes, np.memmap) and store.codes.dtype == np.uint16 and len(store) == IMAGES
     assert store.manifest == {"images": IMAGES, **FACTS, "sha256": sha256_file(folder / "codes.npy")}
@@ -42,8 +42,8 @@ def test_codes_come_back_as_they_went_in(folder):
 
 def test_a_foreign_tokenizer_is_refused_with_both_hashes(folder):
     with pytest.raises(CodesError, match=f"{FACTS['tokenizer']}.*{'b2' * 32}.*restok encode"):
-        open_codes(folder, "b2" * 32)
-    assert len(open_codes(folder)) == IMAGES
+        CodeStore(folder, "b2" * 32)
+    assert len(CodeStore(folder)) == IMAGES
 
 
 @pytest.mark.parametrize("name", ["codes.npy", "labels.npy"])

@@ -12,7 +12,7 @@ from conftest import small_params
 
 from restok.cli import app
 from restok.config import Guidance
-from restok.data.codes import open_codes
+from restok.data.codes import CodeStore
 from restok.data.images import open_images
 from restok.data.sources import open_split
 from restok.distributed import WHOLE, Shard
@@ -42,7 +42,7 @@ def chain(digits, classifier, models):
 
 def test_encode_stores_the_codes_of_every_crop_in_order(chain, tmp_path):
     encode(PARAMS, chain / "data", chain / "tokenizer", tmp_path / "codes", "validation")
-    store = open_codes(tmp_path / "codes", sha256_file(chain / "tokenizer/model.safetensors"))
+    store = CodeStore(tmp_path / "codes", sha256_file(chain / "tokenizer/model.safetensors"))
     split = open_split(chain / "data", "validation")
     assert store.codes.shape == (len(split), 5, 16) and (store.labels == split.labels).all()
     assert store.manifest["dataset"] == split.digest

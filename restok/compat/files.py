@@ -28,8 +28,8 @@ def weights_file(path: Path) -> Path:
     files = sorted(file for file in path.iterdir() if file.suffix in (".safetensors", *PICKLES))
     files = [file for file in files if file.suffix == ".safetensors"] or files          # hubs keep both forms of one model
     if len(files) != 1:
-        found = ", ".join(file.name for file in files) or "none"
-        raise ReleasedWeightsError(f"{path}: expected one file of weights (.safetensors, {', '.join(PICKLES)}), found {found}; "
+        names = ", ".join(file.name for file in files) or "none"
+        raise ReleasedWeightsError(f"{path}: expected one file of weights (.safetensors, {', '.join(PICKLES)}), found {names}; "
                                    "name the file itself")
     return files[0]
 
@@ -77,11 +77,11 @@ def read_settings(kind: str, weights: Path, given: Path | None) -> tuple[dict[st
     for file in files:
         if given or file.is_file():
             try:
-                found = _mapping(yaml.load(file.read_text(), Loader), MARKS[kind])
+                mapping = _mapping(yaml.load(file.read_text(), Loader), MARKS[kind])
             except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
                 raise ReleasedWeightsError(f"{file}: cannot be read as JSON or YAML ({error})") from None
-            if found:
-                return found, file
+            if mapping:
+                return mapping, file
     if given:
         raise ReleasedWeightsError(f"{given}: holds no configuration of a released {kind}, which has a key {MARKS[kind]!r}")
     return {}, None
@@ -93,4 +93,4 @@ def _mapping(tree: Any, mark: str) -> dict[str, Any] | None:
         return None
     if mark in tree:
         return tree
-    return next((found for value in tree.values() if (found := _mapping(value, mark))), None)
+    return next(filter(None, (_mapping(value, mark) for value in tree.values())), None)

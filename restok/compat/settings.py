@@ -122,8 +122,8 @@ def _refuse_differences(ours: Config, theirs: Config, ignored: set[str]) -> None
 
 
 def complete_tokenizer_settings(state_dict: Mapping[str, Tensor],
-                                found: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The authors' mapping for a tokenizer's tensors (names without prefixes): what was `found`, else what names and shapes
+                                known: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The authors' mapping for a tokenizer's tensors (names without prefixes): what is `known`, else what names and shapes
     say, else the published values. Those are also returned alone, as assumed. Raises ReleasedWeightsError."""
     codebook, width = _shape(state_dict, "quantize.embedding.weight"), _shape(state_dict, "encoder.ln_pre.weight")[0]
     sizes = {dims[0]: name for name, dims in VIT_SIZES.items()}
@@ -139,11 +139,11 @@ def complete_tokenizer_settings(state_dict: Mapping[str, Tensor],
         inferred["num_latent_tokens"] = 2 ** (levels - 1)
     else:                                                                        # one level tells no length
         published["num_latent_tokens"] = 128
-    return _complete(found, inferred, published)
+    return _complete(known, inferred, published)
 
 
 def complete_generator_settings(state_dict: Mapping[str, Tensor],
-                                found: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+                                known: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     """As `complete_tokenizer_settings`, of a generator's tensors."""
     vocabulary, width = _shape(state_dict, "tok_embeddings.weight")
     masks = "spe_tok_embeddings.special_embeddings.weight"
@@ -156,11 +156,11 @@ def complete_generator_settings(state_dict: Mapping[str, Tensor],
         published = {"ar_token_num": 4} | published
     else:
         published = {"block_size": 128} | published
-    return _complete(found, inferred, published)
+    return _complete(known, inferred, published)
 
 
-def _complete(found: Mapping[str, Any], inferred: dict, published: dict) -> tuple[dict[str, Any], dict[str, Any]]:
-    return published | inferred | dict(found), {key: value for key, value in published.items() if key not in found}
+def _complete(known: Mapping[str, Any], inferred: dict, published: dict) -> tuple[dict[str, Any], dict[str, Any]]:
+    return published | inferred | dict(known), {key: value for key, value in published.items() if key not in known}
 
 
 def _shape(state_dict: Mapping[str, Tensor], name: str) -> tuple[int, ...]:
@@ -170,4 +170,4 @@ def _shape(state_dict: Mapping[str, Tensor], name: str) -> tuple[int, ...]:
 
 
 def _count(state_dict: Mapping[str, Tensor], pattern: str) -> int:
-    return len({found[1] for name in state_dict if (found := re.match(pattern, name))})
+    return len({match[1] for name in state_dict if (match := re.match(pattern, name))})

@@ -22,7 +22,7 @@ LAST_LEVEL = len(MASKGIT.multipliers) - 1
 
 def _level(part: str):
     """They count the CNN decoder's levels from the image, we from the latents, in the order of the computation."""
-    return lambda found: f".up.{LAST_LEVEL - int(found[1])}.{part}."
+    return lambda match: f".up.{LAST_LEVEL - int(match[1])}.{part}."
 
 
 # Our names -> the authors', each pattern at most once a name, in this order.
@@ -58,20 +58,20 @@ class Place(NamedTuple):
 def places(module: ResTok | HAR) -> dict[str, Place]:
     """The authors' name of every tensor of the module, which may be on the meta device."""
     names = TOKENIZER_NAMES if isinstance(module, ResTok) else GENERATOR_NAMES
-    found = {}
+    located = {}
     for name, tensor in module.state_dict().items():
         released, shape = name, tuple(tensor.shape)
         for pattern, theirs in names:
             released = re.sub(pattern, theirs, released, count=1)
         if name.endswith("_embedding"):                                          # a level's, a scale's
-            found |= {f"{released}.{row}": Place(name, row, (1, *shape[1:])) for row in range(shape[0])}
+            located |= {f"{released}.{row}": Place(name, row, (1, *shape[1:])) for row in range(shape[0])}
         elif re.match(r"encoder\.heads\.\d+\.weight", name):                     # 1x1 convolutions
-            found[released] = Place(name, None, (*shape, 1, 1))
+            located[released] = Place(name, None, (*shape, 1, 1))
         elif name in ("decoder.mask_token", "decoder.dropped_latent"):
-            found[released] = Place(name, None, (1, 1, *shape))
+            located[released] = Place(name, None, (1, 1, *shape))
         elif tensor.numel():                                                     # the vanilla model has no masks
-            found[released] = Place(name, None, shape)
-    return found
+            located[released] = Place(name, None, shape)
+    return located
 
 
 def plain_names(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -93,18 +93,18 @@ def _load(model: type, config: Tokenizer | Generator, state_dict: Mapping[str, T
     with torch.device("meta"):
         module = model(config)
     wanted = places(module)
-    found = {name: tensor for name, tensor in plain_names(state_dict).items() if not TRAINING_EXTRAS.match(name)}
-    faults = [f"unexpected: {name}" for name in found if name not in wanted]
+    tensors = {name: tensor for name, tensor in plain_names(state_dict).items() if not TRAINING_EXTRAS.match(name)}
+    faults = [f"unexpected: {name}" for name in tensors if name not in wanted]
     for name, place in wanted.items():
-        if name not in found:
+        if name not in tensors:
             faults.append(f"missing: {name}")
-        elif (theirs := found[name].squeeze().shape) != (here := torch.Size(n for n in place.shape if n != 1)):
+        elif (theirs := tensors[name].squeeze().shape) != (here := torch.Size(n for n in place.shape if n != 1)):
             faults.append(f"shape: {name} is {tuple(theirs)}, expected {tuple(here)}")
     if faults:
         raise ReleasedWeightsError("released weights do not fit the configuration:\n  " + "\n  ".join(faults))
     pieces = defaultdict(list)
     for name, place in wanted.items():
-        pieces[place.ours].append(found[name].reshape(place.shape))
+        pieces[place.ours].append(tensors[name].reshape(place.shape))
     state = {}
     for name, tensor in module.state_dict().items():
         parts = pieces[name] or [torch.empty(tensor.shape)]                      # nothing: the masks that vanilla has not
@@ -126,14 +126,14 @@ def load_released_alignment(state_dict: Mapping[str, Tensor], config: Mapping[st
     tensors = plain_names(state_dict)
     names = {"phi.encoder.weight": "vf_proj.weight", "phi.decoder.weight": "vf_proj_dec.weight",
              "vf_token": "decoder.feat_mask_token"}
-    found = {ours: tensors[theirs] for ours, theirs in names.items() if theirs in tensors}
-    if ("phi.decoder.weight" in found) != ("vf_token" in found):
+    kept = {ours: tensors[theirs] for ours, theirs in names.items() if theirs in tensors}
+    if ("phi.decoder.weight" in kept) != ("vf_token" in kept):
         raise ReleasedWeightsError("missing: decoder.feat_mask_token and vf_proj_dec.weight are only of use together")
     width = VIT_SIZES[config["vit_enc_model_size"]][0]
-    projections = {side: found.get(f"phi.{side}.weight") for side in ("encoder", "decoder")}
+    projections = {side: kept.get(f"phi.{side}.weight") for side in ("encoder", "decoder")}
     teacher = {side: 0 if weight is None else weight.shape[0] for side, weight in projections.items()}
     settings = AlignmentConfig(network="vit_large_patch16_dinov3.lvd1689m", weights=None, encoder=float(teacher["encoder"] > 0),
                                decoder=float(teacher["decoder"] > 0), margin=1 - config["cos_margin"], projection="tokenizer")
     alignment = Alignment(settings, width, teacher["encoder"], teacher["decoder"])
-    alignment.load_state_dict({ours: tensor.reshape(alignment.state_dict()[ours].shape) for ours, tensor in found.items()})
+    alignment.load_state_dict({ours: tensor.reshape(alignment.state_dict()[ours].shape) for ours, tensor in kept.items()})
     return alignment

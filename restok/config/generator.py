@@ -72,8 +72,8 @@ class GuidanceSearch(Config):
 
     def candidates(self) -> tuple[Guidance, ...]:
         """Every setting to try, no guidance first."""
-        found = [Guidance(schedule="constant", scale=1.0)]
+        candidates = [Guidance(schedule="constant", scale=1.0)]
         for schedule in self.schedules:
             for start in self.starts if schedule == "step" else (0.0,):
-                found += [Guidance(schedule=schedule, scale=s, start=start) for s in self.scales if s != 1]
-        return tuple(dict.fromkeys(found))
+                candidates += [Guidance(schedule=schedule, scale=s, start=start) for s in self.scales if s != 1]
+        return tuple(dict.fromkeys(candidates))

@@ -22,13 +22,14 @@ class CodesError(RestokError):
 class CodeStore:
     """A store opened for random access: `codes` (uint16, memory-mapped), `labels` (int64), `manifest`.
 
-    Raises CodesError where a file is missing or damaged, or disagrees with the manifest.
+    Raises CodesError where a file is missing or damaged, or disagrees with the manifest, and where another tokenizer than that
+    of sha256 `tokenizer` made it: its numbers would mean other codebook entries.
     """
 
     codes: Int[np.ndarray, "images crops n"]
     labels: Int[np.ndarray, " images"]
 
-    def __init__(self, folder: str | Path):
+    def __init__(self, folder: str | Path, tokenizer: str | None = None):
         self.folder = Path(folder)
         try:
             self.manifest = read_json(self.folder / "manifest.json")
@@ -41,20 +42,13 @@ class CodeStore:
         if (self.codes.shape, self.codes.dtype, self.labels.shape) != (shape, np.uint16, shape[:1]):
             raise CodesError(f"{self.folder}: codes of {self.codes.dtype} {self.codes.shape} with {len(self.labels)} labels, "
                              f"but the manifest says uint16 {shape}; run `restok encode` to write it again")
+        made_by = self.manifest["tokenizer"]
+        if tokenizer is not None and made_by != tokenizer:
+            raise CodesError(f"{folder}: its codes were made by tokenizer {made_by}, not by {tokenizer}; "
+                             f"run `restok encode` with this tokenizer, or use the tokenizer that made them")
 
     def __len__(self) -> int:
         return len(self.labels)
-
-
-def open_codes(folder: str | Path, tokenizer: str | None = None) -> CodeStore:
-    """The store in `folder`. Raises CodesError where it is damaged, or was made by another tokenizer than that of sha256
-    `tokenizer`: its numbers would mean other codebook entries."""
-    store = CodeStore(folder)
-    made_by = store.manifest["tokenizer"]
-    if tokenizer is not None and made_by != tokenizer:
-        raise CodesError(f"{folder}: its codes were made by tokenizer {made_by}, not by {tokenizer}; "
-                         f"run `restok encode` with this tokenizer, or use the tokenizer that made them")
-    return store
 
 
 def write_codes(folder: str | Path, batches: Iterable[tuple[Int[np.ndarray, "b crops n"], Int[np.ndarray, " b"]]], count: int,
@@ -76,11 +70,10 @@ def write_codes(folder: str | Path, batches: Iterable[tuple[Int[np.ndarray, "b c
         for batch, batch_labels in batches:
             batch, batch_labels = np.asarray(batch), np.asarray(batch_labels)
             _check(batch, batch_labels, crops, tokens, codebook_size, folder)
-            if done + len(batch) > count:
+            start, done = done, done + len(batch)
+            if done > count:
                 raise CodesError(f"{folder}: more than the {count} images expected; encode the split that was counted")
-            packed[done:done + len(batch)] = batch
-            labels[done:done + len(batch)] = batch_labels
-            done += len(batch)
+            packed[start:done], labels[start:done] = batch, batch_labels
         if done != count:
             raise CodesError(f"{folder}: {done} images arrived, not the {count} expected; encode the whole split")
         packed.flush()

@@ -5,9 +5,9 @@ import io
 import logging
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
 from itertools import groupby, permutations
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
@@ -84,50 +84,43 @@ def prepare(data: config.Data, image_size: int, folder: str | Path) -> dict:
     return manifest
 
 
-@dataclass
-class _Source:
+class _Source(NamedTuple):
     """A split's images before they are packed: paths, or for the digits the encoded bytes themselves."""
 
     name: str
     classes: list[str]
     files: list[Path | bytes]
     labels: list[int]
-    skipped: list[Path] = field(default_factory=list)
-
-    def images(self, workers: int) -> Iterator[Row]:
-        """(bytes, label) of each file that decodes, in order."""
-        contents = track(map_ahead(_read, self.files, workers), f"reading {self.name}", len(self.files))
-        for file, label, data in zip(self.files, self.labels, contents, strict=True):
-            if not isinstance(data, Exception):
-                yield data, label
-                continue
-            log.warning("%s: skipped, not a readable image (%s)", file, data)
-            self.skipped.append(file)
-            if len(self.skipped) > SKIPPED_AT_MOST * len(self.files):
-                named = ", ".join(str(path) for path in self.skipped[:5])
-                raise DataError(f"{self.name}: more than {SKIPPED_AT_MOST:.0%} of its {len(self.files)} files are not readable "
-                                f"images, among them {named}; remove or replace them")
 
 
 def _pack(source: _Source, folder: Path, workers: int) -> dict:
-    """Stream a source into a table at `folder`; the split's part of the manifest."""
-    digest, counts = hashlib.sha256(), Counter()
+    """Stream a source into a table at `folder`, less the files that do not decode; the split's part of the manifest."""
+    digest, counts, skipped = hashlib.sha256(), Counter(), []
 
     def rows() -> Iterator[Row]:
-        for data, label in source.images(workers):
-            digest.update(np.array([label, len(data)], dtype="<i8").tobytes() + data)
-            counts[label] += 1
-            yield data, label
+        contents = track(map_ahead(_read, source.files, workers), f"reading {source.name}", len(source.files))
+        for file, label, data in zip(source.files, source.labels, contents, strict=True):
+            if isinstance(data, Exception):
+                log.warning("%s: skipped, not a readable image (%s)", file, data)
+                skipped.append(file)
+                if len(skipped) > SKIPPED_AT_MOST * len(source.files):
+                    named = ", ".join(str(path) for path in skipped[:5])
+                    raise DataError(f"{source.name}: more than {SKIPPED_AT_MOST:.0%} of its {len(source.files)} files are not "
+                                    f"readable images, among them {named}; remove or replace them")
+            else:
+                digest.update(np.array([label, len(data)], dtype="<i8").tobytes() + data)
+                counts[label] += 1
+                yield data, label
 
     _write_table(folder, rows())
     for label, name in enumerate(source.classes):
         if not counts[label]:
             raise DataError(f"{source.name}: class {name!r} has no readable image; add some")
-    if source.skipped:
-        log.warning("%s: %d of %d files skipped", source.name, len(source.skipped), len(source.files))
+    if skipped:
+        log.warning("%s: %d of %d files skipped", source.name, len(skipped), len(source.files))
     return {"count": counts.total(), "classes": source.classes,
             "images_per_class": {name: counts[label] for label, name in enumerate(source.classes)},
-            "skipped": ["/".join(path.parts[-2:]) for path in source.skipped], "sha256": digest.hexdigest()}
+            "skipped": ["/".join(path.parts[-2:]) for path in skipped], "sha256": digest.hexdigest()}
 
 
 def _write_table(folder: Path, rows: Iterator[Row]) -> None:
@@ -179,14 +172,14 @@ def class_names(folder: Path) -> list[str]:
 
 
 def _image_folder(folder: Path) -> _Source:
-    source = _Source(str(folder), class_names(folder), [], [])
-    for label, name in enumerate(source.classes):
-        files = sorted(path for path in (folder / name).iterdir() if path.is_file() and not path.name.startswith("."))
-        if not files:
+    classes, files, labels = class_names(folder), [], []
+    for label, name in enumerate(classes):
+        own = sorted(path for path in (folder / name).iterdir() if path.is_file() and not path.name.startswith("."))
+        if not own:
             raise DataError(f"{folder / name}: an empty class folder; add its images, or remove it from both splits")
-        source.files += files
-        source.labels += [label] * len(files)
-    return source
+        files += own
+        labels += [label] * len(own)
+    return _Source(str(folder), classes, files, labels)
 
 
 def _digits(size: int) -> dict[str, _Source]:

@@ -9,7 +9,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from restok import config
 from restok.config.load import ConfigError
-from restok.data.codes import open_codes
+from restok.data.codes import CodeStore
 from restok.data.loader import code_batches
 from restok.distributed import device
 from restok.experiments.places import depends_on
@@ -52,7 +52,7 @@ def train_generator(params: config.Params, codes: Path, tokenizer: Path, run_fol
     the tokenizer. Raises CodesError for codes of another tokenizer, ConfigError for codes of another shape, StateError,
     LossError.
     """
-    store = open_codes(codes, sha256_file(tokenizer / "model.safetensors"))
+    store = CodeStore(codes, sha256_file(tokenizer / "model.safetensors"))
     for key in ("tokens", "codebook_size", "classes"):
         if (value := getattr(params.generator, key)) != store.manifest[key]:
             raise ConfigError(f"generator.{key}: {value}, but the codes in {codes} have {store.manifest[key]}")

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 
 from restok import config
-from restok.data.codes import open_codes, write_codes
+from restok.data.codes import CodeStore, write_codes
 from restok.data.loader import code_batches
 from restok.distributed import device
 from restok.generator.model import HAR
@@ -117,5 +117,5 @@ def _code_loading(params: config.Params, batch_size: int, folder: Path) -> Case:
     codes = rng.integers(settings.codebook_size, size=(images, crops, settings.tokens))
     labels = rng.integers(settings.classes, size=images)
     write_codes(folder, [(codes, labels)], *codes.shape, settings.codebook_size, settings.classes, "random", "random")
-    batches = code_batches(open_codes(folder), batch_size, params.seed)
+    batches = code_batches(CodeStore(folder), batch_size, params.seed)
     return Case("code loading", "uint16", lambda: next(batches))
