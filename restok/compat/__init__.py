@@ -16,8 +16,3 @@ from restok.compat.settings import (
     tokenizer_settings,
 )
 from restok.compat.weights import load_released_alignment, load_released_generator, load_released_tokenizer, released_tensors
-
-__all__ = ["ReleasedWeightsError", "complete_generator_settings", "complete_tokenizer_settings", "generate_with_lost_class",
-           "generator_config", "generator_settings", "load_released_alignment", "load_released_generator",
-           "load_released_tokenizer", "read_settings", "read_weights", "released_tensors", "tokenizer_config",
-           "tokenizer_settings"]

@@ -18,8 +18,9 @@ MASKGIT = CNN(channels=128, multipliers=(1, 1, 2, 2, 4), blocks=2, latent_channe
 TOKENIZER_PUBLISHED = {
     "vit_enc_patch_size": 16, "rope_base_len": 10000, "reduction_ratio": 0.5, "residual_image_tokens": True,
     "residual_latent_tokens": True, "learnable_latent_tokens": False, "multi_quant": True, "vae_encoder": True,
-    "commitment_cost": 0.25, "num_min_tokens": 4, "drop_prob": 0.2}
-GENERATOR_PUBLISHED = {"token_dropout_p": 0.1, "resid_dropout_p": 0.1, "ffn_dropout_p": 0.1, "class_dropout_prob": 0.1}
+    "commitment_cost": 0.25, "num_min_tokens": 4, "drop_prob": 0.2, "num_latent_tokens": 128}
+GENERATOR_PUBLISHED = {"block_size": 128, "token_dropout_p": 0.1, "resid_dropout_p": 0.1, "ffn_dropout_p": 0.1,
+                       "class_dropout_prob": 0.1}
 HEAD_WIDTH = 64                          # of every released model
 
 # Our names -> the authors', of the settings that mean the same.
@@ -134,12 +135,9 @@ def complete_tokenizer_settings(state_dict: Mapping[str, Tensor],
     inferred = {"codebook_size": codebook[0], "token_size": codebook[1], "vit_enc_model_size": sizes[width],
                 "vit_dec_model_size": sizes[width], "merge_tokens": scales > 1, "hierarchy_stages": scales,
                 "latent_hierarchy": levels > 1}
-    published = dict(TOKENIZER_PUBLISHED)
-    if levels > 1:
+    if levels > 1:                                                               # one level tells no length
         inferred["num_latent_tokens"] = 2 ** (levels - 1)
-    else:                                                                        # one level tells no length
-        published["num_latent_tokens"] = 128
-    return _complete(known, inferred, published)
+    return _complete(known, inferred, TOKENIZER_PUBLISHED)
 
 
 def complete_generator_settings(state_dict: Mapping[str, Tensor],
@@ -153,14 +151,13 @@ def complete_generator_settings(state_dict: Mapping[str, Tensor],
     if masks in state_dict:
         count = _shape(state_dict, masks)[0]
         inferred |= {"spe_token_num": count, "block_size": count + 1}
-        published = {"ar_token_num": 4} | published
-    else:
-        published = {"block_size": 128} | published
+        published["ar_token_num"] = 4
     return _complete(known, inferred, published)
 
 
 def _complete(known: Mapping[str, Any], inferred: dict, published: dict) -> tuple[dict[str, Any], dict[str, Any]]:
-    return published | inferred | dict(known), {key: value for key, value in published.items() if key not in known}
+    assumed = {key: value for key, value in published.items() if key not in inferred and key not in known}
+    return published | inferred | dict(known), assumed
 
 
 def _shape(state_dict: Mapping[str, Tensor], name: str) -> tuple[int, ...]:

@@ -11,7 +11,3 @@ from restok.config.objective import Alignment, Discriminator, Objective, Percept
 from restok.config.params import Experiments, Params
 from restok.config.tokenizer import CNN, Tokenizer
 from restok.config.training import GeneratorTraining, Optimizer, TokenizerTraining, Training
-
-__all__ = ["CNN", "Alignment", "Classifier", "Codes", "Config", "Data", "Discriminator", "Evaluation", "Experiments",
-           "Generator", "GeneratorTraining", "Guidance", "GuidanceSearch", "Objective", "Optimizer", "Params", "Perceptual",
-           "Sampling", "Tokenizer", "TokenizerTraining", "Training"]

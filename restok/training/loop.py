@@ -57,7 +57,10 @@ def train(job: Job, name: str, batches: Callable[[int], Iterator], steps: range,
             first, state = resumed
             job.load_state_dict(state)
         elif previous:
-            job.load_state_dict(_state_of(previous))
+            try:
+                job.load_state_dict(load_state(previous / "state.pt"))
+            except StateError as error:
+                raise StateError(f"{error}; delete {previous} and train that checkpoint again") from None
         rows = _run(job, name, batches(first), first, steps.stop, training, run)
         with atomic_folder(out) as folder:
             save_model(folder, job.average.module)
@@ -68,13 +71,6 @@ def train(job: Job, name: str, batches: Callable[[int], Iterator], steps: range,
             write_json(folder / "metrics.json", facts | {"step": steps.stop, "parameters": parameters, "device": str(job.on),
                                                          "torch": torch.__version__, "last": rows[-1]})
         run.clear()
-
-
-def _state_of(checkpoint: Path) -> dict:
-    try:
-        return load_state(checkpoint / "state.pt")
-    except StateError as error:
-        raise StateError(f"{error}; delete {checkpoint} and train that checkpoint again") from None
 
 
 def _run(job: Job, name: str, batches: Iterator, first: int, last: int, training: config.Training,
