@@ -130,10 +130,9 @@ def load_released_alignment(state_dict: Mapping[str, Tensor], config: Mapping[st
     if ("phi.decoder.weight" in kept) != ("vf_token" in kept):
         raise ReleasedWeightsError("missing: decoder.feat_mask_token and vf_proj_dec.weight are only of use together")
     width = VIT_SIZES[config["vit_enc_model_size"]][0]
-    projections = {side: kept.get(f"phi.{side}.weight") for side in ("encoder", "decoder")}
-    teacher = {side: 0 if weight is None else weight.shape[0] for side, weight in projections.items()}
-    settings = AlignmentConfig(network="vit_large_patch16_dinov3.lvd1689m", weights=None, encoder=float(teacher["encoder"] > 0),
-                               decoder=float(teacher["decoder"] > 0), margin=1 - config["cos_margin"], projection="tokenizer")
-    alignment = Alignment(settings, width, teacher["encoder"], teacher["decoder"])
+    encoder, decoder = (len(kept.get(f"phi.{side}.weight", ())) for side in ("encoder", "decoder"))       # the teacher's widths
+    settings = AlignmentConfig(network="vit_large_patch16_dinov3.lvd1689m", weights=None, encoder=float(encoder > 0),
+                               decoder=float(decoder > 0), margin=1 - config["cos_margin"], projection="tokenizer")
+    alignment = Alignment(settings, width, encoder, decoder)
     alignment.load_state_dict({ours: tensor.reshape(alignment.state_dict()[ours].shape) for ours, tensor in kept.items()})
     return alignment

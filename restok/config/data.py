@@ -5,7 +5,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from restok.config.base import Config, Fraction, Positive
+from restok.config.base import Config, Count, Fraction, Positive
 
 
 class Data(Config):
@@ -15,7 +15,7 @@ class Data(Config):
     validation: str
     crop_scale: tuple[Fraction, Fraction]  # side of the random training crop over the shorter side of the image
     flip: bool
-    workers: Annotated[int, Field(ge=0)]
+    workers: Count
 
     @property
     def name(self) -> str:

@@ -4,8 +4,10 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from restok.config.base import Config, Fraction, Positive, Weight
+from restok.config.base import Config, Count, Fraction, Positive, Weight
 from restok.hierarchy import group_sizes
+
+Schedule = Literal["constant", "linear", "step", "cosine"]
 
 
 class Generator(Config):
@@ -42,7 +44,7 @@ class Generator(Config):
 class Guidance(Config):
     """Classifier-free guidance over the steps of one image (Table 6)."""
 
-    schedule: Literal["constant", "linear", "step", "cosine"]
+    schedule: Schedule
     scale: Weight                          # the largest; 1 is no guidance
     start: Fraction = 0.0                  # of the trajectory; 'step' only
     over: Literal["steps", "tokens"] = "steps"   # what its ratio counts: the paper leaves it open, the release counts steps
@@ -56,7 +58,7 @@ class Guidance(Config):
 
 class Sampling(Config):
     temperature: Annotated[float, Field(gt=0)]
-    top_k: Annotated[int, Field(ge=0)]     # 0: off
+    top_k: Count                           # 0: off
     top_p: Fraction                        # 0 and 1: off
     guidance: Guidance | None              # null: the search's choice
     class_cache: Literal["kept", "overwritten"]   # overwritten: the release's fault with ntp 1, emulated to measure it
@@ -66,7 +68,7 @@ class Sampling(Config):
 
 class GuidanceSearch(Config):
     samples_per_class: Positive
-    schedules: tuple[Literal["constant", "linear", "step", "cosine"], ...]
+    schedules: tuple[Schedule, ...]
     starts: tuple[Fraction, ...]           # tried with 'step'
     scales: tuple[Weight, ...]
 

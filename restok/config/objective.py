@@ -4,15 +4,15 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from restok.config.base import Config, Fraction, Weight
+from restok.config.base import Config, Count, Fraction, Weight
 from restok.config.training import Optimizer
 
 
 class Discriminator(Config):
     network: str                           # 'digits', or a timm name
     weights: str | None                    # a file to load instead of timm's download
-    layers: Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1)]   # judged
-    start: Annotated[int, Field(ge=0)]     # first step of the adversary, of both updates
+    layers: Annotated[tuple[Count, ...], Field(min_length=1)]   # judged
+    start: Count                           # first step of the adversary, of both updates
     optimizer: Optimizer
     lecam: Weight
     augment: tuple[Literal["color", "translation", "cutout"], ...]   # DiffAugment

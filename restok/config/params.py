@@ -1,10 +1,10 @@
 """A parameter file, whole: what holds between its sections."""
 
-from typing import Annotated, Self
+from typing import Self
 
-from pydantic import Field, JsonValue, model_validator
+from pydantic import JsonValue, model_validator
 
-from restok.config.base import Config, Positive
+from restok.config.base import Config, Count, Positive
 from restok.config.data import Codes, Data
 from restok.config.evaluation import Classifier, Evaluation
 from restok.config.generator import Generator, GuidanceSearch, Sampling
@@ -22,7 +22,7 @@ class Experiments(Config):
 
 
 class Params(Config):
-    seed: Annotated[int, Field(ge=0)]
+    seed: Count
     data: Data
     classifier: Classifier | None
     tokenizer: Tokenizer

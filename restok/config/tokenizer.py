@@ -1,10 +1,10 @@
 """The tokenizer's architecture (Fig. 2)."""
 
-from typing import Annotated, Literal, Self
+from typing import Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import model_validator
 
-from restok.config.base import Config, Fraction, Positive, Positives, Weight
+from restok.config.base import Config, Count, Fraction, Positive, Positives, Weight
 from restok.hierarchy import group_sizes, latent_grids, merge_kernels, merge_layers, scale_grids
 
 
@@ -44,7 +44,7 @@ class Tokenizer(Config):
     codebook_dim: Positive
     commitment: Weight
     codebook_init: Literal["random", "data"]     # data: the first training batch's latents; random: as the release
-    revive_after: Annotated[int, Field(ge=0)]    # steps unused before an entry is moved onto a latent; 0: never (the release)
+    revive_after: Count                    # steps unused before an entry is moved onto a latent; 0: never (the release)
     keep_minimum: Positive                 # Table 9: the fewest latents nested dropout keeps
     drop_probability: Fraction
 

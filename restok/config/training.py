@@ -1,16 +1,16 @@
 """How tokenizer and generator are trained (Tables 7 and 8)."""
 
-from typing import Annotated, Literal, Self
+from typing import Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import model_validator
 
-from restok.config.base import Beta, Config, Fraction, Label, Positive, Weight
+from restok.config.base import Beta, Config, Count, Fraction, Label, Positive, Weight
 
 
 class Optimizer(Config):
     learning_rate: Weight
     final_learning_rate: Weight
-    warmup_steps: Annotated[int, Field(ge=0)]
+    warmup_steps: Count
     betas: tuple[Beta, Beta]
     weight_decay: Weight
 
