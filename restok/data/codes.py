@@ -33,7 +33,7 @@ class CodeStore:
         self.folder = Path(folder)
         try:
             self.manifest = read_json(self.folder / "manifest.json")
-            shape = tuple(self.manifest[key] for key in ("images", "crops", "tokens"))
+            shape, made_by = tuple(self.manifest[key] for key in ("images", "crops", "tokens")), self.manifest["tokenizer"]
             self.codes = np.load(self.folder / "codes.npy", mmap_mode="r")
             self.labels = np.load(self.folder / "labels.npy")
         except (FileError, OSError, KeyError, TypeError, ValueError, EOFError) as error:
@@ -42,7 +42,6 @@ class CodeStore:
         if (self.codes.shape, self.codes.dtype, self.labels.shape) != (shape, np.uint16, shape[:1]):
             raise CodesError(f"{self.folder}: codes of {self.codes.dtype} {self.codes.shape} with {len(self.labels)} labels, "
                              f"but the manifest says uint16 {shape}; run `restok encode` to write it again")
-        made_by = self.manifest["tokenizer"]
         if tokenizer is not None and made_by != tokenizer:
             raise CodesError(f"{folder}: its codes were made by tokenizer {made_by}, not by {tokenizer}; "
                              f"run `restok encode` with this tokenizer, or use the tokenizer that made them")

@@ -1,6 +1,7 @@
 """Training the tokenizer, from one checkpoint to the next (Table 7)."""
 
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -105,21 +106,20 @@ def train_tokenizer(params: config.Params, checkpoint: str, data: Path, classifi
 
 def _steps(params: config.Params, checkpoint: str, previous: Path | None) -> range:
     """The steps to train, `previous` being what the parameters put before `checkpoint`."""
-    labels, steps = zip(*params.tokenizer_training.checkpoints.items(), strict=True)
-    if checkpoint not in labels:
-        raise ConfigError(f"checkpoint {checkpoint!r}: tokenizer_training.checkpoints has {', '.join(labels)}")
-    place = labels.index(checkpoint)
-    if place == 0:
+    steps = params.tokenizer_training.checkpoints
+    if checkpoint not in steps:
+        raise ConfigError(f"checkpoint {checkpoint!r}: tokenizer_training.checkpoints has {', '.join(steps)}")
+    before = dict(pairwise(reversed(steps))).get(checkpoint)
+    if before is None:
         if previous is not None:
             raise ConfigError(f"checkpoint {checkpoint}: is the first, so there is none to go on from")
-        return range(steps[0])
-    before = labels[place - 1]
+        return range(steps[checkpoint])
     if previous is None:
         raise ConfigError(f"checkpoint {checkpoint}: give the folder of {before} to go on from")
     if not (previous / "model.safetensors").is_file():
         raise ConfigError(f"{previous}: no checkpoint here to go on from; train {before} first")
-    if read_json(previous / "metrics.json")["step"] != steps[place - 1]:
-        raise ConfigError(f"{previous}: not at step {steps[place - 1]}, where {before} is; train {before} again")
+    if read_json(previous / "metrics.json")["step"] != steps[before]:
+        raise ConfigError(f"{previous}: not at step {steps[before]}, where {before} is; train {before} again")
     if read_json(previous / "config.json") != params.tokenizer.model_dump(mode="json"):
         raise ConfigError(f"{previous / 'config.json'}: another tokenizer than the parameters'; train {before} again")
-    return range(steps[place - 1], steps[place])
+    return range(steps[before], steps[checkpoint])
