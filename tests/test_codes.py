@@ -8,7 +8,7 @@ import torch
 
 from restok.data.codes import CodesError, CodeStore, write_codes
 from restok.data.loader import code_batches
-from restok.files import sha256_file
+from restok.files import read_json, sha256_file, write_json
 
 IMAGES, CROPS, TOKENS, CODEBOOK = 10, 3, 8, 65536
 FACTS = {"crops": CROPS, "tokens": TOKENS, "codebook_size": CODEBOOK, "classes": 4, "tokenizer": "a1" * 32,
@@ -53,6 +53,15 @@ def test_a_truncated_store_is_refused(folder, name):
         (folder / name).write_bytes(kept)
         with pytest.raises(CodesError, match="restok encode"):
             CodeStore(folder)
+
+
+def test_a_store_that_does_not_name_its_tokenizer_is_refused(folder):
+    manifest = read_json(folder / "manifest.json")
+    del manifest["tokenizer"]
+    write_json(folder / "manifest.json", manifest)
+    for tokenizer in (None, FACTS["tokenizer"]):
+        with pytest.raises(CodesError, match=r"not a whole code store \(KeyError: 'tokenizer'\).*restok encode"):
+            CodeStore(folder, tokenizer)
 
 
 def test_files_that_disagree_with_the_manifest_are_refused(folder):
