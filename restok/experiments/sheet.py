@@ -10,19 +10,47 @@ import re
 from collections.abc import Iterator, Sequence
 from itertools import zip_longest
 from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BeforeValidator, Field, ValidationError
 
 from restok.config import Params
+from restok.config.base import Config, Label
 from restok.config.load import ConfigError, apply_override, canonical_json, load_params, parse
 from restok.experiments.items import ITEMS
 from restok.experiments.trials import Feed, Sheet, Trial
-
-COLUMNS = ("id", "base", "overrides", "feeds", "params", "tokenizer", "generator")
 
 # What every row of a file shares, so that their numbers compare: other values belong in a parameter file of their own.
 SHARED = ("data.source", "data.path", "data.train", "data.validation", "classifier", "tokenizer.image_size",
           "evaluation.features", "evaluation.weights", "evaluation.reference", "evaluation.batch_size")
 
 Bases = dict[str, tuple[tuple[str, ...], int]]          # main, ablation: what all of their rows change, and their seeds
+
+
+def _parts(cell: str) -> tuple[str, ...]:
+    return tuple(part.strip() for part in cell.split(";") if part.strip())
+
+
+Parts = Annotated[tuple[str, ...], BeforeValidator(_parts)]
+Folder = Annotated[str, Field(pattern=r"^\S*$")]
+
+
+class Row(Config):
+    """A row of the sheet, by its columns."""
+
+    id: Label
+    base: Literal["main", "ablation"]
+    overrides: Parts
+    feeds: Annotated[Parts, Field(min_length=1)]
+    params: Parts
+    tokenizer: Folder
+    generator: Folder
+
+
+COLUMNS = tuple(Row.model_fields)
+REMEDIES = {"id": "; take letters, digits and underscores", "base": "; choose main or ablation",
+            "feeds": "; name the tables and figures, such as 'table2 #9'",
+            "tokenizer": " has white space; name a folder without", "generator": " has white space; name a folder without"}
 
 
 def load_sheet(params: str | Path, overrides: Sequence[str] = (), sheet: str | Path | None = None) -> Sheet:
@@ -35,14 +63,11 @@ def load_sheet(params: str | Path, overrides: Sequence[str] = (), sheet: str | P
     _settings(params, whole, shared, f"{params}: experiments.ablation")
     bases = {"main": ((), whole.experiments.main_seeds), "ablation": (shared, whole.experiments.ablation_seeds)}
     trials, names = [], set()
-    for line, row in _rows(sheet):
-        where = f"{sheet}, line {line}, row {row['id'] or '?'!r}, column"
-        if not re.fullmatch(r"\w+", row["id"]):
-            raise ConfigError(f"{where} id: {row['id']!r}; take letters, digits and underscores")
-        if row["id"] in names:
+    for where, row in _rows(sheet):
+        if row.id in names:
             raise ConfigError(f"{where} id: a row above has it; every row has its own")
-        names.add(row["id"])
-        if _belongs(params, row["params"], where):
+        names.add(row.id)
+        if _belongs(params, row.params, where):
             trials += _trials(params, whole, bases, row, where)
     return Sheet(params.stem, trials)
 
@@ -57,8 +82,8 @@ def load_trial(params: str | Path, experiment: str, overrides: Sequence[str] = (
     return trials[experiment].params
 
 
-def _rows(sheet: Path) -> Iterator[tuple[int, dict[str, str]]]:
-    """(line, cells by column), without blank lines and those that open with #."""
+def _rows(sheet: Path) -> Iterator[tuple[str, Row]]:
+    """Each row with its place, as messages open, without blank lines and those that open with #."""
     try:
         lines = sheet.read_text("utf-8").splitlines()
     except OSError as error:
@@ -72,13 +97,19 @@ def _rows(sheet: Path) -> Iterator[tuple[int, dict[str, str]]]:
     for line, cells in rows[1:]:
         if len(cells) > len(columns):
             raise ConfigError(f"{sheet}, line {line}: {len(cells)} cells for {len(columns)} columns, which tabs separate")
-        yield line, dict(zip_longest(columns, cells, fillvalue=""))
+        row = dict(zip_longest(columns, cells, fillvalue=""))
+        where = f"{sheet}, line {line}, row {row['id'] or '?'!r}, column"
+        try:
+            yield where, Row.model_validate(row)
+        except ValidationError as failure:
+            column = failure.errors()[0]["loc"][0]
+            given = repr(row[column]) if row[column] else "blank"
+            raise ConfigError(f"{where} {column}: {given}{REMEDIES[column]}") from None
 
 
-def _belongs(params: Path, cell: str, where: str) -> bool:
+def _belongs(params: Path, names: Sequence[str], where: str) -> bool:
     """Whether a row is one of this parameter file's: blank, it is of every one; '!demo', of every one but the demo's."""
     files = {path.stem for path in params.parent.glob("*.yaml")}
-    names = _parts(cell)
     for name in names:
         if name.removeprefix("!") not in files:
             raise ConfigError(f"{where} params: {name!r} is no parameter file beside {params}; there are "
@@ -87,35 +118,23 @@ def _belongs(params: Path, cell: str, where: str) -> bool:
     return params.stem in names if len(without) < len(names) else params.stem not in without
 
 
-def _parts(cell: str) -> list[str]:
-    return [part.strip() for part in cell.split(";") if part.strip()]
-
-
-def _trials(params: Path, whole: Params, bases: Bases, row: dict[str, str], where: str) -> Iterator[Trial]:
-    if row["base"] not in bases:
-        raise ConfigError(f"{where} base: {row['base']!r}; choose main or ablation")
-    if row["generator"] and not row["tokenizer"]:
+def _trials(params: Path, whole: Params, bases: Bases, row: Row, where: str) -> Iterator[Trial]:
+    if row.generator and not row.tokenizer:
         raise ConfigError(f"{where} tokenizer: blank, but a generator is named; name the tokenizer that its codes came from")
-    for column in ("tokenizer", "generator"):
-        if re.search(r"\s", row[column]):
-            raise ConfigError(f"{where} {column}: {row[column]!r} has white space; name a folder without")
-    shared, seeds = bases[row["base"]]
-    own = tuple(_parts(row["overrides"]))
-    for override in own:
+    for override in row.overrides:
         if re.match(r"seed=|experiments[.=]", override):
             raise ConfigError(f"{where} overrides: {override!r}; seeds come from experiments.main_seeds and ablation_seeds")
+    shared, seeds = bases[row.base]
     for seed in range(whole.seed, whole.seed + seeds):
-        settings = _settings(params, whole, (f"seed={seed}", *shared, *own), f"{where} overrides")
-        feeds = tuple(_feed(text, settings, where) for text in _parts(row["feeds"]))
-        if not feeds:
-            raise ConfigError(f"{where} feeds: blank; name the tables and figures, such as 'table2 #9'")
-        plain = settings == whole and not row["tokenizer"]
-        changed = shared or own or row["tokenizer"]
+        settings = _settings(params, whole, (f"seed={seed}", *shared, *row.overrides), f"{where} overrides")
+        feeds = tuple(_feed(text, settings, where) for text in row.feeds)
+        changed = shared or row.overrides or row.tokenizer
         if wrong := [feed.item for feed in feeds if ITEMS[feed.item].rows == "main" and changed]:
             raise ConfigError(f"{where} feeds: {wrong[0]} shows the parameter file's own run, which this row changes; leave it "
                               "out")
-        name = params.stem if plain else f"{params.stem}/experiments/{row['id']}.{seed}"
-        yield Trial(row["id"], name, own, settings, feeds, row["tokenizer"] or None, row["generator"] or None)
+        plain = settings == whole and not row.tokenizer
+        name = params.stem if plain else f"{params.stem}/experiments/{row.id}.{seed}"
+        yield Trial(row.id, name, row.overrides, settings, feeds, row.tokenizer or None, row.generator or None)
 
 
 def _settings(params: Path, whole: Params, overrides: Sequence[str], where: str) -> Params:
