@@ -279,6 +279,12 @@ def test_a_collapsed_codebook_is_drawn(unchecked, run, params, chart, tmp_path):
         assert texts(chart(entropy=value, entropy_low=low, entropy_high=high).axes[1])[0] == f"{value:#.4g}"
 
 
+def test_an_interval_that_misses_its_value_by_a_rounding_error_is_drawn(chart):
+    value = -1.4426950427297987e-08                                # as results of earlier versions have it
+    figure = chart(entropy=[value, 5, 6], entropy_low=[0, 4, 5], entropy_high=[value, 6, 7])
+    assert len(figure.axes[1].patches) == 3
+
+
 def test_fig8_data_are_the_groups_and_what_they_attend_to(run):
     data = masks.fig8_data(run / "layout.npz")
     assert data[["part", "group", "first", "last", "attends_to"]].to_numpy().tolist() == [

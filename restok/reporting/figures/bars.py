@@ -9,7 +9,7 @@ import pandas as pd
 from matplotlib.lines import Line2D
 
 from restok.reporting.cells import number, read_csv, short
-from restok.reporting.figures.common import SMALL, drawing, ends, sources, wants_log
+from restok.reporting.figures.common import SMALL, drawing, ends, reach, sources, wants_log
 from restok.reporting.inputs import Inputs
 from restok.reporting.measured import best
 from restok.reporting.run import fault, require_metric
@@ -61,7 +61,7 @@ def codebook(inputs: Inputs, item: str, out: Path) -> None:
                                                       ("codes used (%)", "entropy (bits)"), ("C0", "C2"), strict=True):
             values, low, high, most = (scale * data[name] for name in (column, f"{column}_low", f"{column}_high",
                                                                        f"most_{column}"))
-            bars = axis.bar(data["level"], values, yerr=(values - low, high - values), color=colour, width=0.7,
+            bars = axis.bar(data["level"], values, yerr=reach(values, low, high), color=colour, width=0.7,
                             error_kw={"elinewidth": 1})
             axis.bar_label(bars, fmt="{:.3g}", padding=3, size=SMALL, bbox={"facecolor": "white", "linewidth": 0, "pad": 0.8})
             lines = axis.hlines(most, data["level"] - 0.42, data["level"] + 0.42, color="black", linewidth=1.2)
@@ -128,8 +128,8 @@ def _label(axis, place: int, setting: str, text: str) -> None:
 def _bars(axis, frame: pd.DataFrame, colour: str) -> None:
     """One panel; the values stand in a column of their own, where neither bars nor marks reach."""
     y = np.arange(len(frame))
-    axis.barh(y, frame["value"], xerr=(frame["value"] - frame["low"], frame["high"] - frame["value"]), color=colour, height=0.7,
-              alpha=0.85, error_kw={"elinewidth": 1})
+    axis.barh(y, frame["value"], xerr=reach(frame["value"], frame["low"], frame["high"]), color=colour, height=0.7, alpha=0.85,
+              error_kw={"elinewidth": 1})
     axis.plot(frame["paper"], y, "D", color="C3", markersize=5, markeredgecolor="black", markeredgewidth=0.6)
     metric = frame["metric"].iloc[0]
     axis.set_xlabel("entropy (bits)" if metric == "entropy" else f"{metric}\n(lower is better)")

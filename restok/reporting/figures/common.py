@@ -54,3 +54,8 @@ def ends(data: pd.DataFrame, name: str) -> tuple[pd.Series, pd.Series]:
     """Where the bars of a quantity end: at its interval or, of several seeds, a deviation from it; NaN where there is none."""
     value, low, high, sd = (data[f"{name}{end}"].astype(float) for end in ("", "_low", "_high", "_sd"))
     return low.fillna(value - sd), high.fillna(value + sd)
+
+
+def reach(value: pd.Series, low: pd.Series, high: pd.Series) -> tuple[pd.Series, pd.Series]:
+    """How far a bar reaches down and up from a value, 0 where the interval misses it by a rounding error."""
+    return (value - low).clip(lower=0), (high - value).clip(lower=0)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 
 from restok.reporting.cells import frame
-from restok.reporting.figures.common import drawing, ends, sources, wants_log
+from restok.reporting.figures.common import drawing, ends, reach, sources, wants_log
 from restok.reporting.inputs import Inputs
 from restok.reporting.measured import Row, checkpoints, chosen_guidance
 from restok.reporting.run import ReportError, chosen_candidate, require_metric
@@ -65,7 +65,7 @@ def fig7(inputs: Inputs, item: str, out: Path) -> None:
                                               (right, "generation", "C1", "s--", data["step"] + aside)):
             distance = data[f"{stage}_distance"].astype(float)
             low, high = ends(data, f"{stage}_distance")
-            lines.append(axis.errorbar(x, distance, (distance - low, high - distance), fmt=style, color=colour, elinewidth=1,
+            lines.append(axis.errorbar(x, distance, reach(distance, low, high), fmt=style, color=colour, elinewidth=1,
                                        label=stage))
             axis.set_ylabel(f"{stage} {chosen[f'{stage}_metric']} (lower is better)", color=colour)
             axis.tick_params(axis="y", which="both", colors=colour)
@@ -144,7 +144,7 @@ def _search(axis, data: pd.DataFrame) -> dict:
         x = line["scale"] + aside * (i - (len(lines) - 1) / 2)                             # no bar hides another
         places |= dict(zip(line.index, x, strict=True))
         axis.plot([*none["scale"], *x], [*none["distance"], *line["distance"]], color=f"C{i}", linewidth=1.2)
-        bars = (line["distance"] - line["low"].astype(float), line["high"].astype(float) - line["distance"])
+        bars = reach(line["distance"], line["low"].astype(float), line["high"].astype(float))
         handles[name] = axis.errorbar(x, line["distance"], bars, fmt="os^Dv"[i % 5], color=f"C{i}", markersize=4,
                                       elinewidth=0.8, capsize=1.5)
     chosen = data[data["chosen"]].iloc[0]
