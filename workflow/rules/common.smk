@@ -67,7 +67,7 @@ def result(stage):
     return path
 
 
-def found(method):
+def of_tree(method):
     """What a row reads by a method of the tree: `previous`, `candidates`."""
     return lambda wildcards: [str(path) for path in method(tree_of(run_of(wildcards)), trial_of(wildcards), wildcards.label)]
 
@@ -90,7 +90,7 @@ def guidance(wildcards):
 
 def classifier(wildcards):
     """The run's own feature network, where the parameters train one."""
-    return [result("classifier")(wildcards)] if params_of(run_of(wildcards)).classifier else []
+    return [result("classifier")(wildcards)] if settings_of(wildcards).classifier else []
 
 
 def reference(wildcards, name=None):
@@ -100,16 +100,16 @@ def reference(wildcards, name=None):
 
 
 def memory(wildcards):
-    return demand.memory_mb(params_of(run_of(wildcards)))
+    return demand.memory_mb(settings_of(wildcards))
 
 
 def gpus(wildcards):
-    return demand.gpus(params_of(run_of(wildcards)))
+    return demand.gpus(settings_of(wildcards))
 
 
 def with_workers(wildcards):
     """One thread for the model and one for each loader process."""
-    return 1 + params_of(run_of(wildcards)).data.workers
+    return 1 + settings_of(wildcards).data.workers
 
 
 def made_from(kind):
@@ -129,5 +129,5 @@ def shows(kind):
 
 def reports(run, beyond_main):
     """The files of the tables and figures that show the run's own models alone, or of those that take others, too."""
-    found = [item for item in items(params_of(run)) if tree_of(run).beyond_main(item) == beyond_main]
-    return [f"reports/{run}/{file}" for item in found for file in item.files]
+    shown = [item for item in items(params_of(run)) if tree_of(run).beyond_main(item) == beyond_main]
+    return [f"reports/{run}/{file}" for item in shown for file in item.files]

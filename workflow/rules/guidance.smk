@@ -30,7 +30,7 @@ rule score_guidance:
 
 rule search_guidance:
     input:
-        found(Tree.candidates),
+        of_tree(Tree.candidates),
     output:
         pattern("guidance"),
     log:

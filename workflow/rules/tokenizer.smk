@@ -4,7 +4,7 @@ rule train_tokenizer:
     input:
         data=result("data"),
         classifier=classifier,
-        previous=found(Tree.previous),
+        previous=of_tree(Tree.previous),
     output:
         directory(pattern("tokenizer")),
     log:
