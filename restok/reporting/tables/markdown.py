@@ -16,7 +16,8 @@ def tables(inputs: Inputs, out: str | Path) -> None:
         try:
             table = table_of(inputs, item)
         except ReportError as error:
-            lacking.append(f"- {item.title}: make it with `snakemake reports/{run}/{item.name}.csv` ({error})")
+            reason = str(error).partition("; make it with")[0]
+            lacking.append(f"- {item.title}: make it with `snakemake reports/{run}/{item.name}.csv` ({reason})")
             continue
         parts.append("\n\n".join(filter(None, (
             f"## {item.title}", item.caption, _table(table), "\n".join(f"- {_text(note)}" for note in table.notes),
