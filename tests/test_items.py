@@ -42,10 +42,10 @@ def workflow(tmp_path) -> Path:
     return folder
 
 
-def dry_run(workflow: Path, *arguments: str, env: dict | None = None) -> str:
+def dry_run(workflow: Path, *arguments: str, env: dict | None = None, fails: bool = False) -> str:
     command = [sys.executable, "-m", "snakemake", "--cores", "1", "--dry-run", *arguments]
     done = subprocess.run(command, cwd=workflow, env=env, capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout + done.stderr
+    assert (done.returncode != 0) == fails, done.stdout + done.stderr
     return done.stdout + done.stderr
 
 
@@ -86,6 +86,17 @@ def test_the_page_takes_in_what_is_there(workflow):
     table.parent.mkdir(parents=True)
     table.write_text("setting\n")
     assert "table10.csv" in dry_run(workflow)
+
+
+@pytest.mark.parametrize("stage", ["tokenizer", "codes", "panel"])
+def test_an_unknown_checkpoint_is_refused_with_those_that_there_are(workflow, stage):
+    path = pattern(stage).format(trial="demo", label="900k")
+    assert "demo: no checkpoint '900k'; there are 250k, 500k, 750k, 1M" in dry_run(workflow, path, fails=True)
+
+
+def test_another_run_needs_no_parameters_of_the_demo(workflow):
+    (workflow / "params/demo.yaml").write_text("")
+    assert "output: results/short/layout.npz" in dry_run(workflow, "results/short/layout.npz")
 
 
 def test_every_stages_file_is_known_by_its_place():

@@ -89,7 +89,9 @@ class Tree:
         return self.root / home / STAGES[stage].path.format(label=label, **wildcards)
 
     def home(self, stage: str, trial: Trial, label: str | None) -> Trial:
-        """The first trial whose result of a stage is this trial's, too."""
+        """The first trial whose result of a stage is this trial's, too. Raises ConfigError for an unknown `label`."""
+        if label not in trial.every_label:
+            raise ConfigError(f"{trial.name}: no checkpoint {label!r}; there are {', '.join(trial.every_label)}")
         return self._homes[stage, trial.name, label]
 
     @cached_property
@@ -105,9 +107,8 @@ class Tree:
 
     def previous(self, trial: Trial, label: str) -> list[Path]:
         """The checkpoint from which training goes on, if there is one. Raises ConfigError for an unknown `label`."""
-        labels = list(trial.params.tokenizer_training.checkpoints)
-        if label not in labels:
-            raise ConfigError(f"{trial.name}: no checkpoint {label!r}; there are {', '.join(labels)}")
+        self.home("tokenizer", trial, label)
+        labels = trial.every_label
         return [self.path("tokenizer", trial, before) for before in labels[:labels.index(label)][-1:]]
 
     def candidates(self, trial: Trial, label: str) -> list[Path]:
