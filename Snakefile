@@ -25,4 +25,4 @@ rule all:
 
 rule ablations:
     input:
-        reports(config.get("run", "demo"), beyond_main=True),
+        lambda wildcards: reports(config.get("run", "demo"), beyond_main=True),
