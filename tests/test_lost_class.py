@@ -6,6 +6,7 @@ from conftest import small_params
 
 from restok.compat import generate_with_lost_class
 from restok.config import Guidance
+from restok.errors import RestokError
 from restok.generator.model import HAR
 from restok.generator.sampling import generate
 
@@ -97,5 +98,5 @@ def test_the_fault_takes_every_argument_and_leaves_the_model_as_it_was():
 
 @pytest.mark.parametrize("ntp", [4, "all"])
 def test_other_generators_never_lost_it(ntp):
-    with pytest.raises(ValueError, match="the release loses the class with 1 alone"):
+    with pytest.raises(RestokError, match="the release loses the class with 1 alone"):
         generate_with_lost_class(noisy(ntp), CLASSES)

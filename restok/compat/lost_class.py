@@ -7,6 +7,7 @@ from typing import Any
 from jaxtyping import Int
 from torch import Tensor
 
+from restok.errors import InputError
 from restok.generator.model import HAR
 from restok.generator.sampling import generate
 from restok.nn.attention import Cache
@@ -33,7 +34,7 @@ def generate_with_lost_class(generator: HAR, labels: Int[Tensor, " b"], *args: A
     from there; where the release puts those is not recorded. Raises ValueError for another `ntp` than 1.
     """
     if generator.config.ntp != 1:
-        raise ValueError(f"generator.ntp is {generator.config.ntp!r}: the release loses the class with 1 alone; sample with "
+        raise InputError(f"generator.ntp is {generator.config.ntp!r}: the release loses the class with 1 alone; sample with "
                          "sampling.class_cache 'kept'")
     faulty = copy.copy(generator)                                               # the same weights, another cache
     faulty.new_cache = lambda images: [RestartingCache(layer.keys, layer.values) for layer in generator.new_cache(images)]
