@@ -9,6 +9,7 @@ from pathlib import Path
 from pkgutil import resolve_name
 
 import pytest
+import yaml
 from conftest import ROOT
 from reporting_fixtures import run_params, run_sheet, write_run
 
@@ -97,6 +98,20 @@ def test_an_unknown_checkpoint_is_refused_with_those_that_there_are(workflow, st
 def test_another_run_needs_no_parameters_of_the_demo(workflow):
     (workflow / "params/demo.yaml").write_text("")
     assert "output: results/short/layout.npz" in dry_run(workflow, "results/short/layout.npz")
+
+
+def test_a_machines_profile_keeps_what_it_says(workflow):
+    """The default profile is always read, and replaces the same key of any other."""
+    profile = workflow / "profiles/cluster/profile.yaml"
+    profile.parent.mkdir()
+    profile.write_text("resources: [gpu=3]\n")
+    command = [sys.executable, "-m", "snakemake", "--cores", "1", "--profile", "profiles/cluster", "results/demo/layout.npz"]
+    path = os.pathsep.join((str(Path(sys.executable).parent), os.environ["PATH"]))
+    done = subprocess.run(command, cwd=workflow, env=os.environ | {"PATH": path}, capture_output=True, text=True)
+    assert done.returncode == 0 and re.search(r"Provided resources: gpu=\D*3\b", done.stderr), done.stdout + done.stderr
+    default = set(yaml.safe_load((workflow / "profiles/default/profile.yaml").read_text()))
+    for other in (workflow / "profiles").glob("*/profile.yaml"):
+        assert other.parent.name == "default" or not default & set(yaml.safe_load(other.read_text())), other
 
 
 def test_every_stages_file_is_known_by_its_place():
