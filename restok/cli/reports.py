@@ -69,7 +69,7 @@ def table(name: TableName, inputs: InputOptions, out: OutFile) -> None:
 
 @verb
 def tables(inputs: InputOptions, out: OutFile) -> None:
-    """Write every table whose results are there on one Markdown page."""
+    """Write every table whose file is beside --out on one Markdown page, from the results."""
     from restok.reporting.tables.markdown import tables
     tables(inputs.load(), out)
 

@@ -5,27 +5,25 @@ from pathlib import Path
 from restok.experiments.items import items
 from restok.files import atomic_file
 from restok.reporting.inputs import Inputs, table_of
-from restok.reporting.run import ReportError
 from restok.reporting.tables.table import Table
 
 
 def tables(inputs: Inputs, out: str | Path) -> None:
-    """Write every table whose results are there to `out`, and what the others lack."""
-    run, parts, lacking = inputs.tree.sheet.run, [], []
+    """Write every table whose file is beside `out`, and how the others are made."""
+    parts, lacking = [], []
     for item in items(inputs.params, "table", "chart"):
-        try:
-            table = table_of(inputs, item)
-        except ReportError as error:
-            reason = str(error).partition("; make it with")[0]
-            lacking.append(f"- {item.title}: make it with `snakemake reports/{run}/{item.name}.csv` ({reason})")
+        file = Path(out).with_name(f"{item.name}.csv")
+        if not file.is_file():
+            lacking.append(f"- {item.title}: make it with `snakemake {file.as_posix()}`")
             continue
+        table = table_of(inputs, item)
         parts.append("\n\n".join(filter(None, (
             f"## {item.title}", item.caption, _table(table), "\n".join(f"- {_text(note)}" for note in table.notes),
             f"Every column, with the files behind the numbers: [{item.name}.csv]({item.name}.csv)"))))
     if lacking:
         parts.append("\n".join(["## Not made yet", "", *lacking]))
     with atomic_file(out) as partial:
-        partial.write_text("\n\n".join([f"# ResTok: the tables of {run}", *parts]) + "\n", "utf-8")
+        partial.write_text("\n\n".join([f"# ResTok: the tables of {inputs.tree.sheet.run}", *parts]) + "\n", "utf-8")
 
 
 def _table(table: Table) -> str:
