@@ -119,6 +119,7 @@ def test_page_without_an_ablation_says_how_it_is_made(run, reports, name):
     html = page_of(run, reports)
     assert f'id="{item.name}"' not in html and html.count('<h2 id="') == len(ITEMS) - 1
     assert f"{item.title.replace(chr(39), '&#39;')}: <code>snakemake {reports.as_posix()}/{item.files[0]}</code>" in html
+    assert "<code>snakemake ablations --config run=demo</code> makes them all" in html
 
 
 def test_an_item_added_to_the_list_alone_is_on_the_page(run, reports, monkeypatch):
