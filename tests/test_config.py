@@ -57,6 +57,15 @@ def test_overrides_apply_and_bad_ones_are_refused():
     assert load_params(IMAGENET, ["tokenizer.width=512"]).tokenizer.width == 512
     with pytest.raises(ConfigError, match="tokenizr"):
         load_params(IMAGENET, ["tokenizr.width=512"])
+    with pytest.raises(ConfigError, match=r"override 'sampling\.guidance=\{scale: 1': not valid YAML"):
+        load_params(IMAGENET, ["sampling.guidance={scale: 1"])
+
+
+def test_what_is_no_tree_of_settings_in_utf_8_is_named(tmp_path):
+    for text, message in ((b"seed: \xff", "not valid YAML in UTF-8"), (b"seed: &a [*a]", "[Cc]ircular")):
+        (tmp_path / "mine.yaml").write_bytes(text)
+        with pytest.raises(ConfigError, match=rf"mine\.yaml: {message}"):
+            load_params(tmp_path / "mine.yaml")
 
 
 def test_parameters_are_frozen_and_hashable():

@@ -144,6 +144,17 @@ def test_a_verb_finds_the_settings_of_a_row():
         load_trial(ROOT / "params/demo.yaml", "scales_2.7")
 
 
+def test_a_sheet_saved_by_a_spreadsheet_is_read_and_one_in_another_encoding_named(tmp_path):
+    text = "\t".join(COLUMNS) + "\r\nm\tmain\t\ttable2 ü\r\n"
+    (tmp_path / "experiments.tsv").write_bytes(text.encode("utf-8-sig"))
+    sheet = load_sheet(ROOT / "params/demo.yaml", sheet=tmp_path / "experiments.tsv")
+    assert [entry.name for entry in sheet.feeding("table2")] == 4 * ["ü"]
+    for encoding in ("utf-16", "latin-1"):
+        (tmp_path / "experiments.tsv").write_bytes(text.encode(encoding))
+        with pytest.raises(ConfigError, match=r"experiments\.tsv: not text in UTF-8"):
+            load_sheet(ROOT / "params/demo.yaml", sheet=tmp_path / "experiments.tsv")
+
+
 def test_a_sheet_of_other_columns_is_refused(tmp_path):
     (tmp_path / "experiments.tsv").write_text("id,base\n")
     with pytest.raises(ConfigError, match="expected id, base, overrides"):

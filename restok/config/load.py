@@ -57,11 +57,11 @@ def load_params(path: str | Path, overrides: Iterable[str] = ()) -> Params:
 def read_tree(path: str | Path) -> dict:
     """A parameter file as written, unchecked. Raises ConfigError."""
     try:
-        tree = yaml.load(Path(path).read_text(), Loader)
+        tree = yaml.load(Path(path).read_text("utf-8"), Loader)
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read ({error.strerror})") from None
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{path}: not valid YAML: {error}") from None
+    except (yaml.YAMLError, UnicodeError) as error:
+        raise ConfigError(f"{path}: not valid YAML in UTF-8: {error}") from None
     if not isinstance(tree, dict):
         raise ConfigError(f"{path}: expected keys and values, found {type(tree).__name__}")
     return tree
@@ -87,11 +87,11 @@ def parse(model: type[Config], tree: Any, source: str) -> Any:
     """`tree` as a `model`; ConfigError names `source` and every faulty key. JSON lets lists stand for tuples, and only that."""
     try:
         return model.model_validate_json(json.dumps(tree))
-    except TypeError as error:
-        raise ConfigError(f"{source}: {error}") from None
     except ValidationError as failure:
         lines = [f"{source}: {_explain(model, error)}" for error in failure.errors()]
         raise ConfigError("\n".join(lines)) from None
+    except (TypeError, ValueError) as error:        # what YAML can say and JSON cannot: dates, an alias within its own anchor
+        raise ConfigError(f"{source}: {error}") from None
 
 
 def apply_override(tree: dict, override: str) -> None:
@@ -103,7 +103,10 @@ def apply_override(tree: dict, override: str) -> None:
         node = node.get(parent) if isinstance(node, dict) else None
     if not equals or not isinstance(node, dict):
         raise ConfigError(f"override {override!r}: expected SECTION.KEY=VALUE with a section of the parameter file")
-    node[leaf] = yaml.load(value, Loader)
+    try:
+        node[leaf] = yaml.load(value, Loader)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"override {override!r}: not valid YAML after '=' ({' '.join(str(error).split())})") from None
 
 
 def _explain(model: type[Config], error: dict) -> str:

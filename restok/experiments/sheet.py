@@ -85,9 +85,11 @@ def load_trial(params: str | Path, experiment: str, overrides: Sequence[str] = (
 def _rows(sheet: Path) -> Iterator[tuple[str, Row]]:
     """Each row with its place, as messages open, without blank lines and those that open with #."""
     try:
-        lines = sheet.read_text("utf-8").splitlines()
+        lines = sheet.read_text("utf-8-sig").splitlines()         # some editors open a file with a mark
     except OSError as error:
         raise ConfigError(f"{sheet}: cannot be read ({error.strerror})") from None
+    except UnicodeError as error:
+        raise ConfigError(f"{sheet}: not text in UTF-8 ({error}); save it as that") from None
     reader = csv.reader(lines, delimiter="\t", quoting=csv.QUOTE_NONE)
     rows = [(reader.line_num, [cell.strip() for cell in cells]) for cells in reader
             if "".join(cells).strip() and not cells[0].startswith("#")]
