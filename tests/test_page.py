@@ -135,6 +135,14 @@ def test_a_figure_without_its_sources_is_refused(run, reports):
         page_of(run, reports)
 
 
+def test_a_picture_cut_short_is_refused(run, reports):
+    whole = (reports / "fig5.png").read_bytes()
+    for end in (0, len(whole) // 2):
+        (reports / "fig5.png").write_bytes(whole[:end])
+        with pytest.raises(ReportError, match=r"fig5\.png: not a whole picture .*; remove"):
+            page_of(run, reports)
+
+
 def test_reports_do_not_import_torch():
     code = "import sys, restok.reporting.page, restok.reporting.figures.curves; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0

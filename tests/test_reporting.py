@@ -8,8 +8,9 @@ from reporting_fixtures import run_params, run_sheet, write, write_evaluations
 
 from restok.experiments import Tree
 from restok.metrics.results import ComparisonError
+from restok.reporting.cells import read_csv, read_settings
 from restok.reporting.measured import checkpoints
-from restok.reporting.run import ReportError, array_rows
+from restok.reporting.run import ReportError, array_rows, arrays
 
 
 def evaluations(run, params):
@@ -65,6 +66,25 @@ def test_a_distance_that_was_not_measured_is_an_error_with_the_reason(run, param
     write_evaluations(run, "early", refused={"FD-digits": "there are none"})
     with pytest.raises(ReportError, match=r"early/generation\.json: FD-digits was not measured: there are none; mend that"):
         evaluations(run, params)
+
+
+@pytest.mark.parametrize("content", [b"", b"setting\n\xff\n", b"a\n\"b\n"])
+def test_what_is_no_table_is_named_with_its_remedy(tmp_path, content):
+    path = tmp_path / "table.csv"
+    path.write_bytes(content)
+    with pytest.raises(ReportError, match=r"table\.csv: not a table in CSV .*; remove"):
+        read_csv(path)
+    with pytest.raises(ReportError, match=r"table\.csv: not a table in CSV .*git checkout"):
+        read_settings(path, ("setting",))
+
+
+def test_what_is_no_npz_is_named_with_its_remedy(tmp_path):
+    (tmp_path / "empty.npz").touch()
+    with (tmp_path / "bare.npz").open("wb") as file:
+        np.save(file, np.zeros(3))
+    for name in ("empty", "bare"):
+        with pytest.raises(ReportError, match=rf"{name}\.npz: psnr cannot be read .*; remove"):
+            arrays(tmp_path / f"{name}.npz", "psnr")
 
 
 def test_rows_of_an_array_are_read_without_the_rest(tmp_path):

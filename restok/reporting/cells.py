@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from restok.files import atomic_file
-from restok.reporting.run import ReportError, require
+from restok.reporting.run import ReportError, fault, require
 
 
 class Measure(NamedTuple):
@@ -41,18 +41,30 @@ def write_csv(table: pd.DataFrame, path: str | Path) -> None:
 
 
 def read_csv(path: str | Path) -> pd.DataFrame:
-    """A table whose cells are text, exactly as written; a blank cell is an empty string."""
-    return pd.read_csv(require(path), dtype=str, keep_default_na=False)
+    """A table whose cells are text, exactly as written; a blank cell is an empty string. Raises ReportError."""
+    try:
+        return _text_table(require(path))
+    except ValueError as error:
+        raise fault(Path(path), f"not a table in CSV ({error})") from None
 
 
 def read_settings(path: str | Path, columns: Sequence[str]) -> pd.DataFrame:
-    """A table that comes with the repository. Raises ReportError where it is missing or has other columns."""
+    """A table that comes with the repository. Raises ReportError where it is missing, is none, or has other columns."""
+    comes = f"it comes with the repository: `git checkout {path}`"
     if not Path(path).is_file():
-        raise ReportError(f"{path}: missing; it comes with the repository: `git checkout {path}`")
-    table = read_csv(path)
+        raise ReportError(f"{path}: missing; {comes}")
+    try:
+        table = _text_table(path)
+    except ValueError as error:
+        raise ReportError(f"{path}: not a table in CSV ({error}); mend it, or {comes}") from None
     if list(table.columns) != list(columns):
         raise ReportError(f"{path}: columns {', '.join(table.columns)}; expected {', '.join(columns)}")
     return table
+
+
+def _text_table(path: str | Path) -> pd.DataFrame:
+    """Raises ValueError where the file is no table, or not in UTF-8."""
+    return pd.read_csv(path, dtype=str, keep_default_na=False)
 
 
 def number(value: float | None) -> str:

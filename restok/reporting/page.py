@@ -148,10 +148,14 @@ def _shown(inputs: Inputs, item: Item, paths: Sequence[Path]) -> dict:
     for path in map(require, paths):
         if path.suffix == ".png":
             picture = base64.b64encode(path.read_bytes()).decode()
-            with Image.open(path) as image:
-                if "Source" not in image.info:
-                    raise fault(path, "does not name the files it was drawn from")
-                sources = image.info["Source"]
+            try:
+                with Image.open(path) as image:
+                    image.load()
+            except OSError as error:
+                raise fault(path, f"not a whole picture ({error})") from None
+            if "Source" not in image.info:
+                raise fault(path, "does not name the files it was drawn from")
+            sources = image.info["Source"]
     return {"item": item, "table": table_of(inputs, item), "files": paths, "picture": picture, "sources": sources}
 
 

@@ -68,7 +68,7 @@ def arrays(path: str | Path, *names: str) -> list[np.ndarray]:
     try:
         with np.load(path) as archive:
             return [archive[name] for name in names]
-    except (KeyError, ValueError, OSError, zipfile.BadZipFile) as error:
+    except (KeyError, TypeError, ValueError, EOFError, OSError, zipfile.BadZipFile) as error:     # TypeError: a bare npy
         raise fault(path, f"{', '.join(names)} cannot be read ({error})") from None
 
 
