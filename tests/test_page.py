@@ -108,7 +108,7 @@ def test_page_of_several_seeds_shows_the_checkpoint_that_is_best_on_average(run,
 @pytest.mark.parametrize("name", ["table1.csv", "fig7.pdf", "table9.csv", "fig9.png"])
 def test_page_names_the_report_that_is_missing(run, reports, name):
     (reports / name).unlink()
-    with pytest.raises(ReportError, match=rf"{name}: missing; make it with `snakemake .*reports/demo/{name}`"):
+    with pytest.raises(ReportError, match=rf"{name}: missing; make it with `snakemake --cores 2 .*reports/demo/{name}`"):
         page_of(run, reports)
 
 
@@ -117,9 +117,10 @@ def test_page_without_an_ablation_says_how_it_is_made(run, reports, name):
     (reports / name).unlink()
     item = ITEMS[name.partition(".")[0]]
     html = page_of(run, reports)
+    file = f"{reports.as_posix()}/{item.files[0]}"
     assert f'id="{item.name}"' not in html and html.count('<h2 id="') == len(ITEMS) - 1
-    assert f"{item.title.replace(chr(39), '&#39;')}: <code>snakemake {reports.as_posix()}/{item.files[0]}</code>" in html
-    assert "<code>snakemake ablations --config run=demo</code> makes them all" in html
+    assert f"{item.title.replace(chr(39), '&#39;')}: <code>snakemake --cores 2 {file}</code>" in html
+    assert "<code>snakemake --cores 2 ablations --config run=demo</code> makes them all" in html
 
 
 def test_an_item_added_to_the_list_alone_is_on_the_page(run, reports, monkeypatch):

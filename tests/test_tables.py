@@ -225,5 +225,5 @@ def test_markdown_holds_the_tables_that_are_there_and_names_the_others(results, 
     text = (tmp_path / "tables.md").read_text("utf-8")
     assert r"| a\|b&lt;c> | factor 2: 16-8-4 image tokens | tokenizer.width=128 |" in text
     assert "## Table 3. Pooling factor" in text and "| 2 | factor 2: 16-8-4 image tokens |  | 2.693 ± 0.038 |" in text
-    assert f"- Table 4. Alignment: make it with `snakemake {tmp_path.as_posix()}/table4.csv`" in text
+    assert f"- Table 4. Alignment: make it with `snakemake --cores 2 {tmp_path.as_posix()}/table4.csv`" in text
     assert "## Table 4" not in text

@@ -31,7 +31,7 @@ class Record(dict):
 def remedy(path: Path) -> str:
     """How `path` is made, by the workflow and by hand."""
     stage, made = stage_of(path) or (None, path)
-    text = f"make it with `snakemake {made.as_posix()}`"
+    text = f"make it with `snakemake --cores 2 {made.as_posix()}`"
     if made.exists():
         text = f"remove {made.as_posix()} and {text}"
     return f"{text}, which calls `restok {stage.verb}`" if stage else text

@@ -14,7 +14,7 @@ def tables(inputs: Inputs, out: str | Path) -> None:
     for item in items(inputs.params, "table", "chart"):
         file = Path(out).with_name(f"{item.name}.csv")
         if not file.is_file():
-            lacking.append(f"- {item.title}: make it with `snakemake {file.as_posix()}`")
+            lacking.append(f"- {item.title}: make it with `snakemake --cores 2 {file.as_posix()}`")
             continue
         table = table_of(inputs, item)
         parts.append("\n\n".join(filter(None, (
