@@ -151,7 +151,7 @@ class Harmful:
 @pytest.mark.parametrize(("name", "content", "message"), [
     ("a.pt", "harmful", "not a checkpoint of tensors"), ("a.pt", {"steps": 3}, "no tensors by name"),
     ("a.safetensors", b"short", "damaged or cut short"), ("a.pth", b"short", "damaged or cut short"),
-    ("a.txt", b"", "expected .safetensors"), ("a.pt", None, "cannot be read")])
+    ("a.txt", b"", "expected .safetensors"), ("a.pt", None, "cannot be read"), ("folder", None, "check the path")])
 def test_files_that_hold_no_weights_are_refused_by_name(tmp_path, name, content, message):
     if content == "harmful":
         torch.save({"model": Harmful(tmp_path / "harm")}, tmp_path / name)

@@ -40,7 +40,7 @@ def read_weights(file: Path) -> tuple[dict[str, Tensor], str | None]:
 
     Raises ReleasedWeightsError.
     """
-    if file.suffix not in (".safetensors", *PICKLES):
+    if file.exists() and file.suffix not in (".safetensors", *PICKLES):
         raise ReleasedWeightsError(f"{file}: expected .safetensors, {', '.join(PICKLES)}, or a folder with one of these")
     try:
         tree = load_file(file) if file.suffix == ".safetensors" else _unpickle(file)
