@@ -161,7 +161,7 @@ def test_rows_that_were_not_measured_alike_make_no_table(results):
     with pytest.raises(ComparisonError, match="reference digest differ, cd and another"):
         ablation("table2", results, experiments())
     path.unlink()
-    with pytest.raises(ReportError, match=r"missing; .*snakemake --cores 2 \S+scales_2\.10087/evaluation/150k/generation\.json"):
+    with pytest.raises(ReportError, match=r"missing; .*snakemake --cores 2 \S+scales_2\.10087/evaluation/150k/gen"):
         ablation("table2", results, experiments())
 
 
