@@ -109,3 +109,11 @@ def test_a_parameter_file_writes_every_setting_out_in_the_demos_order(path):
     if raw["classifier"] is None:
         del raw["classifier"], demo["classifier"]
     assert list(flat(raw)) == list(flat(demo))
+
+
+def test_the_default_profile_sets_nothing_that_a_machines_own_does():
+    """It is read by every call, and stronger than --profile."""
+    profiles = {path.parent.name: yaml.safe_load(path.read_text()) for path in (ROOT / "profiles").glob("*/profile.yaml")}
+    default = profiles.pop("default")
+    assert "workstation" in profiles and not {"resources", "jobs", "cores", "executor", "default-resources"} & default.keys()
+    assert not [name for name, profile in profiles.items() if profile.keys() & default.keys()]
