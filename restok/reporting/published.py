@@ -1,7 +1,9 @@
 """params/published.csv: what the paper prints, each number with its source; what is not known is blank."""
 
 from collections.abc import Iterable
+from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from restok.reporting.cells import read_settings
 from restok.reporting.run import ReportError
@@ -10,15 +12,21 @@ COLUMNS = ("item", "row", "quantity", "value", "source")
 
 
 class Published:
-    """The values as printed, by item (table1, fig7), row and quantity. Raises ReportError for one that is there twice."""
+    """The values as printed, by item (table1, fig7), row and quantity; the file is read when it is first asked for one, for
+    few figures need it. Raises ReportError, then, where it is missing or has a value twice."""
 
     def __init__(self, path: str | Path):
-        self._cells = {}
-        for cell in read_settings(path, COLUMNS).itertuples(index=False):
+        self.path = path
+
+    @cached_property
+    def _cells(self) -> dict[tuple[str, str, str], Any]:
+        cells = {}
+        for cell in read_settings(self.path, COLUMNS).itertuples(index=False):
             place = (cell.item, cell.row, cell.quantity)
-            if place in self._cells:
-                raise ReportError(f"{path}: {', '.join(place)} is there twice; remove one")
-            self._cells[place] = cell
+            if place in cells:
+                raise ReportError(f"{self.path}: {', '.join(place)} is there twice; remove one")
+            cells[place] = cell
+        return cells
 
     def rows(self, item: str) -> list[str]:
         """The paper's rows of an item, in its order."""
