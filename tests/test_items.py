@@ -171,3 +171,12 @@ def test_rows_of_a_file_share_a_stage_only_where_all_that_it_depends_on_agrees(t
     main, wide, other = tree.sheet.trials
     assert tree.home("codes", wide, "750k") is main and tree.home("generator", wide, "750k") is wide
     assert tree.home("tokenizer", other, "1M") is main and tree.home("codes", other, "1M") is other
+
+
+def test_a_second_row_of_the_runs_own_settings_moves_nothing_out_of_the_main_run(tmp_path):
+    sheet = tmp_path / "experiments.tsv"
+    columns = "id\tbase\toverrides\tfeeds\tparams\ttokenizer\tgenerator"
+    rows = "main\tmain\t\tfig7", "again\tmain\t\ttable10 again@1M", "wide\tmain\tgenerator.width=192\ttable6"
+    sheet.write_text("\n".join((columns, *rows)) + "\n")
+    tree = Tree("results/demo", load_sheet(DEMO, (), sheet))
+    assert [tree.beyond_main(ITEMS[name]) for name in ("fig7", "table10", "table6")] == [False, False, True]

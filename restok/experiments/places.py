@@ -132,8 +132,8 @@ class Tree:
 
     def beyond_main(self, item: Item) -> bool:
         """Whether an item shows other trained models than the parameter file's own run."""
-        main = self.sheet.by_name.get(self.sheet.run)
-        return any(trial.id != (main and main.id) and not trial.tokenizer for _, trial, _ in self.sheet.feeding(item.name))
+        own = {trial.id for trial in self.sheet.trials if trial.name == self.sheet.run}
+        return any(trial.id not in own and not trial.tokenizer for _, trial, _ in self.sheet.feeding(item.name))
 
 
 def _all_settings(stage: str) -> tuple[str, ...]:
