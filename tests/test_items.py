@@ -56,6 +56,15 @@ def test_an_item_added_to_the_list_alone_is_in_the_workflow(workflow, added):
     assert "output: reports/demo/fig10.png, reports/demo/fig10.pdf, reports/demo/fig10.csv" in planned
 
 
+def test_what_no_row_of_the_sheet_feeds_is_not_made(workflow):
+    sheet = workflow / "params" / "experiments.tsv"
+    lines = sheet.read_text().splitlines(keepends=True)
+    sheet.write_text("".join(line for line in lines if line.startswith(("#", "id\t", "main\t"))))
+    planned = dry_run(workflow, "all", "ablations")
+    assert "output: reports/demo/table1.csv" in planned and "reports/demo/table10.csv" in planned
+    assert not re.search(r"reports/demo/(table[2-5]|release_switches)\.", planned)
+
+
 @pytest.mark.parametrize(("verb", "name"), [("table", "table11"), ("figure", "fig10")])
 def test_an_item_added_to_the_list_alone_is_in_the_commands_help(verb, name, added):
     command = [sys.executable, "-c", "from restok.cli import app; app()", verb]

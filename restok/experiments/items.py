@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from restok.config import Params
+from restok.experiments.trials import Sheet
 
 MEASURED = ("reconstruction", "generation")
 SUFFIXES = {"table": ("csv",), "chart": ("png", "csv", "pdf"), "figure": ("png", "csv", "pdf")}
@@ -82,7 +83,8 @@ ITEMS = {item.name: item for item in (      # in the order of the page
 )}
 
 
-def items(params: Params, *kinds: str) -> list[Item]:
-    """Those of some kinds (none: all) that a run has."""
+def items(params: Params, sheet: Sheet, *kinds: str) -> list[Item]:
+    """Those of some kinds (none: all) that a run has: rows feed them, where they take some."""
     return [item for item in ITEMS.values()
-            if (not kinds or item.kind in kinds) and not (item.searched and params.sampling.guidance)]
+            if (not kinds or item.kind in kinds) and not (item.searched and params.sampling.guidance)
+            and (not item.rows or any(sheet.feeding(item.name)))]

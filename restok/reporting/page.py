@@ -35,7 +35,7 @@ def report(inputs: Inputs, reports_dir: str | Path, out: str | Path) -> None:
     template = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True).from_string(
         files("restok.reporting").joinpath("page.html.j2").read_text("utf-8"))
     shown, lacking = [], []
-    for item in items(params):
+    for item in items(params, tree.sheet):
         paths = [Path(reports_dir) / file for file in item.files]
         if tree.beyond_main(item) and not all(path.is_file() for path in paths):
             lacking.append((item.title, paths[0]))

@@ -129,5 +129,5 @@ def shows(kind):
 
 def reports(run, beyond_main):
     """The files of the tables and figures that show the run's own models alone, or of those that take others, too."""
-    shown = [item for item in items(params_of(run)) if tree_of(run).beyond_main(item) == beyond_main]
+    shown = [item for item in items(params_of(run), tree_of(run).sheet) if tree_of(run).beyond_main(item) == beyond_main]
     return [f"reports/{run}/{file}" for item in shown for file in item.files]

@@ -11,7 +11,7 @@ from restok.reporting.tables.table import Table
 def tables(inputs: Inputs, out: str | Path) -> None:
     """Write every table whose file is beside `out`, and how the others are made."""
     parts, lacking = [], []
-    for item in items(inputs.params, "table", "chart"):
+    for item in items(inputs.params, inputs.tree.sheet, "table", "chart"):
         file = Path(out).with_name(f"{item.name}.csv")
         if not file.is_file():
             lacking.append(f"- {item.title}: make it with `snakemake --cores 2 {file.as_posix()}`")
