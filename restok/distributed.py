@@ -90,7 +90,12 @@ def processes() -> Iterator[None]:
 
 
 def device() -> torch.device:
-    """Where this process computes: its GPU, or the CPU."""
+    """Where this process computes: its GPU, or the CPU. Raises RestokError for one of several that did not join a group
+    (`processes`): each would do the whole work."""
+    process = launched(os.environ)
+    if process is not None and process.count > 1 and not dist.is_initialized():
+        raise RestokError(f"{process.count} processes were started together, but this step works in one: start one (srun "
+                          "--ntasks=1)")
     return torch.device("cuda", torch.cuda.current_device()) if torch.cuda.is_available() else torch.device("cpu")
 
 

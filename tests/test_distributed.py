@@ -20,6 +20,7 @@ from restok.distributed import (
     WHOLE,
     Process,
     Shard,
+    device,
     first_host,
     from_first,
     gathered,
@@ -29,6 +30,7 @@ from restok.distributed import (
     processes,
     shared_errors,
 )
+from restok.errors import RestokError
 from restok.files import sha256_file
 from restok.metrics.statistics import Statistics
 from restok.stages.evaluator import CHUNK, Evaluator, MeasureError
@@ -90,6 +92,15 @@ def together(work, count=2):
     (task(1, 2, SLURM_STEP_NODELIST="no-such-host.invalid"), Process(1, 1, 2, "tcp://127.0.0.1:10707"))])
 def test_a_process_knows_by_its_variables_whether_it_has_peers(environment, process):
     assert launched(environment) == process
+
+
+def test_what_works_in_one_process_refuses_to_be_many(monkeypatch):
+    """Under `srun -n 2` each task would train, or encode, the same."""
+    assert device().type in ("cpu", "cuda")
+    for name, value in task(1, 2).items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(RestokError, match="2 processes were started together, but this step works in one: start one"):
+        device()
 
 
 def test_two_steps_never_share_a_port():

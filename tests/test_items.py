@@ -162,9 +162,9 @@ def test_a_checkpoint_depends_on_where_the_learning_rate_ends():
 
 
 @pytest.mark.parametrize(("path", "overrides", "gpus", "memory"), [
-    (DEMO, (), 0, 2000), (IMAGENET, (), 1, 40_000),
+    (DEMO, (), 0, 2000), (IMAGENET, (), 1, 40_000), (DEMO, ("evaluation.features=inception",), 1, 8000),
     (DEMO, ("data.source=imagefolder", "data.path=photos"), 0, 2000),
-    (DEMO, ("tokenizer.width=512", "tokenizer.encoder_layers=12"), 1, 4000)])
+    (DEMO, ("tokenizer.width=512", "tokenizer.encoder_layers=12"), 1, 10_000)])
 def test_a_job_asks_by_the_configured_sizes(path, overrides, gpus, memory):
     params = load_params(path, overrides)
     assert demand.gpus(params) == gpus and memory <= demand.memory_mb(params) <= 1.5 * memory

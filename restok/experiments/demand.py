@@ -4,6 +4,7 @@ from restok.config import Params
 
 GPU_FROM = 20_000_000     # parameters: what is smaller trains on a CPU
 BYTES = 64                # of main memory a parameter: weights, gradients, moments, average, and a copy of them to be saved
+PRETRAINED = 6000         # MB: the sums of a measurement by Inception, and pretrained networks
 LEAST = 2000              # MB: a process with its libraries, a batch, and the sums of a measurement
 
 
@@ -14,12 +15,19 @@ def parameters(params: Params) -> int:
                12 * generator.width**2 * generator.layers)
 
 
+def large(params: Params) -> bool:
+    """Whether the models, or a pretrained network beside them, take a GPU."""
+    objective = params.objective
+    networks = {objective.alignment.network, objective.perceptual_network.network, objective.discriminator.network,
+                params.evaluation.features}
+    return parameters(params) >= GPU_FROM or networks != {"digits"}
+
+
 def memory_mb(params: Params) -> int:
     """Main memory of a job, in MB."""
-    size = parameters(params)
-    return LEAST + (BYTES * size // 10**6 if size >= GPU_FROM else 0)
+    return LEAST + (PRETRAINED + BYTES * parameters(params) // 10**6 if large(params) else 0)
 
 
 def gpus(params: Params) -> int:
     """GPUs of a job that runs a model."""
-    return int(parameters(params) >= GPU_FROM)
+    return int(large(params))
