@@ -1,5 +1,6 @@
 """Files that are whole or absent: atomic folders and files, JSON, npz (whole or by rows), hashes."""
 
+import errno
 import hashlib
 import json
 import math
@@ -56,6 +57,9 @@ def atomic_folder(path: str | Path) -> Iterator[Path]:
             for written in (*partial.rglob("*"), partial):
                 _sync(written)
             _take_place(partial, path)
+        except OSError as error:
+            _name(error, path)
+            raise
         finally:
             shutil.rmtree(partial, ignore_errors=True)
 
@@ -90,8 +94,17 @@ def atomic_file(path: str | Path) -> Iterator[Path]:
         _sync(partial)
         partial.replace(path)
         _sync(path.parent)
+    except OSError as error:
+        _name(error, path)
+        raise
     finally:
         partial.unlink(missing_ok=True)
+
+
+def _name(error: OSError, path: Path) -> None:
+    """What the system says of a full disk names no file: it shall name `path`."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG) and error.filename is None:
+        error.filename = str(path)
 
 
 def require_free(out: Path, inputs: Iterable[Path], written: Callable[[Path], bool] | None) -> None:

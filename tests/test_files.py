@@ -1,13 +1,16 @@
 """Files are whole or absent, and one array of an npz is read by rows."""
 
+import resource
 import zipfile
 
 import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.figure import Figure
+from torch import nn
 
 from restok.files import FileError, NpzArray, atomic_file, atomic_folder, npz_names, read_json, write_json, write_npz
+from restok.networks.saved import save_network
 from restok.reporting.cells import write_csv
 from restok.reporting.figures.common import save
 
@@ -61,8 +64,8 @@ def test_a_file_appears_whole_or_stays_as_it_was(tmp_path):
 
 
 def test_a_report_that_fails_while_it_is_written_leaves_the_old_one(tmp_path, monkeypatch):
-    def half(self, path, **_):
-        path.write_bytes(b"half a picture")
+    def half(self, file, **_):
+        file.write(b"half a picture")
         raise OSError("disk full")
 
     class Broken:
@@ -76,6 +79,22 @@ def test_a_report_that_fails_while_it_is_written_leaves_the_old_one(tmp_path, mo
     with pytest.raises(OSError, match="disk full"):
         save(Figure(), tmp_path / "fig6.png", None)
     assert files(tmp_path) == ["a.csv"] and (tmp_path / "a.csv").read_text() == "old"
+
+
+@pytest.mark.parametrize(("write", "name"), [
+    (lambda folder: write_json(folder / "a.json", 2000 * [0]), "a.json"),
+    (lambda folder: write_npz(folder / "a.npz", a=ROWS), "a.npz"),
+    (lambda folder: save(Figure(), folder / "a.png", None), "a.pdf"),
+    (lambda folder: save_network(folder, nn.Linear(100, 100), {}), "model.safetensors")])
+def test_a_full_disk_names_the_file(tmp_path, write, name):
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (500, limits[1]))
+    try:
+        with pytest.raises(OSError, match=name):
+            write(tmp_path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert files(tmp_path) == []
 
 
 def test_json_keeps_its_order_and_names_a_broken_file(tmp_path):

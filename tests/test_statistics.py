@@ -11,6 +11,7 @@ from restok.metrics import statistics as module
 from restok.metrics.features import Features
 from restok.metrics.intervals import GROUPS
 from restok.metrics.statistics import Statistics, StatisticsError, published_gaussians
+from restok.networks import saved
 
 FEATURES = {"kind": "digits", "name": "first", "sha256": "f" * 64, "dims": 5, "resize": "none"}
 IMAGES = {"name": "set", "digest": "abc", "n": 90, "size": [16, 16], "rounding": "8 bit, as stored", "originals": None,
@@ -164,7 +165,7 @@ def test_a_full_disk_is_one_message_and_leaves_nothing(tmp_path, monkeypatch):
         path.write_bytes(b"half")
         raise SafetensorError("No space left on device")
 
-    monkeypatch.setattr(module, "save_file", full)
+    monkeypatch.setattr(saved, "save_file", full)
     with pytest.raises(OSError, match=r"state\.safetensors: cannot be written .*No space left.*make room"):
         empty().save(tmp_path / "state.safetensors")
     assert list(tmp_path.iterdir()) == []

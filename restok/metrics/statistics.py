@@ -12,17 +12,16 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int, Integer
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from restok.distributed import gathered, summed
 from restok.errors import InputError, RestokError
-from restok.files import atomic_file
 from restok.metrics.codebook import code_counts
 from restok.metrics.features import FeatureNetwork, Features
 from restok.metrics.frechet import Gaussian, Moments
 from restok.metrics.inception_score import Score
 from restok.metrics.intervals import GROUPS, group_of
+from restok.networks.saved import write_tensors
 
 KEPT = 50_000       # the most images whose features are kept, for precision, recall and KID
 LIBRARIES = ("restok", "torch-fidelity", "numpy")
@@ -160,12 +159,7 @@ class Statistics:
         """Write the state as safetensors, whole or not at all. Raises OSError where it cannot be written."""
         published = {f"published.{part}.{name}": getattr(gaussian, name)
                      for part, gaussian in self.published.items() for name in ("mean", "covariance")}
-        tensors = {name: tensor.contiguous() for name, tensor in (self.tensors | published).items()}
-        with atomic_file(path) as partial:
-            try:
-                save_file(tensors, partial, {"facts": json.dumps(self.facts), "made": json.dumps(self.made)})
-            except SafetensorError as error:
-                raise OSError(f"{path}: cannot be written ({error}); make room, or name another place") from error
+        write_tensors(path, self.tensors | published, {"facts": json.dumps(self.facts), "made": json.dumps(self.made)})
 
     @classmethod
     def load(cls, path: str | Path, device: torch.device | str = "cpu") -> "Statistics":

@@ -6,12 +6,12 @@ from typing import Any
 
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from torch import nn
+from torch import Tensor, nn
 
 from restok.config.base import Config
 from restok.config.load import ConfigError, parse
 from restok.errors import RestokError
-from restok.files import read_json, write_json
+from restok.files import atomic_file, read_json, write_json
 
 WEIGHTS, SETTINGS = "model.safetensors", "config.json"
 
@@ -28,8 +28,17 @@ def save_network(folder: str | Path, network: nn.Module, settings: Mapping[str, 
     """Write the weights and the settings into a folder, which is made where it is missing."""
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    save_file({name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}, folder / WEIGHTS)
+    write_tensors(folder / WEIGHTS, {name: tensor.detach().cpu() for name, tensor in network.state_dict().items()})
     write_json(folder / SETTINGS, settings)
+
+
+def write_tensors(path: str | Path, tensors: Mapping[str, Tensor], about: dict[str, str] | None = None) -> None:
+    """Write safetensors, whole or not at all. Raises OSError where the file cannot be written, on a full disk above all."""
+    with atomic_file(path) as partial:
+        try:
+            save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, partial, about)
+        except SafetensorError as error:
+            raise OSError(f"{path}: cannot be written ({error}); make room, or name another place") from error
 
 
 def load_network(folder: str | Path, settings: type[Config], build: Callable[[Any], nn.Module], kind: str,

@@ -4,13 +4,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
 
 from restok import compat
 from restok.compat.files import weights_file
 from restok.config.load import ConfigError
 from restok.files import atomic_folder, require_free, sha256_file, write_json
 from restok.generator.model import HAR
+from restok.networks.saved import write_tensors
 from restok.stages.images import pair
 from restok.tokenizer.model import ResTok
 from restok.weights import load_generator, load_tokenizer, save_model
@@ -80,7 +80,7 @@ def to_release(tokenizer: Path, generator: Path | None, out: Path) -> None:
     models = {"tokenizer": load_tokenizer(tokenizer)} | ({"generator": load_generator(generator)} if generator else {})
     with atomic_folder(out) as folder:
         for kind, model in models.items():
-            save_file(compat.released_tensors(model), folder / f"{kind}.safetensors")
+            write_tensors(folder / f"{kind}.safetensors", compat.released_tensors(model))
             write_json(folder / f"{kind}.json", SETTINGS[kind](model.config))
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import BytesIO
 from pathlib import Path
 
 import matplotlib.style
@@ -33,8 +34,10 @@ def save(figure: Figure, out: str | Path, data: pd.DataFrame | None, *sources: s
     """
     named = "; ".join(Path(source).as_posix() for source in sources)
     for suffix, metadata in ((".pdf", {"Subject": named, "CreationDate": None}), (".png", {"Source": named})):
+        drawn = BytesIO()                # a full disk under it, and matplotlib's PDF writer fails by an error of its own
+        figure.savefig(drawn, format=suffix[1:], metadata=metadata)
         with atomic_file(Path(out).with_suffix(suffix)) as partial:
-            figure.savefig(partial, metadata=metadata)
+            partial.write_bytes(drawn.getvalue())
     if data is not None:
         write_csv(data, Path(out).with_suffix(".csv"))
 
