@@ -57,7 +57,8 @@ def launched(environment: Mapping[str, str]) -> Process | None:
     # A job that was submitted within a step inherits that step's variables, but has its own SLURM_NTASKS.
     if count == 1 or int(environment.get("SLURM_NTASKS", count)) != count:
         return None
-    host = environment.get("MASTER_ADDR") or first_host(environment["SLURM_STEP_NODELIST"])
+    host = environment.get("MASTER_ADDR") or first_host(
+        environment.get("SLURM_STEP_NODELIST") or environment["SLURM_JOB_NODELIST"])
     try:
         socket.getaddrinfo(host, None)
     except OSError:                      # SLURM's names of nodes need not be those of the network
