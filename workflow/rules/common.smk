@@ -99,6 +99,11 @@ def reference(wildcards, name=None):
     return str(tree_of(run_of(wildcards)).path("reference", name=name))
 
 
+def referred(wildcards):
+    """The images behind statistics."""
+    return result("data")(wildcards) if wildcards.name == "validation" else params_of(wildcards.run).evaluation.reference
+
+
 def memory(wildcards):
     return demand.memory_mb(settings_of(wildcards))
 

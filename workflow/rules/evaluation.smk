@@ -1,8 +1,3 @@
-def referred(wildcards):
-    """The images behind statistics."""
-    return result("data")(wildcards) if wildcards.name == "validation" else params_of(wildcards.run).evaluation.reference
-
-
 rule reference:
     # Measured once, for every evaluation against it.
     input:
