@@ -93,7 +93,7 @@ def figure(name: FigureName, out: OutFile, params: FigureParams = None, results:
 
 @verb
 def report(inputs: InputOptions, reports: Reports, out: OutFile) -> None:
-    """Write one HTML page with the tables and figures that are there."""
+    """Write one HTML page with the main run's tables and figures, and with the others that are there."""
     from restok.reporting.page import report
     report(inputs.load(), reports, out)
 
