@@ -9,7 +9,8 @@ import pytest
 from matplotlib.figure import Figure
 from torch import nn
 
-from restok.files import FileError, NpzArray, atomic_file, atomic_folder, npz_names, read_json, write_json, write_npz
+from restok.files import FileError, atomic_file, atomic_folder, read_json, write_json
+from restok.files.npz import NpzArray, npz_names, write_npz
 from restok.networks.saved import save_network
 from restok.reporting.cells import write_csv
 from restok.reporting.figures.common import save

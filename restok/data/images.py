@@ -22,7 +22,8 @@ from restok.data.threads import map_ahead
 from restok.data.transforms import Pixels, center_crop
 from restok.distributed import from_first, gathered, own_share, shared_errors
 from restok.errors import InputError
-from restok.files import NpzArray, npz_names, read_json, sha256_file
+from restok.files import read_json, sha256_file
+from restok.files.npz import NpzArray, npz_names
 from restok.progress import track
 
 SUFFIXES, FORMATS = (".png", ".jpg", ".jpeg", ".webp", ".bmp"), ("PNG", "JPEG", "WEBP", "BMP")

@@ -10,7 +10,8 @@ import numpy as np
 
 from restok.errors import RestokError
 from restok.experiments.places import stage_of
-from restok.files import FileError, NpzArray
+from restok.files import FileError
+from restok.files.npz import NpzArray
 
 
 class ReportError(RestokError):

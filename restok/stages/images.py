@@ -16,7 +16,8 @@ from restok.config.load import ConfigError
 from restok.data.sources import open_split
 from restok.data.transforms import center_crop, to_tensor, to_uint8
 from restok.distributed import device
-from restok.files import atomic_file, read_json, sha256_file, write_npz, write_npz_rows
+from restok.files import atomic_file, read_json, sha256_file
+from restok.files.npz import write_npz, write_npz_rows
 from restok.generator.sampling import generate
 from restok.hierarchy import prefixes
 from restok.metrics.reconstruction import psnr

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from restok import config
-from restok.files import write_npz
+from restok.files.npz import write_npz
 from restok.hierarchy import scale_grids
 from restok.nn.masks import block_causal
 from restok.nn.rope import decoder_ids, encoder_ids

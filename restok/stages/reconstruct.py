@@ -12,7 +12,8 @@ from restok.config.load import ConfigError
 from restok.data.images import ImageSource, open_files, open_images
 from restok.data.transforms import to_tensor
 from restok.distributed import device
-from restok.files import atomic_folder, require_free, write_npz_rows
+from restok.files import atomic_folder, require_free
+from restok.files.npz import write_npz_rows
 from restok.metrics.reconstruction import psnr
 from restok.progress import track
 from restok.stages.images import PICTURES, reconstruction, require_shown, write_grid

@@ -17,7 +17,8 @@ from restok.config.load import canonical_json
 from restok.data.images import ROUNDED, TRUNCATED, ImageSource, open_images
 from restok.distributed import device
 from restok.errors import RestokError
-from restok.files import NpzArray, npz_names, sha256_file
+from restok.files import sha256_file
+from restok.files.npz import NpzArray, npz_names
 from restok.metrics.frechet import Gaussian
 from restok.metrics.statistics import published_gaussians
 from restok.stages.images import Sampler, balanced_labels, reconstruction

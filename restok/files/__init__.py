@@ -1,0 +1,150 @@
+"""Files that are whole or absent: atomic folders and files, JSON, hashes; npz in `restok.files.npz`."""
+
+import errno
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+from filelock import FileLock, Timeout
+
+from restok.errors import RestokError
+
+
+class FileError(RestokError):
+    """A file that cannot be read as what it should be; the message names it."""
+
+
+@contextmanager
+def locked(path: Path, refusal: RestokError) -> Iterator[None]:
+    """Holds the lock file `path`. Raises `refusal` while another holds it."""
+    try:
+        held = FileLock(path).acquire(timeout=0)
+    except Timeout:
+        raise refusal from None
+    with held:
+        yield
+
+
+@contextmanager
+def atomic_folder(path: str | Path) -> Iterator[Path]:
+    """A new folder beside `path` to write into; at the end of the block it is on the disk and takes the place of `path`.
+
+    After an exception the new folder is gone and the old one untouched. A killed process leaves at most hidden siblings: a
+    half-written `.NAME.*.partial`, which the next call removes, or, killed between the two renames, `.NAME.*.replaced`, which
+    is the old folder, whole. Raises FileError while another process writes the same folder.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    refusal = FileError(f"{path}: another process is writing it; wait for it, or stop it first")
+    with locked(path.with_name(f".{path.name}.lock"), refusal):
+        for left_over in path.parent.glob(f".{path.name}.*.partial"):
+            shutil.rmtree(left_over)
+        partial = path.with_name(f".{path.name}.{uuid4().hex[:8]}.partial")
+        partial.mkdir()
+        try:
+            yield partial
+            for written in (*partial.rglob("*"), partial):
+                _sync(written)
+            _take_place(partial, path)
+        except OSError as error:
+            _name(error, path)
+            raise
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
+
+
+def _take_place(partial: Path, path: Path) -> None:
+    replaced = partial.with_suffix(".replaced")
+    if path.exists():
+        path.rename(replaced)                # a rename cannot replace a folder that is not empty
+    try:
+        partial.rename(path)
+    except OSError:
+        if replaced.exists():
+            replaced.rename(path)
+        raise
+    _sync(path.parent)
+    shutil.rmtree(replaced, ignore_errors=True)
+
+
+@contextmanager
+def atomic_file(path: str | Path) -> Iterator[Path]:
+    """A new file's path beside `path`, of the same suffix, to write to; at the end of the block it is on the disk and takes
+    the place of `path`, so readers see the old file or the new one, whole.
+
+    After an exception the new file is gone and the old one untouched. A killed process leaves at most a hidden
+    `.NAME.*.partial.SUFFIX`.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.stem}.{uuid4().hex[:8]}.partial{path.suffix}")
+    try:
+        yield partial
+        _sync(partial)
+        partial.replace(path)
+        _sync(path.parent)
+    except OSError as error:
+        _name(error, path)
+        raise
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _name(error: OSError, path: Path) -> None:
+    """What the system says of a full disk names no file: it shall name `path`."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG) and error.filename is None:
+        error.filename = str(path)
+
+
+def require_free(out: Path, inputs: Iterable[Path], written: Callable[[Path], bool] | None) -> None:
+    """Raises FileError where writing `out` would overwrite one of `inputs`, or put a file into one.
+
+    `written`: which paths below `out` the verb itself writes, where `out` is a folder, replaced whole: it must hold nothing
+    else. None: `out` is a file.
+    """
+    place = out.resolve()
+    for path in inputs:
+        if place.is_relative_to(path.resolve()) or path.resolve().is_relative_to(place):
+            raise FileError(f"{out}: would be written over {path}, which is read, or among its files; name another file or "
+                            "folder")
+    if written and out.exists() and not out.is_dir():
+        raise FileError(f"{out}: is a file; name a folder to write")
+    if written and (others := [path for path in sorted(out.rglob("*")) if not written(path)]):
+        raise FileError(f"{out}: would be replaced whole, and holds {others[0]}; name another folder to write")
+
+
+def sha256_file(path: str | Path) -> str:
+    """Hexadecimal sha256 of a file's bytes."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def write_json(path: str | Path, value: Any) -> None:
+    """Write `value`, in its own order of keys. Raises ValueError on NaN and infinity, which JSON cannot hold."""
+    text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    with atomic_file(path) as partial:
+        partial.write_text(text, encoding="utf-8")
+
+
+def read_json(path: str | Path) -> Any:
+    """The value in a JSON file. Raises FileError, which names the file, where it is missing or not JSON."""
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise FileError(f"{path}: cannot be read ({error.strerror})") from None
+    except ValueError as error:
+        raise FileError(f"{path}: not valid JSON ({error}); delete it and run the step that writes it again") from None
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
