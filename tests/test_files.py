@@ -1,6 +1,8 @@
 """Files are whole or absent, and one array of an npz is read by rows."""
 
 import resource
+import subprocess
+import sys
 import zipfile
 
 import numpy as np
@@ -9,7 +11,7 @@ import pytest
 from matplotlib.figure import Figure
 from torch import nn
 
-from restok.files import FileError, atomic_file, atomic_folder, read_json, write_json
+from restok.files import FileError, atomic_file, atomic_folder, read_json, remove_left_over, write_json
 from restok.files.npz import NpzArray, npz_names, write_npz
 from restok.networks.saved import save_network
 from restok.reporting.cells import write_csv
@@ -62,6 +64,15 @@ def test_a_file_appears_whole_or_stays_as_it_was(tmp_path):
         partial.write_text("half")
         raise KeyboardInterrupt
     assert path.read_text() == "old" and files(path.parent) == ["a.csv"]
+
+
+def test_what_a_killed_writer_left_is_removed(tmp_path):
+    killed = "import os, sys; from restok.files import atomic_file\nwith atomic_file(sys.argv[1]) as p: p.touch(); os._exit(9)"
+    for name in ("s.safetensors", "s.0of2.safetensors", "other.safetensors"):
+        assert subprocess.run([sys.executable, "-c", killed, str(tmp_path / name)]).returncode == 9
+    for name, left in (("s.*of*.safetensors", 2), ("s.safetensors", 1), ("*.*", 0)):
+        remove_left_over(tmp_path, name)
+        assert len(list(tmp_path.iterdir())) == left
 
 
 def test_a_report_that_fails_while_it_is_written_leaves_the_old_one(tmp_path, monkeypatch):

@@ -42,7 +42,7 @@ class ImageSource:
     n: int
     size: tuple[int, int]                # h, w
     labels: Int[np.ndarray, " n"] | None
-    rounding: str                        # STORED or ROUNDED
+    rounding: str                        # STORED, ROUNDED or TRUNCATED
     read: Read                           # images start, ..., stop - 1, at least one
     names: Sequence[Path] | None = None  # of the files, where each image is one; relative to their folder
 

@@ -79,7 +79,7 @@ def atomic_file(path: str | Path) -> Iterator[Path]:
     the place of `path`, so readers see the old file or the new one, whole.
 
     After an exception the new file is gone and the old one untouched. A killed process leaves at most a hidden
-    `.NAME.*.partial.SUFFIX`.
+    `.NAME.*.partial.SUFFIX`, which `remove_left_over` removes.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -94,6 +94,13 @@ def atomic_file(path: str | Path) -> Iterator[Path]:
         raise
     finally:
         partial.unlink(missing_ok=True)
+
+
+def remove_left_over(folder: Path, name: str) -> None:
+    """Remove what killed processes left of files that `atomic_file` was to write in `folder`, of a pattern with a suffix."""
+    pattern = Path(name)
+    for partial in folder.glob(f".{pattern.stem}.*.partial{pattern.suffix}"):
+        partial.unlink()
 
 
 def _name(error: OSError, path: Path) -> None:

@@ -11,7 +11,7 @@ import torch
 from restok import config
 from restok.config.load import canonical_json
 from restok.distributed import Shard, is_first
-from restok.files import write_json
+from restok.files import remove_left_over, write_json
 from restok.metrics.evaluate import evaluate_candidate, evaluate_generation, evaluate_reconstruction, require_alike
 from restok.metrics.statistics import Statistics
 from restok.stages.evaluator import Evaluator
@@ -96,6 +96,7 @@ def _forget(state: Path | None) -> None:
     if state is None:
         return
     stem = glob.escape(state.stem)
-    for pattern in (f"{stem}{state.suffix}", f"{stem}.*of*{state.suffix}", f".{stem}.*partial{state.suffix}"):
-        for path in state.parent.glob(pattern):
+    for name in (f"{stem}{state.suffix}", f"{stem}.*of*{state.suffix}"):
+        for path in state.parent.glob(name):
             path.unlink()
+        remove_left_over(state.parent, name)

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from restok.errors import RestokError
-from restok.files import atomic_file, locked
+from restok.files import atomic_file, locked, remove_left_over
 
 log = logging.getLogger("restok")
 
@@ -69,8 +69,7 @@ class RunFolder:
 
     def __enter__(self) -> "RunFolder":
         self._lock.__enter__()
-        for left_over in self.folder.glob(".*.partial.*"):      # of a process killed while it saved
-            left_over.unlink()
+        remove_left_over(self.folder, "*.*")
         for other in self.root.iterdir():
             if other.is_dir() and other != self.folder:
                 log.info("%s: of a run with other settings or inputs, not used", other)
