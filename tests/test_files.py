@@ -3,6 +3,7 @@
 import resource
 import subprocess
 import sys
+import threading
 import zipfile
 
 import numpy as np
@@ -44,6 +45,50 @@ def test_a_folder_appears_whole_or_stays_as_it_was(tmp_path):
         (partial / "y").write_text("new")
     assert files(tmp_path / "a") == ["y"]
     assert files(tmp_path) == [".a.lock", "a"]
+
+
+def test_a_reader_finds_the_old_folder_or_the_new_one(tmp_path):
+    """While it is replaced again and again, a folder is always there."""
+    with atomic_folder(tmp_path / "a") as partial:
+        (partial / "x").touch()
+    done, missing = threading.Event(), []
+
+    def look():
+        while not done.is_set():
+            try:
+                (tmp_path / "a").stat()
+            except FileNotFoundError as error:
+                missing.append(error)
+
+    reader = threading.Thread(target=look)
+    reader.start()
+    for _ in range(100):
+        with atomic_folder(tmp_path / "a") as partial:
+            (partial / "x").touch()
+    done.set()
+    reader.join()
+    assert not missing and files(tmp_path) == [".a.lock", "a"]
+
+
+def test_where_folders_cannot_be_swapped_a_kill_between_two_renames_is_undone(tmp_path, monkeypatch):
+    monkeypatch.setattr("restok.files._exchange", lambda one, other: False)
+    for text in ("old", "new"):
+        with atomic_folder(tmp_path / "a") as partial:
+            (partial / "x").write_text(text)
+    assert (tmp_path / "a/x").read_text() == "new" and files(tmp_path) == [".a.lock", "a"]
+    (tmp_path / "a").rename(tmp_path / ".a.0123abcd.replaced")
+    (tmp_path / ".a.0123abcd.partial").mkdir()
+    with pytest.raises(KeyboardInterrupt), atomic_folder(tmp_path / "a"):
+        raise KeyboardInterrupt
+    assert (tmp_path / "a/x").read_text() == "new" and files(tmp_path) == [".a.lock", "a"]
+
+
+def test_a_link_to_a_folder_stays_one(tmp_path):
+    (tmp_path / "scratch").mkdir()
+    (tmp_path / "a").symlink_to("scratch")
+    with atomic_folder(tmp_path / "a") as partial:
+        (partial / "x").touch()
+    assert (tmp_path / "a").is_symlink() and files(tmp_path / "scratch") == ["x"]
 
 
 def test_two_writers_of_one_folder_are_refused_and_a_killed_one_is_cleared_away(tmp_path):

@@ -1,5 +1,6 @@
 """Files that are whole or absent: atomic folders and files, JSON, hashes; npz in `restok.files.npz`."""
 
+import ctypes
 import errno
 import hashlib
 import json
@@ -33,44 +34,78 @@ def locked(path: Path, refusal: RestokError) -> Iterator[None]:
 
 @contextmanager
 def atomic_folder(path: str | Path) -> Iterator[Path]:
-    """A new folder beside `path` to write into; at the end of the block it is on the disk and takes the place of `path`.
+    """A new folder beside `path` to write into; at the end of the block it is on the disk and takes the place of `path`, or of
+    the folder that `path` links to, in one step: a reader finds the old folder or the new one.
 
-    After an exception the new folder is gone and the old one untouched. A killed process leaves at most hidden siblings: a
-    half-written `.NAME.*.partial`, which the next call removes, or, killed between the two renames, `.NAME.*.replaced`, which
-    is the old folder, whole. Raises FileError while another process writes the same folder.
+    After an exception the new folder is gone and the old one untouched. A killed process leaves at most a hidden sibling,
+    `.NAME.*.partial`, which the next call removes. Raises FileError while another process writes the same folder.
     """
-    path = Path(path)
+    with reserved(path), new_folder(path) as partial:
+        yield partial
+
+
+@contextmanager
+def reserved(path: str | Path) -> Iterator[None]:
+    """Nobody else writes the folder `path` meanwhile; what killed processes left of it is gone. Raises FileError while another
+    process holds it, OSError where nothing can be written beside it."""
+    path = _place(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     refusal = FileError(f"{path}: another process is writing it; wait for it, or stop it first")
     with locked(path.with_name(f".{path.name}.lock"), refusal):
+        for replaced in path.parent.glob(f".{path.name}.*.replaced"):
+            shutil.rmtree(replaced) if path.exists() else replaced.rename(path)
         for left_over in path.parent.glob(f".{path.name}.*.partial"):
             shutil.rmtree(left_over)
-        partial = path.with_name(f".{path.name}.{uuid4().hex[:8]}.partial")
+        yield
+
+
+@contextmanager
+def new_folder(path: str | Path) -> Iterator[Path]:
+    """`atomic_folder`, where `path` is `reserved` already."""
+    path = _place(path)
+    partial = path.with_name(f".{path.name}.{uuid4().hex[:8]}.partial")
+    try:
         partial.mkdir()
-        try:
-            yield partial
-            for written in (*partial.rglob("*"), partial):
-                _sync(written)
-            _take_place(partial, path)
-        except OSError as error:
-            _name(error, path)
-            raise
-        finally:
-            shutil.rmtree(partial, ignore_errors=True)
+        yield partial
+        for written in (*partial.rglob("*"), partial):
+            _sync(written)
+        _take_place(partial, path)
+    except OSError as error:
+        _name(error, path)
+        raise
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def _place(path: str | Path) -> Path:
+    """Where a folder is written: behind a link, what it links to."""
+    return Path(path).resolve() if Path(path).is_symlink() else Path(path)
 
 
 def _take_place(partial: Path, path: Path) -> None:
-    replaced = partial.with_suffix(".replaced")
-    if path.exists():
-        path.rename(replaced)                # a rename cannot replace a folder that is not empty
-    try:
+    """`partial` becomes `path`; what was there is then at `partial`, or gone."""
+    if not path.exists():
         partial.rename(path)
-    except OSError:
-        if replaced.exists():
-            replaced.rename(path)
-        raise
+    elif not _exchange(partial, path):
+        replaced = partial.with_suffix(".replaced")      # `reserved` brings it back where the process is killed in between
+        path.rename(replaced)
+        partial.rename(path)
+        shutil.rmtree(replaced, ignore_errors=True)
     _sync(path.parent)
-    shutil.rmtree(replaced, ignore_errors=True)
+
+
+def _exchange(one: Path, other: Path) -> bool:
+    """Swap two paths in one step, by Linux's renameat2. False where the system, or the file system, has no such thing."""
+    rename = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
+    here, exchange = -100, 2                             # AT_FDCWD, RENAME_EXCHANGE
+    if rename is None:
+        return False
+    if rename(here, os.fsencode(one), here, os.fsencode(other), exchange) == 0:
+        return True
+    number = ctypes.get_errno()
+    if number in (errno.ENOSYS, errno.EINVAL, errno.ENOTSUP):
+        return False
+    raise OSError(number, os.strerror(number), str(other))
 
 
 @contextmanager
