@@ -3,6 +3,7 @@
 # ruff: noqa: E402
 import logging
 import random
+import resource
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -121,6 +122,21 @@ def command() -> Callable[..., Result]:
         return result
 
     return run
+
+
+@pytest.fixture
+def small_files() -> Callable:
+    """A block in which no file may be longer than so many bytes: to what writes one, a full disk."""
+    @contextmanager
+    def limited(size: int) -> Iterator[None]:
+        soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+        try:
+            yield
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+    return limited
 
 
 @pytest.fixture(autouse=True)

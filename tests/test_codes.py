@@ -40,6 +40,25 @@ def test_codes_come_back_as_they_went_in(folder):
     assert store.manifest == {"images": IMAGES, **FACTS, "sha256": sha256_file(folder / "codes.npy")}
 
 
+def test_the_arrays_are_what_numpy_saves(folder, tmp_path):
+    codes, labels = numbers()
+    for name, array in (("codes.npy", codes.astype(np.uint16)), ("labels.npy", labels)):
+        np.save(tmp_path / name, array)
+        assert (folder / name).read_bytes() == (tmp_path / name).read_bytes()
+
+
+def test_a_full_disk_is_found_before_the_first_batch_and_named(tmp_path, small_files):
+    def batches():
+        pytest.fail("nothing was to be encoded")
+        yield
+
+    with small_files(400), pytest.raises(OSError, match=r"'\S+/codes/codes\.npy'"):
+        write_codes(tmp_path / "codes", batches(), IMAGES, **FACTS)
+    with small_files(200), pytest.raises(OSError, match=r"'\S+/codes/labels\.npy'"):
+        write_codes(tmp_path / "codes", batches(), IMAGES, **FACTS | {"crops": 1, "tokens": 1})
+    assert not (tmp_path / "codes").exists()
+
+
 def test_a_foreign_tokenizer_is_refused_with_both_hashes(folder):
     with pytest.raises(CodesError, match=f"{FACTS['tokenizer']}.*{'b2' * 32}.*restok encode"):
         CodeStore(folder, "b2" * 32)

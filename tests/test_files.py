@@ -1,6 +1,6 @@
 """Files are whole or absent, and one array of an npz is read by rows."""
 
-import resource
+import os
 import subprocess
 import sys
 import threading
@@ -8,15 +8,18 @@ import zipfile
 
 import numpy as np
 import pandas as pd
+import pyarrow
 import pytest
+import torch
 from matplotlib.figure import Figure
 from torch import nn
 
 from restok.files import FileError, atomic_file, atomic_folder, read_json, remove_left_over, write_json
-from restok.files.npz import NpzArray, npz_names, write_npz
+from restok.files.npz import NpzArray, npz_names, write_npz, write_npz_rows
 from restok.networks.saved import save_network
 from restok.reporting.cells import write_csv
 from restok.reporting.figures.common import save
+from restok.stages.images import write_grid
 
 ROWS = np.random.default_rng(0).integers(256, size=(50, 20, 30, 3), dtype=np.uint8)
 
@@ -138,20 +141,56 @@ def test_a_report_that_fails_while_it_is_written_leaves_the_old_one(tmp_path, mo
     assert files(tmp_path) == ["a.csv"] and (tmp_path / "a.csv").read_text() == "old"
 
 
+def arrow(path):
+    with atomic_file(path) as partial, pyarrow.OSFile(str(partial), "wb") as file:
+        file.write(ROWS.tobytes())
+
+
+def zipped(path):
+    write_npz_rows(path, "a", ROWS.shape, np.uint8, [ROWS])
+
+
+def pytorch(path):
+    with atomic_file(path) as partial, partial.open("wb") as file:
+        torch.save({"a": torch.zeros(5000)}, file)
+
+
+def within(path):
+    with atomic_folder(path) as partial:
+        write_json(partial / "in" / "a.json", 2000 * [0])
+
+
 @pytest.mark.parametrize(("write", "name"), [
     (lambda folder: write_json(folder / "a.json", 2000 * [0]), "a.json"),
     (lambda folder: write_npz(folder / "a.npz", a=ROWS), "a.npz"),
+    (lambda folder: zipped(folder / "a.npz"), "a.npz"),
     (lambda folder: save(Figure(), folder / "a.png", None), "a.pdf"),
+    (lambda folder: write_csv(pd.DataFrame({"a": range(2000)}), folder / "a.csv"), "a.csv"),
+    (lambda folder: write_grid(folder / "a.png", ROWS, 5), "a.png"),
+    (lambda folder: write_grid(folder / "a.jpg", ROWS, 5), "a.jpg"),
+    (lambda folder: arrow(folder / "a.arrow"), "a.arrow"),
+    (lambda folder: pytorch(folder / "a.pt"), "a.pt"),
+    (lambda folder: within(folder / "f"), "f/in/a.json"),
     (lambda folder: save_network(folder, nn.Linear(100, 100), {}), "model.safetensors")])
-def test_a_full_disk_names_the_file(tmp_path, write, name):
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (500, limits[1]))
-    try:
-        with pytest.raises(OSError, match=name):
-            write(tmp_path)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-    assert files(tmp_path) == []
+def test_a_full_disk_names_the_file_whatever_its_writer_says(tmp_path, small_files, write, name):
+    with small_files(500), pytest.raises(OSError, match=rf"^\[Errno 27\] File too large: '{tmp_path}/{name}'$"):
+        write(tmp_path)
+    assert [name for name in files(tmp_path) if not name.endswith(".lock")] == []
+
+
+def test_only_a_full_disk_is_called_one(tmp_path):
+    for block in (atomic_file, atomic_folder):
+        with pytest.raises(ZeroDivisionError), block(tmp_path / "a"):
+            raise ZeroDivisionError
+    with pytest.raises(FileNotFoundError, match="nowhere"), atomic_file(tmp_path / "a"):
+        open("nowhere")
+
+
+def test_json_holds_a_name_that_is_no_text_by_its_bytes(tmp_path):
+    name = os.fsdecode(b"caf\xe9")
+    write_json(tmp_path / "a.json", {name: "café"})
+    assert read_json(tmp_path / "a.json") == {name: "café"} and os.fsencode(name) == b"caf\xe9"
+    assert r'"caf\udce9": "café"' in (tmp_path / "a.json").read_text("utf-8")
 
 
 def test_json_keeps_its_order_and_names_a_broken_file(tmp_path):

@@ -3,8 +3,12 @@
 A folder of codes.npy (uint16, images x crops x tokens, memory-mapped), labels.npy (int64, one an image) and manifest.json.
 """
 
-from collections.abc import Iterable
+import math
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 from jaxtyping import Int
@@ -63,23 +67,37 @@ def write_codes(folder: str | Path, batches: Iterable[tuple[Int[np.ndarray, "b c
     manifest = {"images": count, "crops": crops, "tokens": tokens, "codebook_size": codebook_size, "classes": classes,
                 "tokenizer": tokenizer, "dataset": dataset}
     with atomic_folder(folder) as partial:
-        packed = np.lib.format.open_memmap(partial / "codes.npy", "w+", np.uint16, (count, crops, tokens))
-        labels = np.lib.format.open_memmap(partial / "labels.npy", "w+", np.int64, (count,))
-        done = 0
-        for batch, batch_labels in batches:
-            batch, batch_labels = np.asarray(batch), np.asarray(batch_labels)
-            _check(batch, batch_labels, crops, tokens, codebook_size, folder)
-            start, done = done, done + len(batch)
-            if done > count:
-                raise CodesError(f"{folder}: more than the {count} images expected; encode the split that was counted")
-            packed[start:done], labels[start:done] = batch, batch_labels
+        with (_array(partial / "codes.npy", np.uint16, (count, crops, tokens)) as packed,
+              _array(partial / "labels.npy", np.int64, (count,)) as labels):
+            done = 0
+            for batch, batch_labels in batches:
+                batch, batch_labels = np.asarray(batch), np.asarray(batch_labels)
+                _check(batch, batch_labels, crops, tokens, codebook_size, folder)
+                done += len(batch)
+                if done > count:
+                    raise CodesError(f"{folder}: more than the {count} images expected; encode the split that was counted")
+                packed.write(batch.astype(np.uint16).tobytes())
+                labels.write(batch_labels.astype(np.int64).tobytes())
         if done != count:
             raise CodesError(f"{folder}: {done} images arrived, not the {count} expected; encode the whole split")
-        packed.flush()
-        labels.flush()
         manifest["sha256"] = sha256_file(partial / "codes.npy")         # other crops make other codes, of the same shape
         write_json(partial / "manifest.json", manifest)
     return manifest
+
+
+@contextmanager
+def _array(path: Path, dtype: type[np.generic], shape: tuple[int, ...]) -> Iterator[BinaryIO]:
+    """An npy file of `shape`, to write its values to. Its room is taken first: a full disk is found at once, and by an OSError
+    that names the file, where writing a memory map would kill the process."""
+    with open(path, "wb") as file:
+        try:
+            np.lib.format.write_array_header_1_0(
+                file, {"descr": np.lib.format.dtype_to_descr(np.dtype(dtype)), "fortran_order": False, "shape": shape})
+            file.flush()
+            os.posix_fallocate(file.fileno(), 0, file.tell() + math.prod(shape) * np.dtype(dtype).itemsize)
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, str(path)) from None
+        yield file
 
 
 def _check(codes: np.ndarray, labels: np.ndarray, crops: int, tokens: int, codebook_size: int, folder: str | Path) -> None:

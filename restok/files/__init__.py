@@ -16,6 +16,8 @@ from filelock import FileLock, Timeout
 
 from restok.errors import RestokError
 
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)       # what the system says of a full disk, a quota, a limit of a file's size
+
 
 class FileError(RestokError):
     """A file that cannot be read as what it should be; the message names it."""
@@ -70,8 +72,8 @@ def new_folder(path: str | Path) -> Iterator[Path]:
         for written in (*partial.rglob("*"), partial):
             _sync(written)
         _take_place(partial, path)
-    except OSError as error:
-        _name(error, path)
+    except Exception as error:
+        _name(error, path, partial)
         raise
     finally:
         shutil.rmtree(partial, ignore_errors=True)
@@ -124,8 +126,8 @@ def atomic_file(path: str | Path) -> Iterator[Path]:
         _sync(partial)
         partial.replace(path)
         _sync(path.parent)
-    except OSError as error:
-        _name(error, path)
+    except Exception as error:
+        _name(error, path, partial)
         raise
     finally:
         partial.unlink(missing_ok=True)
@@ -138,10 +140,29 @@ def remove_left_over(folder: Path, name: str) -> None:
         partial.unlink()
 
 
-def _name(error: OSError, path: Path) -> None:
-    """What the system says of a full disk names no file: it shall name `path`."""
-    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG) and error.filename is None:
-        error.filename = str(path)
+def _name(error: Exception, path: Path, partial: Path) -> None:
+    """Raises OSError, which names `path` or the file in it, where there was no room to write `partial`. Every library says that
+    in words of its own, so the system is asked again."""
+    if isinstance(error, RestokError):
+        return
+    reason = getattr(error, "errno", None)
+    if reason not in FULL:
+        reason = _refusal(partial / "more" if partial.is_dir() else partial)
+    if reason is not None:
+        inner = Path(str(getattr(error, "filename", None) or partial))
+        named = path / inner.relative_to(partial) if inner.is_relative_to(partial) else path
+        raise OSError(reason, os.strerror(reason), str(named)) from error
+
+
+def _refusal(file: Path) -> int | None:
+    """Why more does not go into a file: one of FULL, or None."""
+    try:
+        with open(file, "ab") as more:
+            more.write(bytes(2 ** 17))
+            more.flush()
+            os.fsync(more.fileno())
+    except OSError as error:
+        return error.errno if error.errno in FULL else None
 
 
 def require_free(out: Path, inputs: Iterable[Path], written: Callable[[Path], bool] | None) -> None:
@@ -171,7 +192,7 @@ def write_json(path: str | Path, value: Any) -> None:
     """Write `value`, in its own order of keys. Raises ValueError on NaN and infinity, which JSON cannot hold."""
     text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
     with atomic_file(path) as partial:
-        partial.write_text(text, encoding="utf-8")
+        partial.write_text(text, "utf-8", "backslashreplace")       # bytes of a name that are no text: escaped as in JSON
 
 
 def read_json(path: str | Path) -> Any:

@@ -1,6 +1,7 @@
 """Images out of models: reconstructions with the panel of Fig. 5, and samples."""
 
 from collections.abc import Sequence
+from io import BytesIO
 from math import ceil, sqrt
 from pathlib import Path
 
@@ -54,7 +55,14 @@ def write_grid(path: Path, images: UInt8[np.ndarray, "n h w c"], columns: int) -
     tensor = torch.from_numpy(np.ascontiguousarray(images)).permute(0, 3, 1, 2)
     grid = make_grid(tensor, nrow=columns, pad_value=255)
     with atomic_file(path) as partial:
-        Image.fromarray(grid.permute(1, 2, 0).numpy()).save(partial, quality=95)
+        write_picture(partial, grid.permute(1, 2, 0).numpy())
+
+
+def write_picture(path: Path, pixels: UInt8[np.ndarray, "h w c"]) -> None:
+    """One image, PNG or JPEG by its name. Encoded first: pillow, writing a file itself, passes over a disk that fills up."""
+    encoded = BytesIO()
+    Image.fromarray(pixels).save(encoded, Image.registered_extensions()[path.suffix.lower()], quality=95)
+    path.write_bytes(encoded.getvalue())
 
 
 @torch.inference_mode()

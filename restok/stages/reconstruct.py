@@ -16,7 +16,7 @@ from restok.files import atomic_folder, require_free
 from restok.files.npz import write_npz_rows
 from restok.metrics.reconstruction import psnr
 from restok.progress import track
-from restok.stages.images import PICTURES, reconstruction, require_shown, write_grid
+from restok.stages.images import PICTURES, reconstruction, require_shown, write_grid, write_picture
 from restok.weights import load_tokenizer
 
 COLUMNS = 8                              # of a picture
@@ -94,4 +94,4 @@ def _write_folder(out: Path, pieces: Iterable[Piece], names: list[str]) -> None:
         for name, pixels in zip(names, chain.from_iterable(pictures for _, pictures in pieces), strict=True):
             path = folder / f"{name}.png"
             path.parent.mkdir(parents=True, exist_ok=True)
-            Image.fromarray(pixels).save(path)
+            write_picture(path, pixels)
