@@ -1,9 +1,12 @@
 import json
 import os
+import shutil
 import subprocess
 import sys
+import zipfile
 from itertools import pairwise
 from math import nan
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -13,7 +16,7 @@ from conftest import ROOT, small_params
 from restok.config import Optimizer
 from restok.config.load import ConfigError
 from restok.data.codes import CodesError, write_codes
-from restok.files import sha256_file
+from restok.files import FileError, sha256_file
 from restok.networks.saved import WeightsError
 from restok.training.generator import GeneratorJob, train_generator
 from restok.training.loop import LossError
@@ -267,6 +270,116 @@ def test_a_state_of_other_settings_is_not_used(killed_in_step_7, codes, caplog):
     whole = train("generator", other, None, None, codes, killed_in_step_7 / "whole")
     assert (whole / "model.safetensors").read_bytes() == (resumed / "model.safetensors").read_bytes()
     assert logged(resumed) == logged(whole)
+
+
+# What is finished stays.
+
+@pytest.fixture
+def untrainable(monkeypatch):
+    """Call it, and no generator is trained from there on."""
+    def refuse(self, params, on):
+        raise AssertionError("was trained again")
+
+    return lambda: monkeypatch.setattr(GeneratorJob, "__init__", refuse)
+
+
+@pytest.mark.parametrize("lost", ["publish", "out"])
+def test_what_is_finished_is_not_trained_again(lost, codes, tmp_path, monkeypatch, untrainable, caplog):
+    """Killed before its output appears; or the workflow deletes that, because it was killed before it recorded success."""
+    if lost == "publish":
+        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            patch.setattr("restok.training.loop.publish", Mock(side_effect=KeyboardInterrupt))
+            train("generator", training_params(), None, None, codes, tmp_path)
+        assert not (tmp_path / "out").exists()
+        digest = sha256_file(next((tmp_path / "run").glob("*/finished/model.safetensors")))
+    else:
+        digest = sha256_file(train("generator", training_params(), None, None, codes, tmp_path) / "model.safetensors")
+        shutil.rmtree(tmp_path / "out")
+    untrainable()
+    with caplog.at_level("INFO", "restok"):
+        again = train("generator", training_params(), None, None, codes, tmp_path)
+    assert sha256_file(again / "model.safetensors") == digest and "was finished before; taken from" in caplog.text
+    assert (again / "model.safetensors").stat().st_nlink == 2                     # the disk holds it once
+    assert states(tmp_path) == []
+
+
+def test_an_output_that_stands_is_left_as_it_is(codes, tmp_path, untrainable, caplog):
+    """Also where it was copied without its times, and without the folder of the run."""
+    train("generator", training_params(), None, None, codes, tmp_path)
+    shutil.copytree(tmp_path / "out", tmp_path / "copy/out", copy_function=shutil.copyfile)
+    untrainable()
+    with caplog.at_level("INFO", "restok"):
+        train("generator", training_params(), None, None, codes, tmp_path / "copy")
+    assert "copy/out: stands already" in caplog.text and not (tmp_path / "copy/run").exists()
+
+
+def test_an_output_that_was_altered_is_made_again(codes, tmp_path):
+    out = train("generator", training_params(), None, None, codes, tmp_path)
+    sound = (out / "model.safetensors").read_bytes()
+    with open(out / "model.safetensors", "r+b") as file:             # in the run's folder, too: it is one file
+        file.seek(-1, os.SEEK_END)
+        file.write(b"\0" if sound[-1] else b"\1")
+    train("generator", training_params(), None, None, codes, tmp_path)
+    assert (out / "model.safetensors").read_bytes() == sound
+
+
+def test_what_nothing_shows_any_more_is_not_kept(codes, tmp_path):
+    other = training_params("generator_training.clip=0.5")
+    train("generator", training_params(), None, None, codes, tmp_path)
+    train("generator", other, None, None, codes, tmp_path)
+    assert len(list((tmp_path / "run").glob("*/finished"))) == 1
+
+
+# What belongs to others stays, too.
+
+def test_a_run_deletes_nothing_that_it_did_not_make(codes, tmp_path):
+    for path in ("photos/a.jpg", "0123456789ab/thesis.tex", "exp/state_4.pt"):
+        (tmp_path / "run" / path).parent.mkdir(parents=True)
+        (tmp_path / "run" / path).write_text("mine")
+    train("generator", training_params(), None, None, codes, tmp_path)
+    mine = [path.name for path in (tmp_path / "run").rglob("*") if path.is_file() and path.read_bytes() == b"mine"]
+    assert sorted(mine) == ["a.jpg", "state_4.pt", "thesis.tex"]
+
+
+def test_runs_lie_side_by_side(codes, tmp_path):
+    train_generator(training_params(), codes, codes.parent, tmp_path / "runs/750k", tmp_path / "out")
+    for folder in ("runs", "runs/750k/mine"):
+        with pytest.raises(StateError, match=rf"{folder}: .*belongs to another run; give every run a folder of its own"):
+            train_generator(training_params("seed=1"), codes, codes.parent, tmp_path / folder, tmp_path / "out2")
+
+
+@pytest.mark.parametrize("held", ["photos/a.jpg", "manifest.json"])
+def test_only_a_generator_is_replaced_by_one(held, codes, tmp_path, untrainable):
+    (tmp_path / "out" / held).parent.mkdir(parents=True)
+    (tmp_path / "out" / held).write_text('{"kind": "codes"}')
+    untrainable()
+    with pytest.raises(FileError, match=r"out: .*, which writing generator there would delete; name another folder"):
+        train("generator", training_params(), None, None, codes, tmp_path)
+    assert (tmp_path / "out" / held).is_file() and not (tmp_path / "run").exists()
+
+
+def test_a_state_of_another_run_or_altered_is_passed_over(killed_in_step_7, codes, tmp_path, caplog):
+    older, newest = states(killed_in_step_7)
+    foreign = torch.load(newest)
+    save_state(newest, foreign | {"identity": "another"})
+    data = bytearray(older.read_bytes())
+    with zipfile.ZipFile(older) as archive:
+        largest = max(archive.infolist(), key=lambda info: info.file_size)
+    data[largest.header_offset + largest.file_size] ^= 1                          # within its bytes
+    older.write_bytes(data)
+    with caplog.at_level("INFO", "restok"):
+        resumed = train("generator", training_params(), None, None, codes, killed_in_step_7)
+    assert f"{newest}: of another run" in caplog.text and f"{older}: " in caplog.text and "resuming" not in caplog.text
+    whole = train("generator", training_params(), None, None, codes, tmp_path / "whole")
+    assert (whole / "model.safetensors").read_bytes() == (resumed / "model.safetensors").read_bytes()
+
+
+def test_a_checkpoint_whose_state_was_swapped_is_refused(digits, classifier, codes, tmp_path):
+    for seed in (1, 2):
+        train("tokenizer", training_params(f"seed={seed}"), digits, classifier, codes, tmp_path / str(seed))
+    shutil.copy(tmp_path / "1/out/state.pt", tmp_path / "2/out/state.pt")
+    with pytest.raises(StateError, match=r"state\.pt: not the file that manifest\.json beside it lists.*train that"):
+        train("tokenizer", training_params("seed=2"), digits, classifier, codes, tmp_path / "3", "second", tmp_path / "2/out")
 
 
 # What goes wrong.

@@ -4,6 +4,7 @@ results/RUN holds what all rows of a parameter file share, and its own run; resu
 with one seed. Rows whose settings agree in all that a stage depends on share it: the first of them makes it, in its own folder.
 """
 
+import json
 import re
 from functools import cached_property
 from pathlib import Path
@@ -13,6 +14,7 @@ from restok.config import Params
 from restok.config.load import ConfigError, canonical_json, settings_tree
 from restok.experiments.items import Item
 from restok.experiments.trials import RELEASED, Sheet, Trial
+from restok.files.artifact import Origin
 
 FEATURES = ("evaluation.features", "evaluation.weights", "evaluation.batch_size")
 DRAWING = ("seed", "sampling.temperature", "sampling.top_k", "sampling.top_p", "sampling.class_cache", "sampling.rounding")
@@ -61,6 +63,11 @@ def depends_on(stage: str, params: Params, label: str | None = None) -> str:
     if stage == "data" and params.data.source == "digits":       # drawn at the tokenizer's size; files are packed as they are
         settings += ("tokenizer.image_size",)
     return canonical_json(_until(params, label), *settings)
+
+
+def origin(stage: str, params: Params, label: str | None = None, **inputs: str | None) -> Origin:
+    """What a stage's result is made of: the settings that it depends on, and the sha256 of each input."""
+    return Origin(stage, json.loads(depends_on(stage, params, label)) | {"checkpoint": label}, inputs)
 
 
 def stage_of(path: Path) -> tuple[Stage, Path] | None:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from restok.config.base import Config, Positive, Positives
 from restok.errors import InputError
-from restok.networks.saved import load_network, save_network
+from restok.networks.saved import load_network, require_network, save_network
 
 
 class SmallClassifier(nn.Module):
@@ -58,12 +58,20 @@ def stage(inputs: int, outputs: int) -> nn.Sequential:
     return nn.Sequential(*layers)
 
 
+CALLED = "classifier", "restok train-classifier"      # what messages call it, and what makes one
+
+
 class Settings(Config):
     """What `SmallClassifier` is built from."""
 
     classes: Positive
     channels: Positives
     data: str
+
+
+def require_classifier(folder: str | Path) -> None:
+    """Raises NoWeightsError where a folder holds none."""
+    require_network(folder, *CALLED)
 
 
 def load_classifier(folder: str | Path | None) -> SmallClassifier:
@@ -74,6 +82,6 @@ def load_classifier(folder: str | Path | None) -> SmallClassifier:
     if folder is None:
         raise InputError("'digits' needs a classifier: name its folder with --classifier, or train one with "
                          "`restok train-classifier`")
-    classifier = load_network(folder, Settings, lambda settings: SmallClassifier(**dict(settings)), "classifier",
-                              "restok train-classifier")     # draws weights first: what training draws next comes after them
+    classifier = load_network(folder, Settings, lambda settings: SmallClassifier(**dict(settings)), *CALLED)
+    # It draws weights first: what training draws next comes after them.
     return classifier.requires_grad_(False)

@@ -41,6 +41,12 @@ def write_tensors(path: str | Path, tensors: Mapping[str, Tensor], about: dict[s
             raise OSError(f"{path}: cannot be written ({error}); make room, or name another place") from error
 
 
+def require_network(folder: str | Path, kind: str, command: str) -> None:
+    """Raises NoWeightsError where a folder holds no network, as `load_network` does."""
+    if not all(Path(folder, name).is_file() for name in (WEIGHTS, SETTINGS)):
+        raise NoWeightsError(f"{folder}: no {kind} here ({WEIGHTS}, {SETTINGS}); `{command}` makes one")
+
+
 def load_network(folder: str | Path, settings: type[Config], build: Callable[[Any], nn.Module], kind: str,
                  command: str) -> nn.Module:
     """What `build` makes of the saved settings, with the saved weights, in eval mode on the CPU. `kind` is what a network
@@ -48,9 +54,8 @@ def load_network(folder: str | Path, settings: type[Config], build: Callable[[An
 
     Raises NoWeightsError, ConfigError for settings that are none, WeightsError for weights that are damaged or do not fit.
     """
+    require_network(folder, kind, command)
     weights, written = Path(folder, WEIGHTS), Path(folder, SETTINGS)
-    if not weights.is_file() or not written.is_file():
-        raise NoWeightsError(f"{folder}: no {kind} here ({WEIGHTS}, {SETTINGS}); `{command}` makes one")
     try:
         network = build(parse(settings, read_json(written), str(written)))
     except ConfigError as error:

@@ -12,12 +12,11 @@ from restok.config.load import ConfigError
 from restok.data.codes import CodeStore
 from restok.data.loader import code_batches
 from restok.distributed import device
-from restok.experiments.places import depends_on
+from restok.experiments.places import origin
 from restok.files import sha256_file
 from restok.generator.model import HAR
 from restok.training.loop import Job, autocast, step_generator, train
 from restok.training.optim import Updater
-from restok.training.state import fingerprint
 
 
 class GeneratorJob(Job):
@@ -56,8 +55,9 @@ def train_generator(params: config.Params, codes: Path, tokenizer: Path, run_fol
     for key in ("tokens", "codebook_size", "classes"):
         if (value := getattr(params.generator, key)) != store.manifest[key]:
             raise ConfigError(f"generator.{key}: {value}, but the codes in {codes} have {store.manifest[key]}")
-    job, training = GeneratorJob(params, device()), params.generator_training
-    identity = fingerprint(depends_on("generator", params), store.manifest)
-    facts = {"sampling_steps": len(params.generator.groups), "tokenizer": store.manifest["tokenizer"]}
+    training, made_by = params.generator_training, store.manifest["tokenizer"]
+    made_of = origin("generator", params, codes=store.manifest["sha256"], tokenizer=made_by)
+    facts = {"sampling_steps": len(params.generator.groups), "tokenizer": made_by}
     batches = partial(code_batches, store, training.batch_size, params.seed)
-    train(job, "generator", batches, range(training.steps), training, run_folder, identity, out, facts)
+    train(lambda: GeneratorJob(params, device()), "generator", batches, range(training.steps), training, run_folder, made_of,
+          out, facts)

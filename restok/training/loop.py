@@ -2,6 +2,7 @@
 
 import json
 import logging
+import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
 from math import isfinite
@@ -14,7 +15,8 @@ from torch.optim.swa_utils import AveragedModel
 
 from restok import config
 from restok.errors import RestokError
-from restok.files import atomic_file, atomic_folder, write_json
+from restok.files import FileError, atomic_file, atomic_folder, reserved, write_json
+from restok.files.artifact import Origin, already_made, publish, verify
 from restok.progress import track
 from restok.training.state import RunFolder, StateError, Stateful, load_state, save_state
 from restok.weights import save_model
@@ -44,33 +46,48 @@ def step_generator(seed: int, step: int) -> torch.Generator:
     return torch.Generator().manual_seed(seed * 1_000_003 + step)
 
 
-def train(job: Job, name: str, batches: Callable[[int], Iterator], steps: range, training: config.Training, run_folder: Path,
-          identity: str, out: Path, facts: dict, previous: Path | None = None, keep_state: bool = False) -> None:
-    """Train over `steps`, from where an unfinished run of this `identity` stopped, else from the checkpoint `previous`.
+def train(build: Callable[[], Job], name: str, batches: Callable[[int], Iterator], steps: range, training: config.Training,
+          run_folder: Path, origin: Origin, out: Path, facts: dict, previous: Path | None = None,
+          keep_state: bool = False) -> None:
+    """Train over `steps`, from where an unfinished run of this `origin` stopped, else from the checkpoint `previous`; a
+    finished run is not trained again.
 
     `batches`: those from a step on. Writes `out`: the average of the weights, log.jsonl, metrics.json with `facts`, and, to go
-    on from, state.pt where `keep_state`. Raises StateError, LossError.
+    on from, state.pt where `keep_state`. Raises StateError, LossError, and FileError for an `out` that holds anything else.
     """
-    with RunFolder(run_folder, identity) as run:
-        first = steps.start
-        if resumed := run.resume():
-            first, state = resumed
-            job.load_state_dict(state)
-        elif previous:
-            try:
-                job.load_state_dict(load_state(previous / "state.pt"))
-            except StateError as error:
-                raise StateError(f"{error}; delete {previous} and train that checkpoint again") from None
-        rows = _run(job, name, batches(first), first, steps.stop, training, run)
-        with atomic_folder(out) as folder:
-            save_model(folder, job.average.module)
-            if keep_state:
-                save_state(folder / "state.pt", job.state_dict())
-            (folder / "log.jsonl").write_text((run.folder / "log.jsonl").read_text())
+    if already_made(out, origin):
+        return
+    with reserved(out), RunFolder(run_folder, origin.identity) as run:
+        if origin.made(run.finished):
+            log.info("%s: was finished before; taken from %s", out, run.finished)
+        else:
+            job, first = build(), steps.start
+            if resumed := run.resume():
+                first, state = resumed
+                job.load_state_dict(state)
+            elif previous:
+                job.load_state_dict(_state_of(previous))
+            rows = _run(job, name, batches(first), first, steps.stop, training, run)
             parameters = sum(p.numel() for p in job.average.parameters())
-            write_json(folder / "metrics.json", facts | {"step": steps.stop, "parameters": parameters, "device": str(job.on),
-                                                         "torch": torch.__version__, "last": rows[-1]})
+            facts |= {"step": steps.stop, "parameters": parameters, "device": str(job.on), "torch": torch.__version__,
+                      "last": rows[-1]}
+            with atomic_folder(run.finished) as folder:
+                save_model(folder, job.average.module)
+                if keep_state:
+                    save_state(folder / "state.pt", job.state_dict())
+                shutil.copy(run.folder / "log.jsonl", folder)
+                write_json(folder / "metrics.json", facts)
+                origin.seal(folder)
+        publish(run.finished, out)
         run.clear()
+
+
+def _state_of(previous: Path) -> dict:
+    try:
+        verify(previous, "state.pt")
+        return load_state(previous / "state.pt")
+    except (StateError, FileError) as error:
+        raise StateError(f"{error}; delete {previous} and train that checkpoint again") from None
 
 
 def _run(job: Job, name: str, batches: Iterator, first: int, last: int, training: config.Training,

@@ -1,10 +1,10 @@
 """Resumable training states: written whole or not at all, tied to the run they belong to, never unpickled untrusted."""
 
-import json
 import logging
 import shutil
+import zipfile
 from collections.abc import Callable
-from hashlib import sha256
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -12,17 +12,14 @@ import torch
 
 from restok.errors import RestokError
 from restok.files import atomic_file, locked, remove_left_over
+from restok.files.artifact import MANIFEST
 
+LOCK = ".run.lock"                       # by which the folder of a run is known
 log = logging.getLogger("restok")
 
 
 class StateError(RestokError):
     """A state that cannot be read or written; the message names the file and the remedy."""
-
-
-def fingerprint(*facts: Any) -> str:
-    """Identity of a run: a hash of the settings and inputs that its steps depend on."""
-    return sha256(json.dumps(facts, sort_keys=True, default=str).encode()).hexdigest()
 
 
 def save_state(path: Path, state: dict) -> None:
@@ -36,11 +33,19 @@ def save_state(path: Path, state: dict) -> None:
 
 
 def load_state(path: Path) -> dict:
-    """Read a state as plain tensors and containers. Raises StateError for a missing, truncated or foreign file."""
+    """Read a state as plain tensors and containers. Raises StateError for a missing, truncated, altered or foreign file."""
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError:
-        raise StateError(f"{path}: no such file") from None
+        with zipfile.ZipFile(path) as archive:
+            if altered := archive.testzip():      # torch writes checksums, and does not compare them
+                raise StateError(f"{path}: {altered} in it was altered")
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        if not isinstance(state, dict):
+            raise StateError(f"{path}: holds a {type(state).__name__}, not a state")
+        return state
+    except StateError:
+        raise
+    except OSError as error:
+        raise StateError(f"{path}: cannot be read ({error.strerror})") from None
     except Exception as error:                    # torch raises many kinds for a damaged archive
         raise StateError(f"{path}: damaged or cut short ({type(error).__name__})") from error
 
@@ -59,39 +64,52 @@ class Stateful:
 
 
 class RunFolder:
-    """Where an unfinished run keeps its last two states and its log: a folder of its own for each identity, so that a run with
-    other settings neither takes nor deletes them. One process at a time may hold it."""
+    """Where a run keeps its last two states and its log while it is unfinished, and afterwards what it made: a folder of its
+    own for each identity, so that a run with other settings neither takes nor deletes them. One process at a time may hold it.
+
+    Raises StateError for a folder within that of another run, or around one.
+    """
 
     def __init__(self, root: Path, identity: str):
         self.root, self.folder = root, root / identity[:12]
+        inner = chain(root.glob(f"*/**/{LOCK}"), root.glob("*/*/**/state_*.pt"))
+        if other := next(chain((up for up in root.resolve().parents if (up / LOCK).exists()), inner), None):
+            raise StateError(f"{root}: {other} belongs to another run; give every run a folder of its own, side by side")
         self.folder.mkdir(parents=True, exist_ok=True)
-        self._lock = locked(root / ".lock", StateError(f"{root}: another run is training here; wait for it, or stop it first"))
+        self._lock = locked(root / LOCK, StateError(f"{root}: another run is training here; wait for it, or stop it first"))
 
     def __enter__(self) -> "RunFolder":
         self._lock.__enter__()
         remove_left_over(self.folder, "*.*")
-        for other in self.root.iterdir():
-            if other.is_dir() and other != self.folder:
-                log.info("%s: of a run with other settings or inputs, not used", other)
+        for other in self.root.glob("*/state_*.pt"):
+            if other.parent != self.folder:
+                log.info("%s: of a run with other settings or inputs, not used; delete it, if that run is given up", other)
         return self
 
     def __exit__(self, *error: Any) -> None:
         self._lock.__exit__(*error)
+
+    @property
+    def finished(self) -> Path:
+        """The folder of what the run made, which is kept: of the same files as the output that it became."""
+        return self.folder / "finished"
 
     def states(self) -> list[Path]:
         """Newest first."""
         return sorted(self.folder.glob("state_*.pt"), key=lambda p: int(p.stem.removeprefix("state_")), reverse=True)
 
     def save(self, step: int, state: dict) -> None:
-        save_state(self.folder / f"state_{step}.pt", {"step": step, "state": state})
+        save_state(self.folder / f"state_{step}.pt", {"step": step, "identity": self.folder.name, "state": state})
         for old in self.states()[2:]:
             old.unlink()
 
     def resume(self) -> tuple[int, dict] | None:
-        """The newest sound state. Damaged ones are named in the log and passed over."""
+        """The newest sound state of this run. Damaged and strange ones are named in the log and passed over."""
         for path in self.states():
             try:
                 saved = load_state(path)
+                if saved.get("identity") != self.folder.name or path.stem != f"state_{saved['step']}":
+                    raise StateError(f"{path}: of another run, or of another step")
             except StateError as error:
                 log.warning("%s; passed over", error)
                 continue
@@ -100,7 +118,9 @@ class RunFolder:
         return None
 
     def clear(self) -> None:
-        """The run is complete: all states here, those of abandoned settings too, have served."""
-        for folder in self.root.iterdir():
-            if folder.is_dir():
-                shutil.rmtree(folder)
+        """The run is complete: its states have served, and what other settings made here before and nothing shows any more."""
+        for path in (*self.states(), self.folder / "log.jsonl"):
+            path.unlink(missing_ok=True)
+        for manifest in self.root.glob(f"*/finished/{MANIFEST}"):
+            if manifest.parent != self.finished and manifest.stat().st_nlink == 1:
+                shutil.rmtree(manifest.parent)

@@ -15,15 +15,15 @@ from restok.config.load import ConfigError
 from restok.data.loader import batches
 from restok.data.sources import open_split
 from restok.distributed import device
-from restok.experiments.places import depends_on
+from restok.experiments.places import origin
 from restok.files import read_json, sha256_file
+from restok.networks.classifier import require_classifier
 from restok.objective.tokenizer import Adversary, TokenizerObjective
 from restok.tokenizer.model import ResTok
 from restok.tokenizer.nested_dropout import draw_keep
 from restok.tokenizer.quantizer import Revival
 from restok.training.loop import Job, autocast, step_generator, train
 from restok.training.optim import Updater
-from restok.training.state import fingerprint
 
 
 class TokenizerJob(Job):
@@ -96,12 +96,14 @@ def train_tokenizer(params: config.Params, checkpoint: str, data: Path, classifi
     split = open_split(data, "train")
     if len(split.classes) != params.generator.classes:        # before hours of training, not after
         raise ConfigError(f"generator.classes: {params.generator.classes}, but {data} has {len(split.classes)} classes")
-    job = TokenizerJob(params, classifier, device())
-    inputs = [folder and sha256_file(folder / "model.safetensors") for folder in (classifier, previous)]
-    identity = fingerprint(depends_on("tokenizer", params, checkpoint), checkpoint, split.digest, *inputs)
+    if classifier:
+        require_classifier(classifier)
+    weights = {name: folder and sha256_file(folder / "model.safetensors")
+               for name, folder in (("classifier", classifier), ("previous", previous))}
     images = partial(batches, split, params.data, params.tokenizer.image_size, training.batch_size, params.seed)
-    train(job, f"tokenizer {checkpoint}", images, steps, training, run_folder, identity, out, {"checkpoint": checkpoint},
-          previous, keep_state=True)
+    train(lambda: TokenizerJob(params, classifier, device()), f"tokenizer {checkpoint}", images, steps, training, run_folder,
+          origin("tokenizer", params, checkpoint, data=split.digest, **weights), out, {"checkpoint": checkpoint}, previous,
+          keep_state=True)
 
 
 def _steps(params: config.Params, checkpoint: str, previous: Path | None) -> range:

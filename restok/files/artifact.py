@@ -1,0 +1,104 @@
+"""Folders that a verb wrote, known again by their manifest: of what kind, from which settings and inputs, of which files."""
+
+import json
+import logging
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+from restok.files import FileError, new_folder, read_json, sha256_file, write_json
+
+MANIFEST = "manifest.json"
+log = logging.getLogger("restok")
+
+
+@dataclass(frozen=True)
+class Origin:
+    """What an artifact is made of: the settings that its verb reads, as plain values, and the sha256 of each of its inputs.
+    What is made of the same is the same."""
+
+    kind: str                            # 'tokenizer', 'codes', ...: one a verb
+    settings: Mapping[str, Any]
+    inputs: Mapping[str, str | None]     # None: there is no such input
+
+    @property
+    def identity(self) -> str:
+        """A sha256 over all of it."""
+        return sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()
+
+    def made(self, folder: Path) -> bool:
+        """Whether `folder` is just this, whole: every file is there, as its digest says, and no other."""
+        facts = _manifest(folder)
+        if facts is None or {key: facts.get(key) for key in asdict(self)} != asdict(self):
+            return False
+        try:
+            return facts["files"] == _digests(folder)
+        except (OSError, KeyError):
+            return False
+
+    def seal(self, folder: Path, **facts: Any) -> dict[str, Any]:
+        """Write the manifest, last of all, with `facts` beside what makes the artifact known again. Returns it."""
+        manifest = facts | asdict(self) | {"files": _digests(folder)}
+        write_json(folder / MANIFEST, manifest)
+        return manifest
+
+
+def require_replaceable(out: Path, kind: str) -> None:
+    """Raises FileError where writing the folder `out` would replace anything but an artifact of this kind."""
+    if not os.path.lexists(out):
+        return
+    if not out.is_dir():
+        raise FileError(f"{out}: is a file, or a link to nothing; name a folder to write")
+    facts = _manifest(out)
+    if any(out.iterdir()) and (facts is None or facts.get("kind") != kind):
+        held = f"holds {sorted(out.iterdir())[0].name}" if facts is None else f"is of kind {facts.get('kind')!r}"
+        raise FileError(f"{out}: {held}, which writing {kind} there would delete; name another folder, or move it away")
+
+
+def already_made(out: Path, origin: Origin) -> bool:
+    """Whether nothing is left to do, as the log then says: `out` is what would be made. Raises as `require_replaceable`."""
+    if origin.made(out):
+        log.info("%s: stands already, made of the same settings and inputs; delete it to have it made again", out)
+        return True
+    require_replaceable(out, origin.kind)
+    return False
+
+
+def verify(folder: Path, *names: str) -> None:
+    """Raises FileError where one of these files is not the one that the folder's manifest lists. A folder without a manifest,
+    as earlier versions wrote them, passes."""
+    listed = (_manifest(folder) or {}).get("files", {})
+    for name in names:
+        if name in listed and listed[name] != sha256_file(folder / name):
+            raise FileError(f"{folder / name}: not the file that {MANIFEST} beside it lists (sha256 {listed[name][:12]}); it was "
+                            "changed or swapped since: copy the whole folder again, or delete it and make it again")
+
+
+def publish(kept: Path, out: Path) -> None:
+    """`out` becomes a second name of the files in the folder `kept`, or on another file system a copy. It is `reserved`."""
+    with new_folder(out) as folder:
+        shutil.copytree(kept, folder, copy_function=_link, dirs_exist_ok=True)
+
+
+def _link(source: str, target: str) -> None:
+    try:
+        os.link(source, target)
+    except OSError:                      # another file system, or one without links
+        shutil.copyfile(source, target)
+
+
+def _manifest(folder: Path) -> dict | None:
+    try:
+        facts = read_json(folder / MANIFEST)
+    except FileError:
+        return None
+    return facts if isinstance(facts, dict) else None
+
+
+def _digests(folder: Path) -> dict[str, str]:
+    files = (path for path in sorted(folder.rglob("*")) if path.is_file() and path != folder / MANIFEST)
+    return {path.relative_to(folder).as_posix(): sha256_file(path) for path in files}
