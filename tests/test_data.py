@@ -1,6 +1,9 @@
 """Data: raw folders become checked tables, views are cut exactly, and the order of training is a function of (seed, step)."""
 
 import logging
+import os
+import struct
+import zlib
 from itertools import islice
 
 import numpy as np
@@ -9,6 +12,7 @@ import torch
 from PIL import Image
 
 from restok import config
+from restok.data.images import open_images
 from restok.data.loader import batches, evaluation_batches, order
 from restok.data.sources import DataError, Split, open_split, prepare
 from restok.data.threads import map_ahead
@@ -96,6 +100,99 @@ def test_more_than_one_percent_broken_is_an_error_that_leaves_nothing(tmp_path):
     with pytest.raises(DataError, match=r"more than 1% of its 200 files.*0002\.jpg"):
         prepare(settings(root), 256, tmp_path / "data")
     assert [path.name for path in tmp_path.iterdir() if path.suffix != ".lock"] == ["raw"]
+
+
+def grey(deep):
+    return (np.arange(16 * 16).reshape(16, 16) * (257 if deep == np.uint16 else 1)).astype(deep)
+
+
+def drawing(path):
+    """A black drawing on transparent ground."""
+    Image.merge("LA", (Image.new("L", (16, 16)), Image.fromarray(grey(np.uint8)))).save(path)
+
+
+UNREAD = {
+    "deep.png": (lambda path: Image.fromarray(grey(np.uint16)).save(path), "has 16 bits a channel"),
+    "drawing.png": (drawing, "has an alpha channel"),
+    "deep.tiff": (lambda path: Image.fromarray(grey(np.uint16)).save(path), "not of a kind that is read"),
+    "float.TIF": (lambda path: Image.fromarray(grey(np.float32) / 256).save(path), "not of a kind that is read"),
+    "phone.heic": (lambda path: path.write_bytes(b"....ftypheic"), "not of a kind that is read"),
+    "nameless": (lambda path: noise().save(path, "PNG"), "not of a kind that is read"),
+    "gone.jpg": (lambda path: path.symlink_to("nowhere.jpg"), "a link to nothing"),
+    "gone": (lambda path: path.symlink_to("nowhere"), "a link to nothing"),
+    "pipe.png": (lambda path: os.mkfifo(path), "no regular file"),
+    "bomb.png": (lambda path: path.write_bytes(bomb()), "DecompressionBomb"),
+    "slim.png": (lambda path: Image.new("L", (1, 2000)).save(path), "one more than 100 times the other")}
+
+
+def bomb():
+    """A PNG that says it has 60,000 x 60,000 pixels."""
+    chunks = (b"IHDR" + struct.pack(">IIBBBBB", 60_000, 60_000, 8, 0, 0, 0, 0), b"IDAT" + zlib.compress(bytes(60_001)), b"IEND")
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(chunk) - 4) + chunk + struct.pack(">I", zlib.crc32(chunk)) for chunk in chunks)
+
+
+@pytest.mark.parametrize("name", UNREAD)
+def test_what_is_not_read_rightly_is_refused_and_counted_by_name_by_one_rule(tmp_path, caplog, name):
+    """Packed, a deep grey would train as white, a drawing as black; left out unsaid, nobody would know."""
+    root, (write, reason) = image_folder(tmp_path / "raw", train=60), UNREAD[name]
+    for i in range(1, 3):
+        (root / "train" / "cat" / f"second{i}").mkdir()
+        write(root / "train" / "cat" / f"second{i}" / name)
+        if i == 1:                       # one of 121
+            manifest = prepare(settings(root, workers=2), 256, tmp_path / "data")
+            assert manifest["splits"]["train"]["skipped"] == [f"cat/second1/{name}"]
+            assert f"cat/second1/{name}: " in caplog.text and reason in caplog.text
+            assert len(open_split(tmp_path / "data", "train")) == 120
+    with pytest.raises(DataError, match=rf"more than 1% of its 122 files.*second1/{name}.*{reason}"):
+        prepare(settings(root), 256, tmp_path / "again")
+    (tmp_path / "alone").mkdir()
+    write(tmp_path / "alone" / name)
+    with pytest.raises(DataError, match=rf"alone/{name}: .*{reason}"):
+        open_images(tmp_path / "alone")
+
+
+def test_images_below_a_class_folder_belong_to_the_class(tmp_path):
+    root = image_folder(tmp_path / "raw")
+    for i in range(20):
+        (root / "train" / "cat" / "a" / "b").mkdir(parents=True, exist_ok=True)
+        noise(seed=i).save(root / "train" / "cat" / "a" / "b" / f"{i}.png")
+    (root / "train" / "cat" / "boxes.txt").write_text("no image")
+    manifest = prepare(settings(root), 256, tmp_path / "data")["splits"]["train"]
+    assert (manifest["images_per_class"], manifest["skipped"]) == ({"cat": 24, "dog": 4}, [])
+    assert np.array_equal(open_split(tmp_path / "data", "train")[4][0], noise(seed=0))      # cat/0003.jpg, cat/a/b/0.png
+    (root / "train" / "cat" / "loop").symlink_to(root / "train" / "dog")
+    with pytest.raises(DataError, match="whose images would count twice"):
+        prepare(settings(root), 256, tmp_path / "again")
+    (root / "train" / "cat" / "loop").unlink()
+    noise().save(root / "train" / "stray.png")
+    with pytest.raises(DataError, match=r"train/stray\.png: lies beside the class folders"):
+        prepare(settings(root), 256, tmp_path / "again")
+
+
+def test_names_that_are_not_utf8_are_named(tmp_path):
+    root = image_folder(tmp_path / "raw", train=60)
+    (root / "train" / "cat" / os.fsdecode(b"caf\xe9.jpg")).write_bytes(b"no image")
+    assert prepare(settings(root), 256, tmp_path / "data")["splits"]["train"]["skipped"] == ["cat/caf\\xe9.jpg"]
+    for split in ("train", "validation"):
+        (root / split / "cat").rename(root / split / os.fsdecode(b"caf\xe9"))
+    with pytest.raises(DataError, match=r"raw/train: the class folder caf\\xe9 has a name that is not UTF-8"):
+        prepare(settings(root), 256, tmp_path / "again")
+
+
+def test_a_manifest_is_checked_where_it_is_read(digits, tmp_path):
+    for split in ("train", "validation"):
+        (tmp_path / split).symlink_to(digits / split)
+    for key, value, message in (("source", None, "source: missing"), ("count", "many", r"splits\.train\.count"),
+                                ("classes", list("012"), "labels from 0 to 9, but the manifest names 3 classes")):
+        manifest = read_json(digits / "manifest.json")
+        if value is None:
+            del manifest[key]
+        else:
+            manifest["splits"]["train"][key] = value
+        write_json(tmp_path / "manifest.json", manifest)
+        with pytest.raises(DataError, match=rf"{message}.*restok prepare"):
+            open_split(tmp_path, "train")
 
 
 def test_folders_that_are_not_two_splits_of_the_same_classes_are_refused(tmp_path):

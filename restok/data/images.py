@@ -4,10 +4,8 @@ Nothing is skipped and nothing resized unasked: the number of images and their p
 """
 
 import hashlib
-import io
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -15,18 +13,17 @@ from typing import TypeVar
 
 import numpy as np
 from jaxtyping import Int, UInt8
-from PIL import Image
 
-from restok.data.sources import DataError, class_names, open_split
+from restok.data.reading import SUFFIXES, DataError, image_names, opened, require_suffix
+from restok.data.sources import class_names, open_split, read_manifest
 from restok.data.threads import map_ahead
 from restok.data.transforms import Pixels, center_crop
 from restok.distributed import from_first, gathered, own_share, shared_errors
 from restok.errors import InputError
-from restok.files import read_json, sha256_file
+from restok.files import sha256_file
 from restok.files.npz import NpzArray, npz_names
 from restok.progress import track
 
-SUFFIXES, FORMATS = (".png", ".jpg", ".jpeg", ".webp", ".bmp"), ("PNG", "JPEG", "WEBP", "BMP")
 STORED, ROUNDED, TRUNCATED = "8 bit, as stored", "8 bit, rounded", "8 bit, truncated"
 AHEAD = 2                                # batches read before they are asked for
 A = TypeVar("A")
@@ -117,7 +114,7 @@ def _prepared(folder: Path, crop: int | None, workers: int, name: str) -> ImageS
     split = open_split(folder, name)
     if crop is None:
         raise DataError(f"{folder}: a prepared split is measured as centre crops; name their size with `--crop SIZE`")
-    source = read_json(folder / "manifest.json")["source"]
+    source = read_manifest(folder).source
     read = _reader(lambda index: center_crop(split[index][0], crop), range(len(split)), workers)
     return ImageSource(f"{source} {name}, centre crops of {crop}", split.digest, len(split), (crop, crop), split.labels,
                        ROUNDED, read)
@@ -159,18 +156,11 @@ def _of_one_size(files: Sequence[Path], checked: Iterable[tuple[tuple[int, int],
 
 def _names(folder: Path) -> list[Path]:
     """The image files in a folder, relative to it, in order: all as FILE, or all as CLASS/FILE."""
-    names = []
-    for parent, folders, files in os.walk(folder, onerror=_fail, followlinks=True):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        for path in (Path(parent, name) for name in files if not name.startswith(".")):
-            if path.suffix.lower() in SUFFIXES:
-                names.append(path.relative_to(folder))
-            elif path.suffix.lower() in Image.registered_extensions():
-                raise DataError(f"{path}: not of a kind that is read ({', '.join(SUFFIXES)}); convert it, or move it elsewhere")
-    names.sort(key=lambda name: name.parts)
+    names = image_names(folder)
     if not names:
         raise DataError(f"{folder}: holds no images; put them there as FILE or as CLASS/FILE ({', '.join(SUFFIXES)})")
     for name in names:
+        require_suffix(folder / name)
         if len(name.parts) > 2 or len(name.parts) != len(names[0].parts):
             raise DataError(f"{folder}: holds {names[0]} and {name}; put all images there as FILE, or all as CLASS/FILE")
     return names
@@ -188,37 +178,16 @@ def _classes(folder: Path, names: list[Path]) -> Int[np.ndarray, " n"] | None:
 
 
 def check_image(file: Path) -> tuple[tuple[int, int], str]:
-    """Height and width of an image file, and sha256 of its bytes. Raises DataError, which names the file, for what is no image
-    of FORMATS, or not 8 bits a channel without alpha."""
-    with _opened(file) as (image, data):
-        alpha, deep, size = image.has_transparency_data, image.format == "PNG" and data[24] > 8, (image.height, image.width)
-    if alpha:
-        raise DataError(f"{file}: has an alpha channel; lay it over the background that was meant, and save it as RGB")
-    if deep:                             # the third value of IHDR; pillow opens such RGB as 8-bit, without a word
-        raise DataError(f"{file}: has {data[24]} bits a channel; round it to 8 bits first")
-    return size, hashlib.sha256(data).hexdigest()
+    """Height and width of an image file, and sha256 of its bytes. Raises what `opened` does."""
+    with opened(file) as (image, data):
+        return (image.height, image.width), hashlib.sha256(data).hexdigest()
 
 
 def decode_image(file: Path, crop: int | None) -> Pixels:
     """The RGB image of a file that `check_image` accepts, whole or its centre crop. Raises DataError for a damaged one."""
-    with _opened(file) as (image, _):
+    with opened(file) as (image, _):
         image = image.convert("RGB")
     return np.array(image) if crop is None else center_crop(image, crop)
-
-
-@contextmanager
-def _opened(file: Path) -> Iterator[tuple[Image.Image, bytes]]:
-    """An image and its file's bytes. Raises DataError for what pillow cannot do with it within the block."""
-    try:
-        data = file.read_bytes()
-    except OSError as error:
-        raise DataError(f"{file}: cannot be read ({error.strerror}); check the file") from None
-    try:
-        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
-            yield image, data
-    except Exception as error:           # pillow's plugins raise a dozen kinds on broken files
-        reason = f"{type(error).__name__}: {error}"
-        raise DataError(f"{file}: not a readable image ({reason}); replace it, or leave it out") from None
 
 
 def _reader(view: Callable[[A], Pixels], items: Sequence[A], workers: int) -> Read:
@@ -227,7 +196,3 @@ def _reader(view: Callable[[A], Pixels], items: Sequence[A], workers: int) -> Re
 
 def _pixels(size: Sequence[int]) -> str:
     return "{} x {} pixels (height x width)".format(*size)
-
-
-def _fail(error: OSError) -> None:
-    raise DataError(f"{error.filename}: cannot be read ({error.strerror}); check the folder") from None

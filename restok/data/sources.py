@@ -3,19 +3,23 @@
 import hashlib
 import io
 import logging
+import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from itertools import groupby, permutations
 from pathlib import Path
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import numpy as np
 from PIL import Image
+from pydantic import Field
 
 from restok import config
+from restok.config.base import Config, Positive
+from restok.config.load import parse
+from restok.data.reading import DataError, image_names, opened, require_file, require_suffix
 from restok.data.threads import map_ahead
-from restok.errors import RestokError
-from restok.files import FileError, atomic_folder, read_json, write_json
+from restok.files import atomic_folder, read_json, write_json
 from restok.progress import track
 
 SPLITS = ("train", "validation")
@@ -23,10 +27,6 @@ SKIPPED_AT_MOST = 0.01                   # of a split's files; more means that t
 BATCH, SHARD = 2 ** 24, 30               # bytes of images held and written at once; of these batches, how many a file (500 MB)
 Row = tuple[bytes, int]                  # an encoded image, its label
 log = logging.getLogger("restok")
-
-
-class DataError(RestokError):
-    """Images that cannot be used; the message names the folder and the remedy."""
 
 
 class Split:
@@ -51,8 +51,40 @@ class Split:
         return len(self.labels)
 
     def __getitem__(self, index: int | np.integer) -> tuple[Image.Image, int]:
+        """Raises DataError where the image is damaged."""
         data = self._images[int(index)].as_py()
-        return Image.open(io.BytesIO(data)).convert("RGB"), int(self.labels[index])
+        try:
+            return Image.open(io.BytesIO(data)).convert("RGB"), int(self.labels[index])
+        except Exception as error:       # pillow's plugins raise a dozen kinds on broken files
+            raise DataError(f"{self.folder}: image {index} is damaged ({type(error).__name__}: {error}); run `restok prepare` "
+                            f"to write {self.folder.parent} again") from None
+
+
+class _SplitFacts(Config):
+    """What the manifest says of a split."""
+
+    count: Positive
+    classes: Annotated[tuple[str, ...], Field(min_length=1)]
+    images_per_class: dict[str, Positive]
+    skipped: tuple[str, ...]
+    sha256: str
+
+
+class _Splits(Config):
+    train: _SplitFacts
+    validation: _SplitFacts
+
+
+class Manifest(Config):
+    """What `prepare` writes beside its tables."""
+
+    source: str
+    splits: _Splits
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """Raises FileError or ConfigError, which name the file, where it is missing or not what `prepare` writes."""
+    return parse(Manifest, read_json(folder / "manifest.json"), str(folder / "manifest.json"))
 
 
 def open_split(folder: str | Path, split: str) -> Split:
@@ -60,21 +92,25 @@ def open_split(folder: str | Path, split: str) -> Split:
     folder = Path(folder)
     remedy = f"run `restok prepare` to write {folder} again"
     try:
-        facts = read_json(folder / "manifest.json")["splits"][split]
-        opened = Split(folder / split, facts["classes"], facts["sha256"])
-    except (FileError, OSError, KeyError, TypeError, ValueError) as error:   # pyarrow's errors are ValueErrors and OSErrors
+        facts = getattr(read_manifest(folder).splits, split)
+        table = Split(folder / split, facts.classes, facts.sha256)
+    except (OSError, KeyError, TypeError, ValueError) as error:   # pyarrow's errors are ValueErrors and OSErrors
         raise DataError(f"{folder / split}: not a prepared split ({type(error).__name__}: {error}); {remedy}") from None
-    if len(opened) != facts["count"]:
-        raise DataError(f"{folder / split}: {len(opened)} images, but the manifest counts {facts['count']}; {remedy}")
-    return opened
+    if len(table) != facts.count:
+        raise DataError(f"{folder / split}: {len(table)} images, but the manifest counts {facts.count}; {remedy}")
+    if table.labels.min() < 0 or table.labels.max() >= len(facts.classes):
+        raise DataError(f"{folder / split}: labels from {table.labels.min()} to {table.labels.max()}, but the manifest names "
+                        f"{len(facts.classes)} classes; {remedy}")
+    return table
 
 
 def prepare(data: config.Data, image_size: int, folder: str | Path) -> dict:
     """Write `folder`/train, `folder`/validation (tables of `image`, encoded bytes as found, and `label`) and manifest.json.
 
     image_size: side of the embedded digits, which are drawn at that size; files of an image folder are packed as they are.
-    Returns the manifest. The folder appears whole or not at all. Raises DataError for folders that do not hold two splits of
-    the same classes, and where more than 1 % of a split's files are unreadable.
+    Returns the manifest, which names what was skipped: files that look like images and are not read rightly (`opened`). The
+    folder appears whole or not at all. Raises DataError for folders that do not hold two splits of the same classes, and where
+    more than 1 % of a split's files would be skipped.
     """
     manifest = {"source": data.source, "splits": {}}
     with atomic_folder(folder) as partial:
@@ -85,7 +121,7 @@ def prepare(data: config.Data, image_size: int, folder: str | Path) -> dict:
 
 
 class _Source(NamedTuple):
-    """A split's images before they are packed: paths, or for the digits the encoded bytes themselves."""
+    """A split's images before they are packed: files below the folder `name`, or of the digits the encoded bytes themselves."""
 
     name: str
     classes: list[str]
@@ -94,19 +130,18 @@ class _Source(NamedTuple):
 
 
 def _pack(source: _Source, folder: Path, workers: int) -> dict:
-    """Stream a source into a table at `folder`, less the files that do not decode; the split's part of the manifest."""
+    """Stream a source into a table at `folder`, less the files that are not read rightly; the split's part of the manifest."""
     digest, counts, skipped = hashlib.sha256(), Counter(), []
 
     def rows() -> Iterator[Row]:
         contents = track(map_ahead(_read, source.files, workers), f"reading {source.name}", len(source.files))
         for file, label, data in zip(source.files, source.labels, contents, strict=True):
-            if isinstance(data, Exception):
-                log.warning("%s: skipped, not a readable image (%s)", file, data)
+            if isinstance(data, DataError):
+                log.warning("skipped: %s", data)
                 skipped.append(file)
                 if len(skipped) > SKIPPED_AT_MOST * len(source.files):
-                    named = ", ".join(str(path) for path in skipped[:5])
                     raise DataError(f"{source.name}: more than {SKIPPED_AT_MOST:.0%} of its {len(source.files)} files are not "
-                                    f"readable images, among them {named}; remove or replace them")
+                                    f"read, among them {', '.join(map(str, skipped[:5]))}; the last one: {data}")
             else:
                 digest.update(np.array([label, len(data)], dtype="<i8").tobytes() + data)
                 counts[label] += 1
@@ -120,7 +155,12 @@ def _pack(source: _Source, folder: Path, workers: int) -> dict:
         log.warning("%s: %d of %d files skipped", source.name, len(skipped), len(source.files))
     return {"count": counts.total(), "classes": source.classes,
             "images_per_class": {name: counts[label] for label, name in enumerate(source.classes)},
-            "skipped": ["/".join(path.parts[-2:]) for path in skipped], "sha256": digest.hexdigest()}
+            "skipped": [_text(path.relative_to(source.name)) for path in skipped], "sha256": digest.hexdigest()}
+
+
+def _text(path: Path) -> str:
+    """A path as JSON can hold it, whatever its bytes are."""
+    return os.fsencode(path.as_posix()).decode(errors="backslashreplace")
 
 
 def _write_table(folder: Path, rows: Iterator[Row]) -> None:
@@ -141,13 +181,16 @@ def _write_table(folder: Path, rows: Iterator[Row]) -> None:
                 writer.write(pyarrow.record_batch(list(zip(*together, strict=True)), schema))
 
 
-def _read(file: Path | bytes) -> bytes | Exception:
+def _read(file: Path | bytes) -> bytes | DataError:
+    if isinstance(file, bytes):
+        return file
     try:
-        data = file if isinstance(file, bytes) else file.read_bytes()
-        Image.open(io.BytesIO(data)).convert("RGB")
-    except Exception as error:           # pillow's plugins raise a dozen kinds on broken files
+        require_suffix(file)
+        with opened(file) as (image, data):
+            image.convert("RGB")         # which decodes it
+        return data
+    except DataError as error:
         return error
-    return data
 
 
 def _sources(data: config.Data, image_size: int) -> dict[str, _Source]:
@@ -168,18 +211,24 @@ def _sources(data: config.Data, image_size: int) -> dict[str, _Source]:
 
 def class_names(folder: Path) -> list[str]:
     """The classes of the images that lie in a folder as CLASS/FILE, in the order of their numbers."""
-    return sorted(path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+    names = sorted(path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+    for name in names:
+        if name != _text(Path(name)):
+            raise DataError(f"{folder}: the class folder {_text(Path(name))} has a name that is not UTF-8; rename it")
+    return names
 
 
 def _image_folder(folder: Path) -> _Source:
-    classes, files, labels = class_names(folder), [], []
-    for label, name in enumerate(classes):
-        own = sorted(path for path in (folder / name).iterdir() if path.is_file() and not path.name.startswith("."))
-        if not own:
-            raise DataError(f"{folder / name}: an empty class folder; add its images, or remove it from both splits")
-        files += own
-        labels += [label] * len(own)
-    return _Source(str(folder), classes, files, labels)
+    """Images below their class folders, however deep, as torchvision's ImageFolder takes them."""
+    classes, names = class_names(folder), image_names(folder)
+    for name in names:
+        if len(name.parts) == 1:
+            require_file(folder / name)
+            raise DataError(f"{folder / name}: lies beside the class folders; move it into one, or elsewhere")
+    if empty := set(classes).difference(name.parts[0] for name in names):
+        raise DataError(f"{folder / min(empty)}: an empty class folder; add its images, or remove it from both splits")
+    number = {name: label for label, name in enumerate(classes)}
+    return _Source(str(folder), classes, [folder / name for name in names], [number[name.parts[0]] for name in names])
 
 
 def _digits(size: int) -> dict[str, _Source]:

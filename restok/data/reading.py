@@ -1,0 +1,104 @@
+"""One reader of image files, for training and for measuring: what it does not read rightly it refuses by name."""
+
+import io
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from PIL import Image, UnidentifiedImageError
+
+from restok.errors import RestokError
+
+SUFFIXES, FORMATS = (".png", ".jpg", ".jpeg", ".webp", ".bmp"), ("PNG", "JPEG", "WEBP", "BMP")
+OTHERS = (".heic", ".heif", ".avif", ".jxl", ".svg", ".exr", ".dng", ".cr2", ".nef", ".arw")   # images that pillow may not know
+SLIMMEST = 100                           # the longer side over the shorter at most: views bring the shorter to their own size
+
+
+class DataError(RestokError):
+    """Images that cannot be used; the message names the file or folder and the remedy."""
+
+
+def image_names(folder: Path) -> list[Path]:
+    """The files below a folder that look like images, by their suffix or their first bytes, and links to nothing, relative to
+    it, in order. Hidden files and folders are left out.
+
+    Raises DataError for a folder that cannot be read, and for one that links reach twice.
+    """
+    names, seen = [], {}
+    for parent, folders, files in os.walk(folder, onerror=_fail, followlinks=True):
+        place = os.stat(parent)
+        first = seen.setdefault((place.st_dev, place.st_ino), parent)
+        if first != parent:
+            raise DataError(f"{parent}: a link to {first}, whose images would count twice; remove it")
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        found = (Path(parent, name) for name in files if not name.startswith("."))
+        names += [path.relative_to(folder) for path in found if _looks_like_an_image(path)]
+    return sorted(names, key=lambda name: name.parts)
+
+
+def _looks_like_an_image(file: Path) -> bool:
+    suffix = file.suffix.lower()
+    if suffix in SUFFIXES or suffix in OTHERS or suffix in Image.registered_extensions():
+        return True
+    if not file.is_file():
+        return not file.exists()
+    try:
+        Image.open(file, formats=FORMATS).close()
+    except Exception:                    # pillow's plugins raise a dozen kinds on files that are no images
+        return False
+    return True
+
+
+def require_file(file: Path) -> None:
+    """Raises DataError for a link to nothing, and for a pipe or a device, from which reading would never end."""
+    try:
+        mode = os.stat(file).st_mode
+    except OSError as error:
+        what = "a link to nothing" if file.is_symlink() else f"cannot be read ({error.strerror})"
+        raise DataError(f"{file}: {what}; replace it, or leave it out") from None
+    if not stat.S_ISREG(mode):
+        raise DataError(f"{file}: no regular file; replace it, or leave it out")
+
+
+@contextmanager
+def opened(file: Path) -> Iterator[tuple[Image.Image, bytes]]:
+    """An image of a file, and the file's bytes. Raises DataError, which names the file, for what is no image of FORMATS of 8
+    bits a channel without alpha, and for what pillow cannot do with it within the block."""
+    require_file(file)
+    try:
+        data = file.read_bytes()
+    except OSError as error:
+        raise DataError(f"{file}: cannot be read ({error.strerror}); check the file") from None
+    try:
+        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+            _require_plain(file, image, data)
+            yield image, data
+    except DataError:
+        raise
+    except Exception as error:           # pillow's plugins raise a dozen kinds on broken files
+        unknown = isinstance(error, UnidentifiedImageError)      # whose own words name an object in memory
+        reason = f"none of {', '.join(FORMATS)}, or cut short" if unknown else f"{type(error).__name__}: {error}"
+        raise DataError(f"{file}: not a readable image ({reason}); replace it, or leave it out") from None
+
+
+def _require_plain(file: Path, image: Image.Image, data: bytes) -> None:
+    if image.has_transparency_data:
+        raise DataError(f"{file}: has an alpha channel; lay it over the background that was meant, and save it as RGB")
+    if image.format == "PNG" and data[24] > 8:       # the third value of IHDR; pillow opens such RGB as 8-bit, without a word
+        raise DataError(f"{file}: has {data[24]} bits a channel; round it to 8 bits first")
+    if max(image.size) > SLIMMEST * min(image.size):
+        raise DataError(f"{file}: {image.height} x {image.width} pixels (height x width), one more than {SLIMMEST} times the "
+                        "other; cut it, or leave it out")
+
+
+def require_suffix(file: Path) -> None:
+    """Raises DataError for a file of `image_names` that has none of SUFFIXES."""
+    if file.suffix.lower() not in SUFFIXES:
+        require_file(file)
+        raise DataError(f"{file}: not of a kind that is read ({', '.join(SUFFIXES)}); convert or rename it, or move it away")
+
+
+def _fail(error: OSError) -> None:
+    raise DataError(f"{error.filename}: cannot be read ({error.strerror}); check the folder") from None
