@@ -8,12 +8,15 @@ import pytest
 from conftest import small_params
 from PIL import Image
 
+from restok.config.load import ConfigError
 from restok.data.images import AHEAD, ImageSource, open_images
 from restok.data.loader import evaluation_batches
 from restok.data.sources import DataError, open_split
-from restok.data.transforms import center_crop, to_uint8
+from restok.data.transforms import center_crop, to_tensor, to_uint8
 from restok.files import FileError
+from restok.metrics.reconstruction import psnr
 from restok.stages.reconstruct import reconstruct
+from restok.stages.subjects import reconstructions_of
 from restok.tokenizer.model import ResTok
 from restok.weights import save_model
 
@@ -29,6 +32,13 @@ def save(root, *names, pictures=PICTURES):
 
 def everything(source, batch_size=4):
     return np.concatenate([images for _, images in source.batches(batch_size)])
+
+
+@pytest.fixture
+def tokenizer(tmp_path):
+    (tmp_path / "tokenizer").mkdir()
+    save_model(tmp_path / "tokenizer", ResTok(small_params().tokenizer))
+    return tmp_path / "tokenizer"
 
 
 # Batches
@@ -113,6 +123,64 @@ def test_a_prepared_split_gives_the_views_of_the_evaluation(digits):
         open_images(digits)
 
 
+# Reconstructions and their originals
+
+def pairs(originals, reconstructions):
+    """The pictures' numbers in PICTURES, original by reconstruction, as they are measured."""
+    def number(image):
+        return next(i for i, picture in enumerate(PICTURES) if np.array_equal(picture, image))
+
+    subject = reconstructions_of(open_images(reconstructions), open_images(originals), reconstructions, None)
+    return [(number(a), number(b)) for batch in subject.batches(4, 0, subject.n)
+            for a, b in zip(batch.originals, batch.images, strict=True)], subject
+
+
+@pytest.mark.parametrize(("originals", "reconstructions"), [
+    (("photo.bmp", "photo.large.bmp", "photo0.bmp"), ("photo.png", "photo.large.png", "photo0.png")),
+    (("c/0.png", "b/1.png", "a/2.png", "a/3.png"), ("0.bmp", "1.png", "2.png", "3.png")),
+    (("0.png", "1.png", "2.png"), ("c/0.png", "b/1.png", "a/2.png")),
+    (("a/0.png", "b/0.png"), ("a/0.bmp", "b/0.bmp")),
+    (("caf\u00e9.png", "cafe.png"), ("cafe\u0301.png", "cafe.png"))])
+def test_reconstructions_in_files_go_with_the_originals_of_their_names(tmp_path, originals, reconstructions):
+    """And not by place: of photo.bmp, photo.large.bmp the one sorts behind the other, of photo.png, photo.large.png before."""
+    found, subject = pairs(save(tmp_path / "o", *originals), save(tmp_path / "r", *reconstructions))
+    assert [a for a, _ in found] == [b for _, b in found] == np.argsort(originals).tolist()
+    known = open_images(tmp_path / "o").labels
+    assert known is None or subject.labels.tolist() == known.tolist()
+    assert subject.facts["digest"] == open_images(tmp_path / "r").digest
+
+
+@pytest.mark.parametrize(("originals", "reconstructions", "message"), [
+    (("00.png", "01.png"), ("0.png", "1.png"), r"folder r, .*: 2 of 2 names have no other in folder o, such as '0'"),
+    (("0.png", "1.png"), ("0.png",), r"1 of 2 names have no other in folder r, such as '1'"),
+    (("a/0.png", "b/1.png"), ("a/0.png", "b/2.png"), r"such as 'b/2'"),
+    (("a/0.png", "b/0.png"), ("0.png", "1.png"), r"folder o: a/0\.png and b/0\.png have one name.*class folders"),
+    (("0.png", "1.png"), ("0.png", "0.bmp"), r"folder r: 0\.bmp and 0\.png have one name.*rename one")])
+def test_a_name_without_its_other_is_refused(tmp_path, originals, reconstructions, message):
+    with pytest.raises(DataError, match=message):
+        pairs(save(tmp_path / "o", *originals), save(tmp_path / "r", *reconstructions))
+
+
+def test_images_without_names_are_paired_by_place(tmp_path, caplog):
+    np.savez(tmp_path / "o.npz", arr_0=PICTURES[:3])
+    found, _ = pairs(tmp_path / "o.npz", save(tmp_path / "r", "1.png", "2.png", "3.png"))
+    assert found == [(0, 0), (1, 1), (2, 2)] and not caplog.records
+    found, _ = pairs(tmp_path / "o.npz", save(tmp_path / "s", "1.png", "2.png", "10.png"))
+    assert found == [(0, 0), (1, 2), (2, 1)] and "folder s: paired by place" in caplog.text and "zeros" in caplog.text
+
+
+def test_reconstructions_are_paired_as_restok_wrote_them(tokenizer, tmp_path):
+    root = save(tmp_path / "o", "photo.jpg", "photo.large.jpg", "a.b.png", "a.png")
+    known = dict(reconstruct([root], tokenizer, tmp_path / "r"))
+    subject = reconstructions_of(open_images(tmp_path / "r"), open_images(root, 16), tmp_path / "r", None)
+    (batch,) = subject.batches(4, 0, 4)
+    values = psnr(to_tensor(batch.images), to_tensor(batch.originals)).tolist()
+    assert values == pytest.approx([known[name] for name in ("a.b", "a", "photo.jpg"[:-4], "photo.large")], rel=1e-6)
+    save(root, "photo.png")
+    with pytest.raises(ConfigError, match=r"two images are named photo; rename one, or write \.npz"):
+        reconstruct([root], tokenizer, tmp_path / "r")
+
+
 # A folder of images
 
 def test_a_flat_folder_is_read_in_the_order_of_its_names(tmp_path):
@@ -139,13 +207,6 @@ def test_class_folders_give_labels(tmp_path):
     (root / "emu").mkdir()
     with pytest.raises(DataError, match=r"samples/emu: a class folder without images"):
         open_images(root)
-
-
-@pytest.fixture
-def tokenizer(tmp_path):
-    (tmp_path / "tokenizer").mkdir()
-    save_model(tmp_path / "tokenizer", ResTok(small_params().tokenizer))
-    return tmp_path / "tokenizer"
 
 
 @pytest.mark.parametrize(("files", "emptied"), [

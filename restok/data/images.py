@@ -4,12 +4,15 @@ Nothing is skipped and nothing resized unasked: the number of images and their p
 """
 
 import hashlib
+import logging
 import os
+import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
+from unicodedata import normalize
 
 import numpy as np
 from jaxtyping import Int, UInt8
@@ -28,6 +31,7 @@ STORED, ROUNDED, TRUNCATED = "8 bit, as stored", "8 bit, rounded", "8 bit, trunc
 AHEAD = 2                                # batches read before they are asked for
 A = TypeVar("A")
 Read = Callable[[int, int], UInt8[np.ndarray, "b h w c"]]
+log = logging.getLogger("restok")
 
 
 @dataclass(frozen=True)
@@ -84,6 +88,46 @@ def open_files(files: Sequence[Path], crop: int | None = None, workers: int = 0)
     return _files(files, [Path(file.name) for file in files], f"{len(files)} files", None, crop, workers)
 
 
+def in_order_of(source: ImageSource, originals: ImageSource) -> ImageSource:
+    """Reconstructions in the order of their originals, where the images of both are files: each file goes with the original of
+    its name, without suffix. The class is part of the name where both lie in class folders. Else both go by place.
+
+    Raises DataError, which names the file, for one without its other, and for two files of one name.
+    """
+    if source.names is None or originals.names is None:
+        for named in (source, originals):
+            if named.names and named.names != sorted(named.names, key=_by_number):
+                log.warning("%s: paired by place, in the order of its names, %s first and %s last; pad their numbers with "
+                            "zeros if that is not meant", named.name, named.names[0], named.names[-1])
+        return source
+    whole = len(source.names[0].parts) == len(originals.names[0].parts)
+    place, wanted = _places(source, whole), _places(originals, whole)
+    for ours, theirs, other in ((place, wanted, originals), (wanted, place, source)):
+        if alone := sorted(ours.keys() - theirs.keys()):
+            raise DataError(f"{source.name}, reconstructions of {originals.name}: {len(alone)} of {len(ours)} names have no "
+                            f"other in {other.name}, such as {alone[0]!r}; name every file as its original, but for the suffix")
+    order = [place[name] for name in wanted]
+    return replace(source, read=source.read.taken(order), names=[source.names[i] for i in order],
+                   labels=None if source.labels is None else source.labels[order])
+
+
+def _places(source: ImageSource, whole: bool) -> dict[str, int]:
+    """Where each name is, without its suffix and, unless it is to be `whole`, its class."""
+    places = {}
+    for place, name in enumerate(source.names):
+        key = normalize("NFC", (name if whole else Path(name.name)).with_suffix("").as_posix())
+        first = places.setdefault(key, place)
+        if first != place:
+            raise DataError(f"{source.name}: {source.names[first]} and {name} have one name, so no reconstruction is known to "
+                            "belong to either; rename one, or put both sides into class folders")
+    return places
+
+
+def _by_number(name: Path) -> list[list[str | int]]:
+    """Of which '2' sorts before '10'."""
+    return [[int(part) if i % 2 else part for i, part in enumerate(re.split(r"(\d+)", each))] for each in name.parts]
+
+
 def _npz(path: Path, crop: int | None) -> ImageSource:
     array = NpzArray(path, "arr_0")
     if array.dtype != np.uint8 or len(array.shape) != 4 or array.shape[3] != 3:
@@ -115,7 +159,7 @@ def _prepared(folder: Path, crop: int | None, workers: int, name: str) -> ImageS
     if crop is None:
         raise DataError(f"{folder}: a prepared split is measured as centre crops; name their size with `--crop SIZE`")
     source = read_manifest(folder).source
-    read = _reader(lambda index: center_crop(split[index][0], crop), range(len(split)), workers)
+    read = _Reader(lambda index: center_crop(split[index][0], crop), range(len(split)), workers)
     return ImageSource(f"{source} {name}, centre crops of {crop}", split.digest, len(split), (crop, crop), split.labels,
                        ROUNDED, read)
 
@@ -135,7 +179,7 @@ def _files(files: Sequence[Path], names: Sequence[Path], what: str, labels: Int[
     digest, size = hashlib.sha256(), checked[0][0]
     for name, (_, sha256) in zip(names, checked, strict=True):
         digest.update(f"{sha256}  ".encode() + os.fsencode(name.as_posix()) + b"\n")     # as `sha256sum` prints them
-    rounding, read = STORED, _reader(lambda file: decode_image(file, crop), files, workers)
+    rounding, read = STORED, _Reader(lambda file: decode_image(file, crop), files, workers)
     if crop is not None:
         what, size, rounding = f"{what}, centre crops of {crop}", (crop, crop), ROUNDED
     return ImageSource(what, digest.hexdigest(), len(files), size, labels, rounding, read, names)
@@ -190,8 +234,19 @@ def decode_image(file: Path, crop: int | None) -> Pixels:
     return np.array(image) if crop is None else center_crop(image, crop)
 
 
-def _reader(view: Callable[[A], Pixels], items: Sequence[A], workers: int) -> Read:
-    return lambda start, stop: np.stack(list(map_ahead(view, items[start:stop], workers)))
+class _Reader(NamedTuple):
+    """Images that are each the view of an item, made in threads."""
+
+    view: Callable[[A], Pixels]
+    items: Sequence[A]
+    workers: int
+
+    def __call__(self, start: int, stop: int) -> UInt8[np.ndarray, "b h w c"]:
+        return np.stack(list(map_ahead(self.view, self.items[start:stop], self.workers)))
+
+    def taken(self, order: Sequence[int]) -> "_Reader":
+        """The same images in another order."""
+        return self._replace(items=[self.items[i] for i in order])
 
 
 def _pixels(size: Sequence[int]) -> str:

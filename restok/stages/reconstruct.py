@@ -72,7 +72,8 @@ def reconstruct(images: Sequence[Path], tokenizer: Path, out: Path, keep: int | 
 def _names(images: ImageSource, path: Path | list[Path]) -> list[str]:
     """Without suffix, as a folder is written with: the files' own, or else numbers."""
     if images.names is None:
-        return [f"{path.stem}-{index:06}" for index in range(images.n)]
+        digits = max(6, len(str(images.n - 1)))              # names sort as numbers do
+        return [f"{path.stem}-{index:0{digits}}" for index in range(images.n)]
     return [name.with_suffix("").as_posix() for name in images.names]
 
 

@@ -14,7 +14,7 @@ from jaxtyping import Int, UInt8
 
 from restok import config
 from restok.config.load import canonical_json
-from restok.data.images import ROUNDED, TRUNCATED, ImageSource, open_images
+from restok.data.images import ROUNDED, TRUNCATED, ImageSource, in_order_of, open_images
 from restok.distributed import device
 from restok.errors import RestokError
 from restok.files import sha256_file
@@ -81,7 +81,9 @@ def reference_of(path: Path, crop: int | None, workers: int) -> Subject:
 
 
 def reconstructions_of(source: ImageSource, originals: ImageSource, path: Path, tokenizer: config.Tokenizer | None) -> Subject:
-    """Reconstructions at `path`, image by image with their originals; codes where an npz of a known tokenizer holds them."""
+    """Reconstructions at `path`, image by image with their originals (`in_order_of`); codes where an npz of a known tokenizer
+    holds them."""
+    source = in_order_of(source, originals)
     if source.n != originals.n or source.size != originals.size:
         raise MeasureError(f"{source.name}: {source.n} images of {source.size}, but {originals.name} has {originals.n} of "
                            f"{originals.size}; reconstructions and originals go image by image")
