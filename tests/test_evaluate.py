@@ -1,13 +1,17 @@
 """The two protocols: what each result must carry, refuse and warn of."""
 
+import io
 import json
 import math
+import os
+import sys
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
+from restok.cli.evaluate import print_result
 from restok.config.load import load_protocol
 from restok.metrics import comparison, inception_score
 from restok.metrics.evaluate import evaluate_generation, evaluate_reconstruction
@@ -129,6 +133,15 @@ def test_the_result_carries_what_a_comparison_needs_and_is_json():
     (made,) = result["made"]
     assert made["device"] == "cpu" and made["versions"]["torch"] == torch.__version__
     assert {"FD-digits", "KD-digits", "IS-digits", "precision", "recall", "precision adm-fp16"} <= set(result["metrics"])
+
+
+def test_names_that_are_no_text_or_look_like_markup_are_shown(monkeypatch):
+    result = generate(pictures(12), np.arange(12) % 4, pictures(9, seed=1))
+    for name in ("[/red]folder", os.fsdecode(b"caf\xe9")):
+        monkeypatch.setattr(sys, "stderr", io.TextIOWrapper(io.BytesIO(), "utf-8", sys.__stderr__.errors))
+        print_result(result | {"samples": result["samples"] | {"name": name}})
+        sys.stderr.flush()
+        assert name.encode("utf-8", "backslashreplace") in sys.stderr.buffer.getvalue()
 
 
 def test_inceptions_metrics_bear_the_fields_names_and_judge_no_labels():

@@ -383,6 +383,33 @@ def test_errors_of_the_command_are_one_message(command, tmp_path):
     assert not (tmp_path / "d").exists()
 
 
+def test_what_was_measured_is_shown_even_where_it_cannot_be_written(command, chain, theirs, tmp_path, small_files):
+    models = ["--tokenizer", chain / "tokenizer", "--generator", chain / "generator"]
+    given = ["--params", "params/demo.yaml", "--classifier", chain / "classifier", "--set", "tokenizer.image_size=16", "--set",
+             "guidance_search.samples_per_class=2"]
+    against = ["--reference", chain / "data"]
+    candidate = ["score-guidance", *given, *against, *models, "--schedule", "constant", "--scale", 2]
+    seeds = ["evaluate", *given, *against, "--samples", theirs, "--seed"]
+    for call in ([*candidate, "--out", tmp_path / "c.json"], *([*seeds, s, "--out", tmp_path / f"{s}.json"] for s in (1, 2))):
+        result = command(*call)
+        assert result.exit_code == 0 and "FD-digits" in result.stderr, result.stderr
+    (tmp_path / "new").mkdir()
+    for call, numbers, name in (
+            ([*seeds, 1], ["FD-digits", "IS-digits"], "e.json"),
+            ([*seeds, 1, "--statistics", tmp_path / "new/s.safetensors"], ["FD-digits", "IS-digits"], None),
+            (["statistics", chain / "data", *given], ["360 of 360 images measured with digits classifier"], "s.safetensors"),
+            (candidate, ["FD-digits", "KD-digits"], "c.json"),
+            (["search-guidance", tmp_path / "c.json"], ["constant, at most 2 from 0 on: FD-digits"], "g.json"),
+            (["average", tmp_path / "1.json", tmp_path / "2.json"], ["FD-digits", "deviation"], "a.json"),
+            (["reconstruct", chain / "data", "--tokenizer", chain / "tokenizer"], ["PSNR, mean of"], "r.npz"),
+            (["reconstruct", chain / "data", "--tokenizer", chain / "tokenizer"], ["PSNR, mean of"], "r")):
+        with small_files(500):
+            result = command(*call, *(["--out", tmp_path / "new" / name] if name else []))
+        shown, _, error = result.stderr.partition("error: ")
+        assert result.exit_code == 1 and isinstance(result.exception, SystemExit), result.exception
+        assert all(number in shown for number in numbers) and f"new/{name or 's.safetensors'}" in error, result.stderr
+
+
 def test_every_verb_says_what_it_does(command):
     verbs = [c.name or c.callback.__name__.replace("_", "-") for c in app.registered_commands]
     assert len(verbs) == 20

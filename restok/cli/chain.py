@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from restok.cli.base import Classifier, Experiment, OutFile, Overrides, ParamsFile, State, argument, option, read, verb
+from restok.cli.evaluate import print_choice, print_result
 from restok.config import Guidance
 
 Data = option(Path, "Folder that `restok prepare` wrote.")
@@ -73,14 +74,14 @@ def score_guidance(params: ParamsFile, reference: Reference, tokenizer: Tokenize
     settings = read(params, overrides, experiment)
     with processes():
         evaluator = Evaluator.load(settings.evaluation, classifier, settings.tokenizer.image_size, settings.data.workers)
-        score_guidance(evaluator, settings, guidance, tokenizer, generator, reference, state, out)
+        score_guidance(evaluator, settings, guidance, tokenizer, generator, reference, state, out, print_result)
 
 
 @verb
 def search_guidance(candidates: Candidates, out: OutFile) -> None:
     """Choose the guidance setting with the lowest distance (Table 6)."""
     from restok.stages.search import search_guidance
-    search_guidance(candidates, out)
+    search_guidance(candidates, out, print_choice)
 
 
 @verb

@@ -1,13 +1,18 @@
 """The verbs that measure images."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.table import Table
+from rich.text import Text
 
 from restok.cli.base import OutFile, State, argument, option, say, verb
 from restok.cli.measuring import NetworkOptions, SubjectOptions, parse_shard
 from restok.config.load import ConfigError
 from restok.progress import CONSOLE
+
+if TYPE_CHECKING:
+    from restok.metrics.statistics import Statistics
 
 AnyOutFile = option(Path | None, "JSON file to write.", "--out", "-o")
 AnyReference = option(Path | None, "A statistics file, an ADM npz, or images as in --originals; else the originals, or what "
@@ -22,8 +27,8 @@ SeedResults = argument(list[Path], "Results of `restok evaluate` that differ in 
 
 def print_result(result: dict) -> None:
     """Every value with its interval, then what was not measured and why, and the warnings."""
-    table = Table("metric", "value", "95 % interval", title=f"{result['protocol']}, n = {result['n']}: "
-                  f"{result['samples']['name']}, against {result['reference']['name']}")
+    title = f"{result['protocol']}, n = {result['n']}: {result['samples']['name']}, against {result['reference']['name']}"
+    table = Table("metric", "value", "95 % interval", title=Text(title))             # as it is: a name may hold brackets
     for name, value in result["metrics"].items():
         interval = result["intervals"][name]
         if isinstance(value, float):
@@ -41,6 +46,20 @@ def print_result(result: dict) -> None:
         say(f"warning: {warning}")
 
 
+def print_choice(search: dict) -> None:
+    """What a search for guidance chose, and its distance."""
+    chosen, metric = search["chosen"], search["metric"]
+    say(f"{chosen['schedule']}, at most {chosen['scale']:g} from {chosen['start']:g} on: {metric} {search[metric]:.5g}, the "
+        f"lowest of {len(search['candidates'])} candidates")
+
+
+def print_statistics(statistics: "Statistics") -> None:
+    """What was measured, of which everything but the sums themselves."""
+    images = statistics.facts["images"]
+    say(f"{statistics.name}: {int(statistics.seen.sum())} of {statistics.n} images measured with "
+        f"{statistics.facts['features']['name']}, digest {images['digest']}")
+
+
 @verb
 def statistics(subject: SubjectOptions, network: NetworkOptions, out: OutFile, images: Images = None,
                shard: ShardOption = None, state: State = None) -> None:
@@ -56,7 +75,7 @@ def statistics(subject: SubjectOptions, network: NetworkOptions, out: OutFile, i
     with processes():
         evaluator = network.load(params, protocol, subject.originals is not None)
         chosen = subject.load(evaluator, params) if images is None else evaluator.open_reference(images)
-        write_statistics(evaluator, chosen, part, state, out)
+        write_statistics(evaluator, chosen, part, state, out, print_statistics)
 
 
 @verb
@@ -72,10 +91,8 @@ def evaluate(subject: SubjectOptions, network: NetworkOptions, reference: AnyRef
         raise ConfigError("nothing to measure against; name it with --reference, or in evaluation.reference")
     with processes():
         evaluator = network.load(params, protocol, subject.originals is not None)
-        result = evaluate(evaluator, subject.load(evaluator, params), Path(against), out, expected=count, state=state,
-                          kept=statistics, seed=subject.drawn_from(params))
-        if result:
-            print_result(result)
+        evaluate(evaluator, subject.load(evaluator, params), Path(against), out, expected=count, state=state,
+                 kept=statistics, seed=subject.drawn_from(params), show=print_result)
 
 
 @verb
@@ -84,7 +101,13 @@ def average(results: SeedResults, out: OutFile) -> None:
     from restok.files import write_json
     from restok.metrics.results import average
     mean = average(results)
-    write_json(out, mean)
+    try:
+        write_json(out, mean)
+    finally:
+        _print_mean(mean)
+
+
+def _print_mean(mean: dict) -> None:
     table = Table("metric", "mean", "deviation", "95 % interval", title=f"{mean['protocol']} over seeds {mean['seeds']}")
     for name, value in mean["metrics"].items():
         low, high = value["interval"]

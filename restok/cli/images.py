@@ -1,5 +1,6 @@
 """The verbs that make images to look at, or to measure elsewhere: samples and reconstructions."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from restok.cli.base import Experiment, Overrides, argument, option, read, say, verb
@@ -68,7 +69,11 @@ def reconstruct(images: Images, tokenizer: TokenizerFolder, out: Reconstructions
                 batch_size: BatchSize = 16, workers: Workers = 0) -> None:
     """Reconstruct images, as centre crops of the tokenizer's size, and print their PSNR."""
     from restok.stages.reconstruct import reconstruct
-    values = reconstruct(images, tokenizer, out, keep, batch_size, workers)
+    reconstruct(images, tokenizer, out, keep, batch_size, workers, _print_values)
+
+
+def _print_values(values: Sequence[tuple[str, float]]) -> None:
     for name, value in values if len(values) <= PRINTED else ():
         say(f"{name}: {value:.2f} dB")
-    say(f"PSNR, mean of {len(values)}: {sum(value for _, value in values) / len(values):.2f} dB")
+    if values:
+        say(f"PSNR, mean of {len(values)}: {sum(value for _, value in values) / len(values):.2f} dB")

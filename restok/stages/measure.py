@@ -2,9 +2,11 @@
 
 import glob
 import json
+from collections.abc import Callable
 from functools import reduce
 from operator import add
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -18,24 +20,30 @@ from restok.stages.evaluator import Evaluator
 from restok.stages.images import Sampler
 from restok.stages.subjects import MeasureError, Subject, sampled
 
+Show = Callable[[Any], None]             # is given what was measured, also where it then cannot be written
+
 
 def added(paths: list[Path], device: torch.device | str) -> Statistics:
     """The sum of statistics files: the shards of one subject."""
     return reduce(add, (Statistics.load(path, device) for path in paths))
 
 
-def write_statistics(evaluator: Evaluator, subject: Subject | Statistics, shard: Shard, state: Path | None, out: Path) -> None:
+def write_statistics(evaluator: Evaluator, subject: Subject | Statistics, shard: Shard, state: Path | None, out: Path,
+                     show: Show = lambda _: None) -> None:
     """Measure a subject once, for use as a reference or as samples; or one shard of it, to be given with the others."""
     _apart(state, out)
     statistics = evaluator.statistics(subject, state, shard)
     if is_first():
-        statistics.save(out)
+        try:
+            statistics.save(out)
+        finally:
+            show(statistics)
         _forget(state)
 
 
 def evaluate(evaluator: Evaluator, subject: Subject | Statistics, reference: Path, out: Path | None = None, *,
              expected: int | None = None, state: Path | None = None, kept: Path | None = None,
-             seed: int | None = None) -> dict | None:
+             seed: int | None = None, show: Show = lambda _: None) -> dict | None:
     """Measure a subject, where that was not done before, and hold it against a reference. Writes the result as JSON.
 
     `expected` is the number of images; `state`, where an unfinished run keeps its sums; `kept`, where they go in the end;
@@ -52,24 +60,32 @@ def evaluate(evaluator: Evaluator, subject: Subject | Statistics, reference: Pat
     else:
         result = evaluate_generation(statistics, against, evaluator.settings)
     result |= {"seed": seed}
-    if kept is not None:
-        statistics.save(kept)
+    try:
+        if out is not None:
+            write_json(out, result)
+        if kept is not None:
+            statistics.save(kept)
+    finally:
+        show(result)
     if out is not None:
-        write_json(out, result)
         _forget(state)
     return result
 
 
 def score_guidance(evaluator: Evaluator, params: config.Params, guidance: config.Guidance, tokenizer: Path, generator: Path,
-                   reference: Path, state: Path | None, out: Path) -> None:
+                   reference: Path, state: Path | None, out: Path, show: Show = lambda _: None) -> None:
     """Measure one candidate on samples of its own, drawn from another seed than the final ones. Writes JSON."""
     _apart(state, out)
     seed = params.seed + 1
     subject = sampled(Sampler(tokenizer, generator), params, guidance, params.guidance_search.samples_per_class, seed)
     statistics, against = _measured(evaluator, subject, reference, state)
     if is_first():
-        write_json(out, {**guidance.model_dump(), **evaluate_candidate(statistics, against), "seed": seed,
-                         **json.loads(canonical_json(params, "sampling"))})
+        result = {**guidance.model_dump(), **evaluate_candidate(statistics, against), "seed": seed,
+                  **json.loads(canonical_json(params, "sampling"))}
+        try:
+            write_json(out, result)
+        finally:
+            show(result)
         _forget(state)
 
 

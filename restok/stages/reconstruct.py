@@ -1,6 +1,6 @@
 """restok reconstruct: anybody's images through a tokenizer and back, into a picture, a folder or an npz."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain, groupby
 from pathlib import Path
 
@@ -24,12 +24,13 @@ Piece = tuple[UInt8[np.ndarray, "b h w c"], UInt8[np.ndarray, "b h w c"]]    # o
 
 
 def reconstruct(images: Sequence[Path], tokenizer: Path, out: Path, keep: int | None = None, batch_size: int = 16,
-                workers: int = 0) -> list[tuple[str, float]]:
+                workers: int = 0, show: Callable[[list[tuple[str, float]]], None] = lambda _: None) -> list[tuple[str, float]]:
     """Reconstruct images, files or what `open_images` reads, as centre crops of the tokenizer's size, from their first `keep`
     codes (None: all).
 
     Writes a picture with the originals above (.png, .jpg), an npz of arr_0 (n h w 3 uint8), codes (n tokens) and, from one
-    source with labels, labels; or else a folder with one PNG an image. Returns name and PSNR of each image, in dB. Raises
+    source with labels, labels; or else a folder with one PNG an image. Returns name and PSNR of each image, in dB, of which
+    `show` is given those that were measured, even where they cannot be written. Raises
     DataError, which names the file, for what is no image of 8-bit channels without alpha, FileError where `out` would take
     the place of something else, ConfigError, WeightsError.
     """
@@ -58,14 +59,18 @@ def reconstruct(images: Sequence[Path], tokenizer: Path, out: Path, keep: int | 
 
     if suffix in PICTURES:
         require_shown(out, 2 * len(names))
-        _write_picture(out, pieces())
-    elif suffix == ".npz":
-        labels = sources[0].labels if len(sources) == 1 else None
-        write_npz_rows(out, "arr_0", (len(names), config.image_size, config.image_size, 3), np.uint8,
-                       (pictures for _, pictures in pieces()), codes=lambda: np.concatenate(codes),
-                       **({} if labels is None else {"labels": lambda: labels}))
-    else:
-        _write_folder(out, pieces(), names)
+    try:
+        if suffix in PICTURES:
+            _write_picture(out, pieces())
+        elif suffix == ".npz":
+            labels = sources[0].labels if len(sources) == 1 else None
+            write_npz_rows(out, "arr_0", (len(names), config.image_size, config.image_size, 3), np.uint8,
+                           (pictures for _, pictures in pieces()), codes=lambda: np.concatenate(codes),
+                           **({} if labels is None else {"labels": lambda: labels}))
+        else:
+            _write_folder(out, pieces(), names)
+    finally:
+        show(list(zip(names, values, strict=False)))
     return list(zip(names, values, strict=True))
 
 

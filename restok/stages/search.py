@@ -1,5 +1,6 @@
 """search-guidance: the choice among measured candidates. Files only, no tensors."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 from restok.config import Guidance
@@ -13,8 +14,9 @@ class SearchError(RestokError):
     """Candidates that do not compare; the message names the file and the remedy."""
 
 
-def search_guidance(candidates: list[Path], out: Path) -> dict:
-    """Choose the candidate with the lowest distance. Writes it with all that were tried. Raises ComparisonError where
+def search_guidance(candidates: list[Path], out: Path, show: Callable[[dict], None] = lambda _: None) -> dict:
+    """Choose the candidate with the lowest distance. Writes it with all that were tried; `show` is given it, even where it
+    cannot be written. Raises ComparisonError where
     candidates were measured with other features or references than the first, SearchError for other sampling."""
     rows = [read_json(path) for path in candidates]
     require_comparable(list(zip(candidates, rows, strict=True)))
@@ -31,7 +33,10 @@ def search_guidance(candidates: list[Path], out: Path) -> dict:
               "top_k": best["sampling"]["top_k"], "top_p": best["sampling"]["top_p"],
               **{key: rows[0][key] for key in ("features", "reference", "sampling", "seed", "made")},
               "candidates": [{key: row[key] for key in own} for row in rows]}
-    write_json(out, result)
+    try:
+        write_json(out, result)
+    finally:
+        show(result)
     return result
 
 
