@@ -5,6 +5,7 @@ import io
 import numpy as np
 import pytest
 import torch
+from conftest import small_params
 
 from restok.config.load import load_protocol
 from restok.metrics.features import full_precision, load_features, metric_names
@@ -31,6 +32,22 @@ def pictures(n, seed=0, side=16):
 def test_only_inception_may_be_called_fid():
     assert metric_names("inception") == {"distance": "FID", "spatial": "sFID", "kernel": "KID", "score": "IS"}
     assert metric_names("clothing") == {"distance": "FD-clothing", "kernel": "KD-clothing", "score": "IS-clothing"}
+
+
+@pytest.mark.parametrize(("folder", "named"), [
+    ("inception", "FD-inception-classifier"), ("Inception", "FD-Inception-classifier"), ("", "FD-classifier"),
+    ("clothing", "FD-clothing")])
+def test_a_classifier_is_never_taken_for_inception_whatever_its_images_are_called(tmp_path, folder, named):
+    SmallClassifier(classes=4, channels=(4, 8), data=folder).save(tmp_path)
+    network = load_features(settings(), tmp_path, "cpu")
+    assert metric_names(network.kind)["distance"] == named and network.identity["kind"] == network.kind
+
+
+@pytest.mark.parametrize("path", ["shoes", "shoes/", "shoes/.", "shoes/red/..", "."])
+def test_images_are_called_as_their_folder(tmp_path, monkeypatch, path):
+    (tmp_path / "shoes").mkdir()
+    monkeypatch.chdir(tmp_path / "shoes" if path == "." else tmp_path)
+    assert small_params("data.source=imagefolder", f"data.path={path}").data.name == "shoes"
 
 
 def test_classifier_features_are_its_own_and_bear_its_datas_name(classifier):

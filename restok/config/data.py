@@ -1,6 +1,7 @@
 """Images, and the crops of them that become codes."""
 
-from pathlib import PurePath
+import os
+from pathlib import Path
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
@@ -19,8 +20,8 @@ class Data(Config):
 
     @property
     def name(self) -> str:
-        """What reports call these images: 'digits', or the folder's own name."""
-        return "digits" if self.path is None else PurePath(self.path).name
+        """What reports call these images: 'digits', or the folder's own name, also of '.' and '..'."""
+        return "digits" if self.path is None else Path(os.path.abspath(self.path)).name
 
     @model_validator(mode="after")
     def check(self) -> Self:

@@ -26,7 +26,7 @@ TF1_RESIZE = "TensorFlow 1 bilinear to 299 (no half-pixel centres, no antialiasi
 class FeatureNetwork:
     """8-bit images -> Features, computed in full float32 on `device`."""
 
-    kind: str                      # 'inception', or what its training data are called; names the metrics
+    kind: str                      # 'inception', or `kind_of` a classifier's training data; names the metrics
     name: str
     sha256: str                    # of the weights file
     dims: int                      # d
@@ -49,6 +49,11 @@ class FeatureNetwork:
     def identity(self) -> dict:
         """What decides whether two values compare."""
         return {"kind": self.kind, "name": self.name, "sha256": self.sha256, "dims": self.dims, "resize": self.resize}
+
+
+def kind_of(data: str) -> str:
+    """The kind of a classifier of these images: their name, unless it is Inception's, or they have none."""
+    return f"{data}-classifier".lstrip("-") if data.lower() in ("", "inception") else data
 
 
 def metric_names(kind: str) -> dict[str, str]:
@@ -84,8 +89,8 @@ def load_features(settings: Evaluation, classifier: str | Path | None,
         features = network.pooled(images / 255)
         return Features(features, None, network.head(features))
 
-    return FeatureNetwork(network.data, f"{network.data} classifier", sha256_file(Path(classifier, WEIGHTS)), network.width,
-                          0, network.classes, True, "none", 0.0, device, forward)
+    return FeatureNetwork(kind_of(network.data), f"{network.data} classifier", sha256_file(Path(classifier, WEIGHTS)),
+                          network.width, 0, network.classes, True, "none", 0.0, device, forward)
 
 
 def inception_features(network: nn.Module, sha256: str, device: torch.device) -> FeatureNetwork:
