@@ -79,6 +79,18 @@ def test_missing_weights_name_the_file_its_source_its_hash_and_its_place(tmp_pat
         load_lpips("vgg", None)
 
 
+@pytest.mark.parametrize("name", PRETRAINED)
+def test_a_cache_that_cannot_be_made_gets_the_same_message(tmp_path, monkeypatch, name):
+    """As below a home that is read-only."""
+    (tmp_path / "hub").touch()
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path / "hub"))
+    place = re.escape(f"{tmp_path}/hub/checkpoints/{PRETRAINED[name].name}")
+    message = (rf"cannot be downloaded \(.*Not a directory.*download https://.* elsewhere \(its sha256 begins with "
+               rf"{PRETRAINED[name].digits}; licence.*put it at {place}, or below another TORCH_HOME")
+    with pytest.raises(FileNotFoundError, match=message):
+        pretrained_file(None, PRETRAINED[name])
+
+
 def test_a_download_is_checked_by_the_hash_in_its_name_and_happens_once(tmp_path, monkeypatch):
     content, name, digits = b"weights", "net.pth", hashlib.sha256(b"weights").hexdigest()[:8]
     (tmp_path / "server").mkdir()

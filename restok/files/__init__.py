@@ -195,14 +195,36 @@ def write_json(path: str | Path, value: Any) -> None:
         partial.write_text(text, "utf-8", "backslashreplace")       # bytes of a name that are no text: escaped as in JSON
 
 
+@contextmanager
+def reading(path: str | Path, damaged: Callable[[Exception], RestokError]) -> Iterator[None]:
+    """Around a library's reader of the file `path`: whatever it raises on one that is damaged, or of another kind, becomes
+    `damaged` of that.
+
+    Raises FileError, in the system's words, for a file that cannot be opened or read: nothing is wrong with what it holds.
+    """
+    try:
+        yield
+    except (RestokError, MemoryError):
+        raise
+    except Exception as error:
+        if refusal := _unopened(path) or getattr(error, "strerror", None):
+            raise FileError(f"{path}: cannot be read ({refusal}); check its place and its mode") from None
+        raise damaged(error) from error
+
+
+def _unopened(path: str | Path) -> str | None:
+    """Why the system does not open a file; of any such file some readers say that it is not there, others that it is cut."""
+    try:
+        open(path, "rb").close()
+    except OSError as error:
+        return error.strerror
+
+
 def read_json(path: str | Path) -> Any:
     """The value in a JSON file. Raises FileError, which names the file, where it is missing or not JSON."""
-    try:
+    remedy = "delete it and run the step that writes it again"
+    with reading(path, lambda error: FileError(f"{path}: not valid JSON ({error}); {remedy}")):
         return json.loads(Path(path).read_text(encoding="utf-8"))
-    except OSError as error:
-        raise FileError(f"{path}: cannot be read ({error.strerror})") from None
-    except ValueError as error:
-        raise FileError(f"{path}: not valid JSON ({error}); delete it and run the step that writes it again") from None
 
 
 def _sync(path: Path) -> None:

@@ -11,11 +11,12 @@ from zipfile import BadZipFile
 import numpy as np
 import torch
 from jaxtyping import Float, Int, Integer
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from torch import Tensor
 
 from restok.distributed import gathered, summed
 from restok.errors import InputError, RestokError
+from restok.files import reading
 from restok.metrics.codebook import code_counts
 from restok.metrics.features import FeatureNetwork, Features
 from restok.metrics.frechet import Gaussian, Moments
@@ -163,15 +164,15 @@ class Statistics:
 
     @classmethod
     def load(cls, path: str | Path, device: torch.device | str = "cpu") -> "Statistics":
-        """The state that `save` wrote. Raises StatisticsError, which names the file, for anything else."""
+        """The state that `save` wrote. Raises FileError for a file that cannot be read, StatisticsError, which names the file,
+        for anything else."""
         remedy = "delete it and run `restok statistics` or `restok evaluate` again"
-        try:
+        foreign = "not a statistics file, or cut short"
+        with reading(path, lambda error: StatisticsError(f"{path}: {foreign} ({error}); {remedy}")):
             with safe_open(path, "pt", device=str(device)) as file:
                 tensors = {name: file.get_tensor(name) for name in file.keys()}
                 about = file.metadata()
             statistics = cls(json.loads(about["facts"]), device)
-        except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
-            raise StatisticsError(f"{path}: not a statistics file, or cut short ({error}); {remedy}") from None
         for part in {name.split(".")[1] for name in tensors if name.startswith("published.")}:
             statistics.published[part] = Gaussian(*(tensors.pop(f"published.{part}.{name}") for name in ("mean", "covariance")))
         wanted = {name: tensor.shape for name, tensor in statistics.tensors.items()}

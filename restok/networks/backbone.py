@@ -11,7 +11,9 @@ from torch import Tensor, nn
 
 from restok.config import Alignment, Discriminator
 from restok.errors import InputError
+from restok.files import reading
 from restok.networks.classifier import SmallClassifier, load_classifier
+from restok.nn.finite import not_finite
 
 
 class Frozen(nn.Module):
@@ -107,10 +109,22 @@ def create(name: str, weights: str | None) -> nn.Module:
         try:
             return timm.create_model(name, pretrained=True)
         except (OSError, RuntimeError) as error:
-            raise OSError(f"network: no pretrained weights of {name} ({error}); name a local file under `weights`") from error
+            raise OSError(f"network: the weights of {name} cannot be downloaded ({error}); {_source(name)}, and name the file "
+                          "under `weights`") from error
     if not Path(weights).is_file():
         raise FileNotFoundError(f"weights: {weights} is not a file; give the weights of {name}, or null to download them")
-    try:                                                       # its own number of classes, so that loading stays strict
-        return timm.create_model(name, pretrained=True, pretrained_cfg_overlay={"file": str(weights)})
-    except Exception as error:
-        raise InputError(f"weights: {weights} does not hold the weights of {name}: {error}") from error
+    with reading(weights, lambda error: InputError(f"weights: {weights} does not hold the weights of {name}: {error}")):
+        # its own number of classes, so that loading stays strict
+        network = timm.create_model(name, pretrained=True, pretrained_cfg_overlay={"file": str(weights)})
+    if bad := not_finite(network.state_dict()):
+        raise InputError(f"weights: {weights}: {bad[0]} holds NaN or infinity; download the weights of {name} again")
+    return network
+
+
+def _source(name: str) -> str:
+    """Where timm looks for a network's weights, which have no sha256 there."""
+    from huggingface_hub.constants import HF_HUB_CACHE
+    from timm import get_pretrained_cfg
+    facts = get_pretrained_cfg(name)
+    address = f"https://huggingface.co/{facts.hf_hub_id}" if facts.hf_hub_id else facts.url
+    return f"they are looked for in {HF_HUB_CACHE}; download {address} elsewhere (licence: {facts.license or 'see there'})"

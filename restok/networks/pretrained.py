@@ -1,5 +1,6 @@
 """Files of pretrained weights: where they come from, under which licence, and reading them without running what they hold."""
 
+from http.client import HTTPException
 from pathlib import Path
 from typing import NamedTuple
 
@@ -7,6 +8,8 @@ import torch
 from torch import Tensor
 
 from restok.errors import InputError
+from restok.files import reading
+from restok.nn.finite import not_finite
 
 
 class Pretrained(NamedTuple):
@@ -40,11 +43,11 @@ def pretrained_file(given: str | Path | None, source: Pretrained, setting: str |
     facts = f"its sha256 begins with {source.digits}; licence: {source.licence}"
     path = Path(torch.hub.get_dir(), "checkpoints", source.name) if given is None else Path(given)
     if given is None and not path.is_file():
-        path.parent.mkdir(parents=True, exist_ok=True)
         try:
+            path.parent.mkdir(parents=True, exist_ok=True)
             torch.hub.download_url_to_file(source.url, str(path), hash_prefix=source.digits)
-        except (OSError, RuntimeError) as error:
-            other = f", or let {setting} name it" if setting else ""
+        except (OSError, HTTPException, RuntimeError) as error:      # no place, no network, another hash
+            other = f", or let {setting} name it" if setting else ", or below another TORCH_HOME"
             raise FileNotFoundError(f"{source.name}: cannot be downloaded ({error}); download {source.url} elsewhere "
                                     f"({facts}) and put it at {path}{other}") from error
     if not path.is_file():
@@ -54,12 +57,13 @@ def pretrained_file(given: str | Path | None, source: Pretrained, setting: str |
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
-    """The state dict in a PyTorch file, on the CPU. Raises ValueError, which names the file, for anything but tensors."""
-    try:
+    """The state dict in a PyTorch file, on the CPU. Raises ValueError, which names the file, for anything but finite tensors,
+    and for a file that cannot be read."""
+    foreign = "not a PyTorch file of tensors, or damaged"
+    with reading(path, lambda error: InputError(f"{path}: {foreign} ({type(error).__name__}); download it again")):
         state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:      # what a foreign file raises depends on what it is, and a damaged one too
-        raise InputError(f"{path}: not a PyTorch file of tensors, or damaged ({type(error).__name__}); "
-                         "download it again") from error
     if not isinstance(state, dict) or not all(isinstance(tensor, Tensor) for tensor in state.values()):
         raise InputError(f"{path}: not a state dict; expected a mapping from names to tensors; download it again")
+    if bad := not_finite(state):
+        raise InputError(f"{path}: {bad[0]} holds NaN or infinity; download it again")
     return state

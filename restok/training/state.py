@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from restok.errors import RestokError
-from restok.files import atomic_file, locked, remove_left_over
+from restok.files import atomic_file, locked, reading, remove_left_over
 from restok.files.artifact import MANIFEST
 
 LOCK = ".run.lock"                       # by which the folder of a run is known
@@ -33,21 +33,18 @@ def save_state(path: Path, state: dict) -> None:
 
 
 def load_state(path: Path) -> dict:
-    """Read a state as plain tensors and containers. Raises StateError for a missing, truncated, altered or foreign file."""
-    try:
+    """Read a state as plain tensors and containers. Raises StateError for a missing, truncated, altered or foreign file,
+    FileError for one that cannot be read."""
+    if not path.exists():
+        raise StateError(f"{path}: no such file")
+    with reading(path, lambda error: StateError(f"{path}: damaged or cut short ({type(error).__name__})")):
         with zipfile.ZipFile(path) as archive:
             if altered := archive.testzip():      # torch writes checksums, and does not compare them
                 raise StateError(f"{path}: {altered} in it was altered")
         state = torch.load(path, map_location="cpu", weights_only=True)
-        if not isinstance(state, dict):
-            raise StateError(f"{path}: holds a {type(state).__name__}, not a state")
-        return state
-    except StateError:
-        raise
-    except OSError as error:
-        raise StateError(f"{path}: cannot be read ({error.strerror})") from None
-    except Exception as error:                    # torch raises many kinds for a damaged archive
-        raise StateError(f"{path}: damaged or cut short ({type(error).__name__})") from error
+    if not isinstance(state, dict):
+        raise StateError(f"{path}: holds a {type(state).__name__}, not a state")
+    return state
 
 
 class Stateful:
