@@ -288,7 +288,7 @@ def test_what_is_finished_is_not_trained_again(lost, codes, tmp_path, monkeypatc
     """Killed before its output appears; or the workflow deletes that, because it was killed before it recorded success."""
     if lost == "publish":
         with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-            patch.setattr("restok.training.loop.publish", Mock(side_effect=KeyboardInterrupt))
+            patch.setattr("restok.files.run.publish", Mock(side_effect=KeyboardInterrupt))
             train("generator", training_params(), None, None, codes, tmp_path)
         assert not (tmp_path / "out").exists()
         digest = sha256_file(next((tmp_path / "run").glob("*/finished/model.safetensors")))

@@ -74,8 +74,8 @@ def verify(folder: Path, *names: str) -> None:
     listed = (_manifest(folder) or {}).get("files", {})
     for name in names:
         if name in listed and listed[name] != sha256_file(folder / name):
-            raise FileError(f"{folder / name}: not the file that {MANIFEST} beside it lists (sha256 {listed[name][:12]}); it was "
-                            "changed or swapped since: copy the whole folder again, or delete it and make it again")
+            raise FileError(f"{folder / name}: not the file that {MANIFEST} beside it lists (sha256 {listed[name][:12]}); it "
+                            "was changed or swapped since: copy the whole folder again, or delete it and make it again")
 
 
 def publish(kept: Path, out: Path) -> None:

@@ -15,8 +15,9 @@ from torch.optim.swa_utils import AveragedModel
 
 from restok import config
 from restok.errors import RestokError
-from restok.files import FileError, atomic_file, atomic_folder, reserved, write_json
-from restok.files.artifact import Origin, already_made, publish, verify
+from restok.files import FileError, atomic_file, reserved, write_json
+from restok.files.artifact import Origin, already_made, verify
+from restok.files.run import keep
 from restok.progress import track
 from restok.training.state import RunFolder, StateError, Stateful, load_state, save_state
 from restok.weights import save_model
@@ -58,9 +59,7 @@ def train(build: Callable[[], Job], name: str, batches: Callable[[int], Iterator
     if already_made(out, origin):
         return
     with reserved(out), RunFolder(run_folder, origin.identity) as run:
-        if origin.made(run.finished):
-            log.info("%s: was finished before; taken from %s", out, run.finished)
-        else:
+        def write(folder: Path) -> dict:
             job, first = build(), steps.start
             if resumed := run.resume():
                 first, state = resumed
@@ -68,18 +67,16 @@ def train(build: Callable[[], Job], name: str, batches: Callable[[int], Iterator
             elif previous:
                 job.load_state_dict(_state_of(previous))
             rows = _run(job, name, batches(first), first, steps.stop, training, run)
+            save_model(folder, job.average.module)
+            if keep_state:
+                save_state(folder / "state.pt", job.state_dict())
+            shutil.copy(run.folder / "log.jsonl", folder)
             parameters = sum(p.numel() for p in job.average.parameters())
-            facts |= {"step": steps.stop, "parameters": parameters, "device": str(job.on), "torch": torch.__version__,
-                      "last": rows[-1]}
-            with atomic_folder(run.finished) as folder:
-                save_model(folder, job.average.module)
-                if keep_state:
-                    save_state(folder / "state.pt", job.state_dict())
-                shutil.copy(run.folder / "log.jsonl", folder)
-                write_json(folder / "metrics.json", facts)
-                origin.seal(folder)
-        publish(run.finished, out)
-        run.clear()
+            write_json(folder / "metrics.json", facts | {"step": steps.stop, "parameters": parameters, "device": str(job.on),
+                                                         "torch": torch.__version__, "last": rows[-1]})
+            return {}
+
+        keep(run, out, origin, write)
 
 
 def _state_of(previous: Path) -> dict:

@@ -1,20 +1,16 @@
 """Resumable training states: written whole or not at all, tied to the run they belong to, never unpickled untrusted."""
 
 import logging
-import shutil
 import zipfile
 from collections.abc import Callable
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from restok.errors import RestokError
-from restok.files import atomic_file, locked, reading, remove_left_over
-from restok.files.artifact import MANIFEST
+from restok.files import atomic_file, reading, run
 
-LOCK = ".run.lock"                       # by which the folder of a run is known
 log = logging.getLogger("restok")
 
 
@@ -60,36 +56,17 @@ class Stateful:
             part.load_state_dict(state[name])
 
 
-class RunFolder:
-    """Where a run keeps its last two states and its log while it is unfinished, and afterwards what it made: a folder of its
-    own for each identity, so that a run with other settings neither takes nor deletes them. One process at a time may hold it.
+class RunFolder(run.RunFolder):
+    """Where an unfinished run of a training keeps its last two states and its log."""
 
-    Raises StateError for a folder within that of another run, or around one.
-    """
-
-    def __init__(self, root: Path, identity: str):
-        self.root, self.folder = root, root / identity[:12]
-        inner = chain(root.glob(f"*/**/{LOCK}"), root.glob("*/*/**/state_*.pt"))
-        if other := next(chain((up for up in root.resolve().parents if (up / LOCK).exists()), inner), None):
-            raise StateError(f"{root}: {other} belongs to another run; give every run a folder of its own, side by side")
-        self.folder.mkdir(parents=True, exist_ok=True)
-        self._lock = locked(root / LOCK, StateError(f"{root}: another run is training here; wait for it, or stop it first"))
+    error = StateError
 
     def __enter__(self) -> "RunFolder":
-        self._lock.__enter__()
-        remove_left_over(self.folder, "*.*")
+        super().__enter__()
         for other in self.root.glob("*/state_*.pt"):
             if other.parent != self.folder:
                 log.info("%s: of a run with other settings or inputs, not used; delete it, if that run is given up", other)
         return self
-
-    def __exit__(self, *error: Any) -> None:
-        self._lock.__exit__(*error)
-
-    @property
-    def finished(self) -> Path:
-        """The folder of what the run made, which is kept: of the same files as the output that it became."""
-        return self.folder / "finished"
 
     def states(self) -> list[Path]:
         """Newest first."""
@@ -115,9 +92,7 @@ class RunFolder:
         return None
 
     def clear(self) -> None:
-        """The run is complete: its states have served, and what other settings made here before and nothing shows any more."""
+        """The run is complete: its states have served, too."""
         for path in (*self.states(), self.folder / "log.jsonl"):
             path.unlink(missing_ok=True)
-        for manifest in self.root.glob(f"*/finished/{MANIFEST}"):
-            if manifest.parent != self.finished and manifest.stat().st_nlink == 1:
-                shutil.rmtree(manifest.parent)
+        super().clear()
