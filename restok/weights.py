@@ -8,7 +8,7 @@ from torch.overrides import TorchFunctionMode
 
 from restok import config
 from restok.generator.model import HAR
-from restok.networks.saved import load_network, save_network
+from restok.networks.saved import load_network, require_network, save_network
 from restok.tokenizer.model import ResTok
 
 
@@ -25,6 +25,11 @@ def load_tokenizer(folder: str | Path) -> ResTok:
 def load_generator(folder: str | Path) -> HAR:
     """The generator saved in `folder`, in eval mode on the CPU. Raises WeightsError or ConfigError."""
     return _load(folder, HAR, config.Generator, "restok train-generator")
+
+
+def require_tokenizer(folder: str | Path) -> None:
+    """Raises WeightsError where a folder holds no model."""
+    require_network(folder, "model", "restok train-tokenizer")
 
 
 def _load(folder: str | Path, model: type[nn.Module], settings: type[config.Config], command: str) -> nn.Module:

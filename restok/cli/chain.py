@@ -10,7 +10,8 @@ Data = option(Path, "Folder that `restok prepare` wrote.")
 TokenizerFolder = option(Path, "Folder that `restok train-tokenizer` or `restok convert` wrote.")
 GeneratorFolder = option(Path, "Folder that `restok train-generator` or `restok convert` wrote.")
 Codes = option(Path, "Folder that `restok encode` wrote.")
-RunFolder = option(Path, "Where an unfinished run keeps its states; run again to resume.")
+RunFolder = option(Path, "Folder for an unfinished run, to resume by the same command, and for what it made.")
+KeptFolder = option(Path | None, "Folder in which what is made is kept, for when --out is deleted.", "--run")
 OutFolder = option(Path, "Folder to write; replaced whole, or not at all.", "--out", "-o")
 Checkpoint = option(str, "Label to train to, such as 250k.")
 Previous = option(Path | None, "Folder of the checkpoint before it; none for the first.")
@@ -46,11 +47,11 @@ def train_tokenizer(params: ParamsFile, data: Data, run: RunFolder, out: OutFold
 
 
 @verb
-def encode(params: ParamsFile, data: Data, tokenizer: TokenizerFolder, out: OutFolder, experiment: Experiment = None,
-           overrides: Overrides = None) -> None:
+def encode(params: ParamsFile, data: Data, tokenizer: TokenizerFolder, out: OutFolder, run: KeptFolder = None,
+           experiment: Experiment = None, overrides: Overrides = None) -> None:
     """Encode every crop of the training split into one packed array."""
     from restok.stages.codes import encode
-    encode(read(params, overrides, experiment), data, tokenizer, out)
+    encode(read(params, overrides, experiment), data, tokenizer, out, run=run)
 
 
 @verb

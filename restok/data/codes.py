@@ -15,6 +15,7 @@ from jaxtyping import Int
 
 from restok.errors import RestokError
 from restok.files import FileError, atomic_folder, read_json, sha256_file, write_json
+from restok.files.artifact import MANIFEST
 
 LARGEST_CODEBOOK = 2 ** 16               # what uint16 can number
 
@@ -36,7 +37,7 @@ class CodeStore:
     def __init__(self, folder: str | Path, tokenizer: str | None = None):
         self.folder = Path(folder)
         try:
-            self.manifest = read_json(self.folder / "manifest.json")
+            self.manifest = read_json(self.folder / MANIFEST)
             shape, made_by = tuple(self.manifest[key] for key in ("images", "crops", "tokens")), self.manifest["tokenizer"]
             self.codes = np.load(self.folder / "codes.npy", mmap_mode="r")
             self.labels = np.load(self.folder / "labels.npy")
@@ -56,33 +57,39 @@ class CodeStore:
 
 def write_codes(folder: str | Path, batches: Iterable[tuple[Int[np.ndarray, "b crops n"], Int[np.ndarray, " b"]]], count: int,
                 crops: int, tokens: int, codebook_size: int, classes: int, tokenizer: str, dataset: str) -> dict:
-    """Stream batches of (codes, labels), arrays or tensors in main memory, into a store that appears whole or not at all.
+    """A store that appears whole or not at all. Returns its manifest. Arguments and errors are those of `fill_store`."""
+    with atomic_folder(folder) as partial:
+        manifest = fill_store(partial, batches, count, crops, tokens, codebook_size, classes, tokenizer, dataset)
+        write_json(partial / MANIFEST, manifest)
+    return manifest
 
-    count: images expected; tokenizer: sha256 of its weights; dataset: the split's digest. Returns the manifest.
+
+def fill_store(folder: Path, batches: Iterable[tuple[Int[np.ndarray, "b crops n"], Int[np.ndarray, " b"]]], count: int,
+               crops: int, tokens: int, codebook_size: int, classes: int, tokenizer: str, dataset: str) -> dict:
+    """Stream batches of (codes, labels), arrays or tensors in main memory, into a folder.
+
+    count: images expected; tokenizer: sha256 of its weights; dataset: the split's digest. Returns what the manifest is to say.
     Raises CodesError on a codebook above 65,536, on codes out of range or misshapen, on more or fewer images than `count`.
     """
     if codebook_size > LARGEST_CODEBOOK:
-        raise CodesError(f"{folder}: a codebook of {codebook_size} entries does not fit the store's 16 bits; "
+        raise CodesError(f"codes: a codebook of {codebook_size} entries does not fit the store's 16 bits; "
                          f"set tokenizer.codebook_size to at most {LARGEST_CODEBOOK}")
     manifest = {"images": count, "crops": crops, "tokens": tokens, "codebook_size": codebook_size, "classes": classes,
                 "tokenizer": tokenizer, "dataset": dataset}
-    with atomic_folder(folder) as partial:
-        with (_array(partial / "codes.npy", np.uint16, (count, crops, tokens)) as packed,
-              _array(partial / "labels.npy", np.int64, (count,)) as labels):
-            done = 0
-            for batch, batch_labels in batches:
-                batch, batch_labels = np.asarray(batch), np.asarray(batch_labels)
-                _check(batch, batch_labels, crops, tokens, codebook_size, folder)
-                done += len(batch)
-                if done > count:
-                    raise CodesError(f"{folder}: more than the {count} images expected; encode the split that was counted")
-                packed.write(batch.astype(np.uint16).tobytes())
-                labels.write(batch_labels.astype(np.int64).tobytes())
-        if done != count:
-            raise CodesError(f"{folder}: {done} images arrived, not the {count} expected; encode the whole split")
-        manifest["sha256"] = sha256_file(partial / "codes.npy")         # other crops make other codes, of the same shape
-        write_json(partial / "manifest.json", manifest)
-    return manifest
+    with (_array(folder / "codes.npy", np.uint16, (count, crops, tokens)) as packed,
+          _array(folder / "labels.npy", np.int64, (count,)) as labels):
+        done = 0
+        for batch, batch_labels in batches:
+            batch, batch_labels = np.asarray(batch), np.asarray(batch_labels)
+            _check(batch, batch_labels, crops, tokens, codebook_size)
+            done += len(batch)
+            if done > count:
+                raise CodesError(f"codes: more than the {count} images expected; encode the split that was counted")
+            packed.write(batch.astype(np.uint16).tobytes())
+            labels.write(batch_labels.astype(np.int64).tobytes())
+    if done != count:
+        raise CodesError(f"codes: {done} images arrived, not the {count} expected; encode the whole split")
+    return manifest | {"sha256": sha256_file(folder / "codes.npy")}         # other crops make other codes, of the same shape
 
 
 @contextmanager
@@ -100,9 +107,9 @@ def _array(path: Path, dtype: type[np.generic], shape: tuple[int, ...]) -> Itera
         yield file
 
 
-def _check(codes: np.ndarray, labels: np.ndarray, crops: int, tokens: int, codebook_size: int, folder: str | Path) -> None:
+def _check(codes: np.ndarray, labels: np.ndarray, crops: int, tokens: int, codebook_size: int) -> None:
     if codes.shape != (len(labels), crops, tokens):
-        raise CodesError(f"{folder}: a batch of shape {codes.shape} for {len(labels)} labels; expected "
+        raise CodesError(f"codes: a batch of shape {codes.shape} for {len(labels)} labels; expected "
                          f"({len(labels)}, {crops}, {tokens})")
     if codes.size and not (codes.min() >= 0 and codes.max() < codebook_size):
-        raise CodesError(f"{folder}: codes from {codes.min()} to {codes.max()}, outside a codebook of {codebook_size}")
+        raise CodesError(f"codes from {codes.min()} to {codes.max()}, outside a codebook of {codebook_size}")

@@ -8,9 +8,11 @@ import torch.nn.functional as F
 from restok import config
 from restok.config.load import ConfigError
 from restok.data.loader import batches, evaluation_batches
-from restok.data.sources import open_split
+from restok.data.sources import Split, open_split
 from restok.distributed import device
-from restok.files import atomic_folder, write_json
+from restok.experiments.places import origin
+from restok.files import write_json
+from restok.files.run import make
 from restok.networks.classifier import SmallClassifier
 from restok.progress import track
 from restok.training.optim import AdamW, learning_rate
@@ -18,17 +20,34 @@ from restok.training.optim import AdamW, learning_rate
 
 def train_classifier(params: config.Params, data: Path, out: Path) -> None:
     """Train from scratch with the tokenizer's crops; seconds, so it is not resumed. Writes model.safetensors, config.json and
-    metrics.json with the validation accuracy. Raises ConfigError where the parameters have no classifier."""
-    settings, on = params.classifier, device()
+    metrics.json with the validation accuracy. Raises ConfigError where the parameters have no classifier, and FileError for an
+    `out` that holds anything else."""
+    settings, size = params.classifier, params.tokenizer.image_size
     if settings is None:
         raise ConfigError("classifier: null; these parameters use pretrained networks and train none")
-    split, size = open_split(data, "train"), params.tokenizer.image_size
+    split, validation = open_split(data, "train"), open_split(data, "validation")
+
+    def write(folder: Path) -> dict:
+        model = _trained(params, split)
+        with torch.no_grad():
+            right = sum((model(images.to(device())).argmax(-1).cpu() == labels).sum().item()
+                        for images, labels in evaluation_batches(validation, size, settings.batch_size))
+        model.save(folder)
+        write_json(folder / "metrics.json", {"validation_accuracy": right / len(validation), "n": len(validation),
+                                             "step": settings.steps, "parameters": sum(p.numel() for p in model.parameters())})
+        return {}
+
+    make(out, origin("classifier", params, train=split.digest, validation=validation.digest), None, write)
+
+
+def _trained(params: config.Params, split: Split) -> SmallClassifier:
+    settings, on = params.classifier, device()
     torch.manual_seed(params.seed)
     model = SmallClassifier(len(split.classes), settings.channels, params.data.name).to(on).train()
     schedule = config.Optimizer(learning_rate=settings.learning_rate, final_learning_rate=0.0, warmup_steps=20,
                                 betas=(0.9, 0.95), weight_decay=0.05)
     optimizer = AdamW(model.parameters(), betas=schedule.betas, weight_decay=schedule.weight_decay, fused=True)
-    order = batches(split, params.data, size, settings.batch_size, params.seed, 0)
+    order = batches(split, params.data, params.tokenizer.image_size, settings.batch_size, params.seed, 0)
     for step in track(range(settings.steps), "classifier", total=settings.steps):
         images, labels = (x.to(on) for x in next(order))
         loss = F.cross_entropy(model(images), labels, label_smoothing=0.1)
@@ -37,12 +56,4 @@ def train_classifier(params: config.Params, data: Path, out: Path) -> None:
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-    model.eval()
-    validation = open_split(data, "validation")
-    with torch.no_grad():
-        right = sum((model(images.to(on)).argmax(-1).cpu() == labels).sum().item()
-                    for images, labels in evaluation_batches(validation, size, settings.batch_size))
-    with atomic_folder(out) as folder:
-        model.save(folder)
-        write_json(folder / "metrics.json", {"validation_accuracy": right / len(validation), "n": len(validation),
-                                             "step": settings.steps, "parameters": sum(p.numel() for p in model.parameters())})
+    return model.eval()

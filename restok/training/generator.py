@@ -14,6 +14,7 @@ from restok.data.loader import code_batches
 from restok.distributed import device
 from restok.experiments.places import origin
 from restok.files import sha256_file
+from restok.files.artifact import verify
 from restok.generator.model import HAR
 from restok.training.loop import Job, autocast, step_generator, train
 from restok.training.optim import Updater
@@ -55,6 +56,7 @@ def train_generator(params: config.Params, codes: Path, tokenizer: Path, run_fol
     for key in ("tokens", "codebook_size", "classes"):
         if (value := getattr(params.generator, key)) != store.manifest[key]:
             raise ConfigError(f"generator.{key}: {value}, but the codes in {codes} have {store.manifest[key]}")
+    verify(codes, "codes.npy", "labels.npy")
     training, made_by = params.generator_training, store.manifest["tokenizer"]
     made_of = origin("generator", params, codes=store.manifest["sha256"], tokenizer=made_by)
     facts = {"sampling_steps": len(params.generator.groups), "tokenizer": made_by}

@@ -19,4 +19,5 @@ rule encode:
         settings=settings("codes"),
         options=options,
     shell:
-        "restok encode {params.options} --data {input.data} --tokenizer {input.tokenizer} --out {output} 2> {log}"
+        "restok encode {params.options} --data {input.data} --tokenizer {input.tokenizer} "
+        "--run runs/{wildcards.trial}/codes/{wildcards.label} --out {output} 2> {log}"

@@ -1,0 +1,75 @@
+"""Where a verb works on what it makes: a folder for what is unfinished, and for what is finished until nothing shows it."""
+
+import shutil
+from collections.abc import Callable
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+from restok.errors import RestokError
+from restok.files import FileError, atomic_folder, locked, new_folder, remove_left_over, reserved
+from restok.files.artifact import MANIFEST, Origin, already_made, log, publish
+
+LOCK = ".run.lock"                       # by which the folder of a run is known
+
+
+class RunFolder:
+    """A folder of its own for each identity, so that a run with other settings neither takes nor deletes what is here. One
+    process at a time may hold it. Raises `error` for a folder within that of another run, or around one."""
+
+    error: type[RestokError] = FileError
+
+    def __init__(self, root: Path, identity: str):
+        self.root, self.folder = root, root / identity[:12]
+        inner = chain(root.glob(f"*/**/{LOCK}"), root.glob("*/*/**/state_*.pt"))
+        if other := next(chain((up for up in root.resolve().parents if (up / LOCK).exists()), inner), None):
+            raise self.error(f"{root}: {other} belongs to another run; give every run a folder of its own, side by side")
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self._lock = locked(root / LOCK, self.error(f"{root}: another run is training here; wait for it, or stop it first"))
+
+    def __enter__(self) -> "RunFolder":
+        self._lock.__enter__()
+        remove_left_over(self.folder, "*.*")
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        self._lock.__exit__(*error)
+
+    @property
+    def finished(self) -> Path:
+        """The folder of what was made, which is kept: of the same files as the output that it became."""
+        return self.folder / "finished"
+
+    def clear(self) -> None:
+        """The run is complete: what other settings made here before, and nothing shows any more, has served."""
+        for manifest in self.root.glob(f"*/finished/{MANIFEST}"):
+            if manifest.parent != self.finished and manifest.stat().st_nlink == 1:
+                shutil.rmtree(manifest.parent)
+
+
+def make(out: Path, origin: Origin, run: Path | None, write: Callable[[Path], dict[str, Any]]) -> None:
+    """Have `write` fill a new folder, which becomes `out` with its manifest, of which `write` returns more facts; but for what
+    stands already. In `run`, where it is named, what was made is kept, for when `out` is deleted or never comes to be.
+
+    Raises FileError where `out` holds anything else than what this verb makes, and where another process writes there.
+    """
+    if already_made(out, origin):
+        return
+    with reserved(out):
+        if run is None:
+            with new_folder(out) as folder:
+                origin.seal(folder, **write(folder))
+            return
+        with RunFolder(run, origin.identity) as kept:
+            keep(kept, out, origin, write)
+
+
+def keep(run: RunFolder, out: Path, origin: Origin, write: Callable[[Path], dict[str, Any]]) -> None:
+    """`make`, where `out` is reserved and the folder of the run is held."""
+    if origin.made(run.finished):
+        log.info("%s: was finished before; taken from %s", out, run.finished)
+    else:
+        with atomic_folder(run.finished) as folder:
+            origin.seal(folder, **write(folder))
+    publish(run.finished, out)
+    run.clear()
