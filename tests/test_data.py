@@ -293,6 +293,8 @@ def test_to_uint8_clamps_and_rounds():
     assert to_uint8(values.expand(1, 3, 1, 8), "truncate")[0, 0, :, 0].tolist() == [0, 0, 0, 0, 126, 254, 255, 255]
     with pytest.raises(ValueError, match="NaN"):
         to_uint8(torch.full((1, 3, 2, 2), float("nan")))
+    with pytest.raises(ValueError, match="images hold NaN or infinity"):        # which clamping would make white
+        to_uint8(torch.full((1, 3, 2, 2), float("inf")))
 
 
 # Order

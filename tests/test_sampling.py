@@ -9,6 +9,7 @@ from restok.generator.guidance import guidance_scales
 from restok.generator.model import HAR
 from restok.generator.sampling import draw, filter_logits, generate, uniforms
 from restok.hierarchy import group_sizes
+from restok.nn.finite import NotFiniteError
 
 LABELS = torch.tensor([0, 1, 2, 3, 4, 5])
 SCHEDULES = [Guidance(schedule="constant", scale=3.0), Guidance(schedule="linear", scale=3.0),
@@ -212,3 +213,35 @@ def test_sampling_leaves_the_mode_as_it_was(generator):
         generator.train(mode)
         generate(generator, LABELS[:1])
         assert generator.training is mode
+
+
+@pytest.mark.parametrize("greedy", [True, False])
+@pytest.mark.parametrize("guidance", [None, Guidance(schedule="linear", scale=2.0)])
+@pytest.mark.parametrize("value", [torch.nan, torch.inf])
+def test_logits_that_are_not_finite_are_refused_with_their_step_not_drawn_from(value, guidance, greedy):
+    broken = noisy(4)
+    with torch.no_grad():
+        broken.head.weight[3, 0] = value
+    with pytest.raises(NotFiniteError, match=r"logits, first in step 1 of 6"):
+        generate(broken.train(), LABELS, guidance=guidance, greedy=greedy)
+    assert broken.training
+    late = noisy(4)
+    with torch.no_grad():
+        late.mask_tokens.fill_(value)                                           # the first four steps read none
+    with pytest.raises(NotFiniteError, match=r"logits, first in step 5 of 6"):
+        generate(late, LABELS, guidance=guidance, greedy=greedy)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_what_overflows_in_half_precision_is_refused_and_what_does_not_is_drawn(dtype):
+    half = noisy(4).to(dtype)
+    assert generate(half, LABELS).shape == (6, 16)
+    with torch.no_grad():
+        half.head.weight.mul_(torch.finfo(dtype).max / half.head.weight.abs().max())         # finite, its sums are not
+    with pytest.raises(NotFiniteError, match=r"take sound weights of the generator, and float32 where they overflow in less"):
+        generate(half, LABELS)
+
+
+def test_a_temperature_that_leaves_float32_is_refused():
+    with pytest.raises(NotFiniteError, match="logits"):
+        generate(noisy(4), LABELS, temperature=1e-44)

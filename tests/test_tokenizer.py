@@ -4,6 +4,7 @@ import torch.nn.functional as F
 from conftest import ROOT, small_params
 
 from restok.config.load import load_params
+from restok.nn.finite import NotFiniteError
 from restok.objective.alignment import Alignment
 from restok.objective.tokenizer import Adversary, TokenizerObjective
 from restok.tokenizer.model import ResTok
@@ -222,3 +223,20 @@ def test_the_doubled_batch_leaves_the_reconstruction_as_it_is(tokenizer, batch):
     with torch.no_grad():
         same = tokenizer.pixels(tokenizer.decoder.tokens(out["quantized"].latents, [tokenizer.decoder.mask_token], 8)[0])
     assert torch.allclose(same, alone, atol=1e-5)
+
+
+@pytest.mark.parametrize("value", [torch.nan, torch.inf, -torch.inf])
+def test_what_is_not_finite_has_no_code_and_is_named(value):
+    model, images = restok(), torch.rand(2, 3, 16, 16)
+    assert model.encode(images).shape == (2, 16)
+    with pytest.raises(NotFiniteError, match=r"NaN or infinity in images, latents: no code"):
+        model.encode(images.clone().index_fill(0, torch.tensor([1]), value))
+    with torch.no_grad():
+        model.quantizer.codebook[7, 0] = value
+    with pytest.raises(NotFiniteError, match="NaN or infinity in codebook: no code"):
+        model.encode(images)
+    model = restok()
+    with torch.no_grad():
+        model.encoder.heads[0].bias[0] = value
+    with pytest.raises(NotFiniteError, match="NaN or infinity in latents: no code"):
+        model.encode(images)

@@ -18,6 +18,7 @@ from restok.config.load import ConfigError
 from restok.data.codes import CodesError, write_codes
 from restok.files import FileError, sha256_file
 from restok.networks.saved import WeightsError
+from restok.training.classifier import train_classifier
 from restok.training.generator import GeneratorJob, train_generator
 from restok.training.loop import LossError
 from restok.training.optim import AdamW, learning_rate, parameter_groups
@@ -539,3 +540,12 @@ def test_weights_that_are_missing_cut_short_or_of_another_model_are_refused_by_n
     os.truncate(weights, weights.stat().st_size // 2)
     with pytest.raises(WeightsError, match=r"model\.safetensors: damaged or cut short .*`restok train-generator` again"):
         load_generator(tmp_path)
+
+
+@pytest.mark.parametrize(("overrides", "message"), [
+    (["classifier.learning_rate=1e30"], r"loss is not finite from step \d+ on; lower classifier\.learning_rate"),
+    (["classifier.learning_rate=1e45", "classifier.steps=1"], "holds NaN or infinity, so the SmallClassifier is not saved")])
+def test_a_classifier_that_diverges_is_not_saved(digits, tmp_path, overrides, message):
+    with pytest.raises(ValueError, match=message):
+        train_classifier(small_params("classifier.channels=[4,4,4]", "classifier.steps=30", *overrides), digits, tmp_path / "out")
+    assert not (tmp_path / "out").exists()

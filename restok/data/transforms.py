@@ -58,9 +58,9 @@ def to_tensor(images: Sequence[Pixels] | UInt8[np.ndarray, "b h w c"]) -> Float[
 
 def to_uint8(images: Float[Tensor, "b c h w"], rounding: str = "round") -> UInt8[np.ndarray, "b h w c"]:
     """Clamp to [0, 1] and bring to 8 bits, the only place where that is done: rounded, or as the release's samples 'truncate'd,
-    half a grey level darker. Raises ValueError on NaN."""
-    if images.isnan().any():
-        raise InputError("images hold NaN, which no 8-bit value stands for: the model that made them has diverged")
+    half a grey level darker. Raises ValueError on NaN and infinity."""
+    if not images.isfinite().all():
+        raise InputError("images hold NaN or infinity, which no 8-bit value stands for: the model that made them has diverged")
     pixels = images.detach().float().clamp(0, 1).mul(255)
     pixels = (pixels.round() if rounding == "round" else pixels).to(torch.uint8)
     return pixels.permute(0, 2, 3, 1).contiguous().cpu().numpy()

@@ -8,6 +8,7 @@ from torch import Tensor
 from restok.config import Guidance
 from restok.generator.guidance import guidance_scales
 from restok.generator.model import HAR
+from restok.nn.finite import NotFiniteError, is_finite
 
 
 def filter_logits(logits: Float[Tensor, "... k"], top_k: int, top_p: float) -> Float[Tensor, "... k"]:
@@ -43,7 +44,7 @@ def generate(generator: HAR, labels: Int[Tensor, " b"], guidance: Guidance | Non
              top_k: int = 0, top_p: float = 0.0, greedy: bool = False, seed: int = 0, offset: int = 0) -> Int[Tensor, "b n"]:
     """Codes of one image a label. Image i draws from (seed, offset + i) alone. `guidance`: None is none.
 
-    Raises ValueError for a label that is not a class.
+    Raises ValueError for a label that is not a class, NotFiniteError for logits that are NaN or infinite.
     """
     config = generator.config
     if len(labels) and not (0 <= int(labels.min()) and int(labels.max()) < config.classes):
@@ -56,18 +57,23 @@ def generate(generator: HAR, labels: Int[Tensor, " b"], guidance: Guidance | Non
     noise = None if greedy else uniforms(seed, offset, len(labels), config.tokens).to(device)
     was_training = generator.training
     generator.eval()
-    cache, groups, previous, drawn = generator.new_cache(len(rows)), [], None, 0
+    cache, groups, sound, previous, drawn = generator.new_cache(len(rows)), [], [], None, 0
     for step, (size, scale) in enumerate(zip(config.groups, scales, strict=True)):
         logits = generator.step(generator.group_input(step, previous, rows), cache)                  # (2)b g k
         if guided:
             conditional, unconditional = logits.chunk(2)
             logits = unconditional + scale * (conditional - unconditional) if scale != 1 else conditional
+        logits = logits if greedy else logits / temperature
+        sound.append(is_finite(logits))                                                               # looked at in the end
         if greedy:
             tokens = logits.argmax(-1)
         else:
-            tokens = draw(filter_logits(logits / temperature, top_k, top_p), noise[:, drawn:drawn + size])
+            tokens = draw(filter_logits(logits, top_k, top_p), noise[:, drawn:drawn + size])
         groups.append(tokens)                                                                         # b g
         previous = torch.cat([tokens, tokens]) if guided else tokens
         drawn += size
     generator.train(was_training)
+    if False in (sound := torch.stack(sound).tolist()):
+        raise NotFiniteError(f"NaN or infinity in the logits, first in step {sound.index(False) + 1} of {len(sound)}: no code "
+                             "stands for it; take sound weights of the generator, and float32 where they overflow in less")
     return torch.cat(groups, dim=1)

@@ -5,6 +5,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from restok.config import Tokenizer
+from restok.nn.finite import require_finite
 from restok.tokenizer.cnn import CNNDecoder, CNNEncoder
 from restok.tokenizer.decoder import Decoder, Keep
 from restok.tokenizer.encoder import Encoder
@@ -35,10 +36,14 @@ class ResTok(nn.Module):
 
     @torch.no_grad()
     def encode(self, images: Float[Tensor, "b 3 h w"], out: dict | None = None) -> Int[Tensor, "b n"]:
-        """Images in [0, 1] -> codes. `out` receives "latents" (b n k, before quantisation) and what the encoder adds."""
+        """Images in [0, 1] -> codes. `out` receives "latents" (b n k, before quantisation) and what the encoder adds. Raises
+        NotFiniteError where there is no nearest entry."""
         out = {} if out is None else out
         out["latents"] = self.latents(images, out)
-        return self.quantizer.nearest(out["latents"])
+        codes = self.quantizer.nearest(out["latents"])
+        require_finite("no code stands for it; mend the images, or take sound weights of the tokenizer", images=images,
+                       latents=out["latents"], codebook=self.quantizer.codebook)
+        return codes
 
     @torch.no_grad()
     def decode(self, codes: Int[Tensor, "b n"], keep: Keep = None) -> Float[Tensor, "b 3 h w"]:
