@@ -21,14 +21,9 @@ from restok.training.optim import AdamW, learning_rate
 
 def train_classifier(params: config.Params, data: Path, out: Path) -> None:
     """Train from scratch with the tokenizer's crops; seconds, so it is not resumed. Writes model.safetensors, config.json and
-<<<<<<< HEAD
-    metrics.json with the validation accuracy. Raises ConfigError where the parameters have no classifier, and FileError for an
-    `out` that holds anything else."""
+    metrics.json with the validation accuracy. Raises ConfigError where the parameters have no classifier, LossError, FileError
+    for an `out` that holds anything else."""
     settings, size = params.classifier, params.tokenizer.image_size
-=======
-    metrics.json with the validation accuracy. Raises ConfigError where the parameters have no classifier, LossError."""
-    settings, on = params.classifier, device()
->>>>>>> 0905e33 (NaN and infinity in images, latents, logits and the classifier's loss are refused by name, not made codes)
     if settings is None:
         raise ConfigError("classifier: null; these parameters use pretrained networks and train none")
     split, validation = open_split(data, "train"), open_split(data, "validation")
@@ -53,12 +48,8 @@ def _trained(params: config.Params, split: Split) -> SmallClassifier:
     schedule = config.Optimizer(learning_rate=settings.learning_rate, final_learning_rate=0.0, warmup_steps=20,
                                 betas=(0.9, 0.95), weight_decay=0.05)
     optimizer = AdamW(model.parameters(), betas=schedule.betas, weight_decay=schedule.weight_decay, fused=True)
-<<<<<<< HEAD
     order = batches(split, params.data, params.tokenizer.image_size, settings.batch_size, params.seed, 0)
-=======
-    order = batches(split, params.data, size, settings.batch_size, params.seed, 0)
     losses = []
->>>>>>> 0905e33 (NaN and infinity in images, latents, logits and the classifier's loss are refused by name, not made codes)
     for step in track(range(settings.steps), "classifier", total=settings.steps):
         images, labels = (x.to(on) for x in next(order))
         loss = F.cross_entropy(model(images), labels, label_smoothing=0.1)
@@ -67,20 +58,8 @@ def _trained(params: config.Params, split: Split) -> SmallClassifier:
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-<<<<<<< HEAD
-    return model.eval()
-=======
         losses.append(loss.detach())
     if not (sound := torch.stack(losses).isfinite()).all():
         raise LossError(f"the classifier's loss is not finite from step {int(sound.long().argmin()) + 1} on; lower "
                         "classifier.learning_rate")
-    model.eval()
-    validation = open_split(data, "validation")
-    with torch.no_grad():
-        right = sum((model(images.to(on)).argmax(-1).cpu() == labels).sum().item()
-                    for images, labels in evaluation_batches(validation, size, settings.batch_size))
-    with atomic_folder(out) as folder:
-        model.save(folder)
-        write_json(folder / "metrics.json", {"validation_accuracy": right / len(validation), "n": len(validation),
-                                             "step": settings.steps, "parameters": sum(p.numel() for p in model.parameters())})
->>>>>>> 0905e33 (NaN and infinity in images, latents, logits and the classifier's loss are refused by name, not made codes)
+    return model.eval()
