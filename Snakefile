@@ -20,9 +20,9 @@ include: "workflow/rules/reports.smk"
 rule all:
     default_target: True
     input:
-        f"reports/{config.get('run', 'demo')}/index.html",
+        lambda wildcards: f"reports/{chosen_run()}/index.html",
 
 
 rule ablations:
     input:
-        lambda wildcards: reports(config.get("run", "demo"), beyond_main=True),
+        lambda wildcards: reports(chosen_run(), beyond_main=True),

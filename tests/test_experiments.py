@@ -88,6 +88,7 @@ def test_the_run_of_four_tables_is_trained_once():
     ("a\tablation\texperiments.main_seeds=5\ttable2 #9", "seeds come from"),
     ("a\tablation\t\ttable2 #9\tdmeo", "column params: 'dmeo' is no parameter file"),
     ("a\tmain\t\ttable1\t\tmy weights\t", "column tokenizer: 'my weights' has white space"),
+    ("a\tmain\t\ttable1\t\tmy{weights}\t", r"column tokenizer: 'my\{weights\}' has white space or braces"),
     ("a\tmain\t\ttable10 HAR@900k", "no checkpoint '900k'; choose one of 250k"),
     ("a b\tablation\t\ttable2 #9", "column id: 'a b'"),
     ("a\tablation\t\ttable2 #9\t\t\tfolder", "column tokenizer: blank, but a generator is named"),

@@ -1,7 +1,9 @@
 """One list of tables and figures, one tree of results: what is added there is found everywhere."""
 
+import json
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -107,6 +109,58 @@ def test_an_unknown_checkpoint_is_refused_with_those_that_there_are(workflow, st
 def test_another_run_needs_no_parameters_of_the_demo(workflow):
     (workflow / "params/demo.yaml").write_text("")
     assert "output: results/short/layout.npz" in dry_run(workflow, "results/short/layout.npz")
+
+
+def test_shell_lines_quote_whatever_they_are_given():
+    lines = [line for path in (ROOT / "workflow/rules").glob("*.smk") for block in
+             re.findall(r"    shell:\n((?: {8}.*\n)+)", path.read_text()) for line in block.splitlines()]
+    places = re.findall(r"\{[^}]*\}", "".join(lines))
+    assert len(places) > 80 and not [place for place in places if not place.endswith(":q}")]
+
+
+@pytest.mark.parametrize("name", ["my run", "a&touch MARK&b", "$(touch MARK)", "it's; (one", 'w[1]"*', "grö\u0308ße", "-x"])
+def test_a_parameter_file_may_have_any_name(workflow, name):
+    """A word of the shell lines, and a run of its own; no other run minds it."""
+    shutil.copy2(workflow / "params/short.yaml", workflow / f"params/{name}.yaml")
+    target = f"results/{name}/layout.npz"
+    path = os.pathsep.join((str(Path(sys.executable).parent), os.environ["PATH"]))
+    done = subprocess.run([sys.executable, "-m", "snakemake", "--cores", "1", target], cwd=workflow,
+                          env=os.environ | {"PATH": path}, capture_output=True, text=True)
+    assert done.returncode == 0 and (workflow / target).is_file(), done.stdout + done.stderr
+    assert not [*workflow.rglob("MARK*")]
+    assert "output: results/demo/layout.npz" in dry_run(workflow, "results/demo/layout.npz")
+    assert f"output: reports/{name}/index.html" in dry_run(workflow, "all", "ablations", "--config", f"run={name}")
+
+
+def test_a_parameter_file_that_is_not_there_or_has_braces_is_named(workflow):
+    assert "params/other.yaml: cannot be read" in dry_run(workflow, "results/other/layout.npz", fails=True)
+    shutil.copy2(workflow / "params/short.yaml", workflow / "params/my{run}.yaml")
+    assert "params/my{run}.yaml: Snakemake takes names in braces" in dry_run(workflow, "--config", "run=my{run}", fails=True)
+    assert "output: results/demo/layout.npz" in dry_run(workflow, "results/demo/layout.npz")
+
+
+def test_folders_of_the_sheet_and_the_reference_are_words_of_the_shell_lines(workflow):
+    weights, images = "w&id>MARK;(", 'my data/it\'s "VIRTUAL" $(ref).npz'
+    (workflow / weights).mkdir()
+    (workflow / "my data").mkdir()
+    (workflow / images).touch()
+    with (workflow / "params/experiments.tsv").open("a") as sheet:
+        sheet.write(f"mine\tmain\tsampling.guidance={{schedule: constant, scale: 1.0}}\ttable1 mine\tshort\t{weights}\n")
+    params = workflow / "params/short.yaml"
+    params.write_text(params.read_text().replace("reference: null", f"reference: {json.dumps(images)}"))
+    planned = dry_run(workflow, "--printshellcmds", "results/short/experiments/mine.10086/panel/released.npz",
+                      "results/short/reference/published.safetensors")
+    words = [shlex.split(line) for line in planned.splitlines() if "restok panel" in line or "restok statistics" in line]
+    assert [weights in line or images in line for line in words] == [True, True]
+
+
+def test_the_search_takes_small_and_large_numbers(workflow):
+    params = workflow / "params/short.yaml"
+    params.write_text(params.read_text().replace("scales: [2.0]", "scales: [1e-5, 2, 250.5]")
+                      .replace("starts: [0.25]", "starts: [1e-7]"))
+    planned = dry_run(workflow, "results/short/guidance/750k.json")
+    for scale in ("1e-05", "2.0", "250.5"):
+        assert f"output: results/short/guidance/750k/step_{scale}_1e-07.json" in planned
 
 
 def test_a_machines_profile_keeps_what_it_says(workflow):

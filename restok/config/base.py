@@ -10,6 +10,7 @@ Positives = Annotated[tuple[Positive, ...], Field(min_length=1)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Beta = Annotated[float, Field(ge=0, lt=1)]
 Weight = Annotated[float, Field(ge=0)]
+Place = Annotated[str, Field(pattern=r"^[^{}]+$")]     # Snakemake takes names in braces for wildcards
 Label = Annotated[str, Field(pattern=r"^\w+$")]
 
 

@@ -4,7 +4,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from restok.config.base import Config, Positive, Positives, Weight
+from restok.config.base import Config, Place, Positive, Positives, Weight
 
 
 class Evaluation(Config):
@@ -12,7 +12,7 @@ class Evaluation(Config):
     weights: str | None                    # of the Inception network: a file instead of the download
     lpips: bool                            # whether reconstructions are measured by LPIPS-Alex
     lpips_weights: str | None              # of its AlexNet: a file instead of torchvision's download
-    reference: str | None                  # of samples: images or statistics; null: the workflow's validation split
+    reference: Place | None                # of samples: images or statistics; null: the workflow's validation split
     samples_per_class: Positive
     neighbours: Positive                   # k of precision and recall
     distances: Annotated[tuple[Literal["exact", "adm-fp16"], ...], Field(min_length=1)]   # of precision and recall

@@ -32,7 +32,7 @@ def _parts(cell: str) -> tuple[str, ...]:
 
 
 Parts = Annotated[tuple[str, ...], BeforeValidator(_parts)]
-Folder = Annotated[str, Field(pattern=r"^\S*$")]
+Folder = Annotated[str, Field(pattern=r"^[^\s{}]*$")]
 
 
 class Row(Config):
@@ -50,7 +50,8 @@ class Row(Config):
 COLUMNS = tuple(Row.model_fields)
 REMEDIES = {"id": "; take letters, digits and underscores", "base": "; choose main or ablation",
             "feeds": "; name the tables and figures, such as 'table2 #9'",
-            "tokenizer": " has white space; name a folder without", "generator": " has white space; name a folder without"}
+            "tokenizer": " has white space or braces; name a folder without",
+            "generator": " has white space or braces; name a folder without"}
 
 
 def load_sheet(params: str | Path, overrides: Sequence[str] = (), sheet: str | Path | None = None) -> Sheet:

@@ -19,5 +19,5 @@ rule encode:
         settings=settings("codes"),
         options=options,
     shell:
-        "restok encode {params.options} --data {input.data} --tokenizer {input.tokenizer} "
-        "--run runs/{wildcards.trial}/codes/{wildcards.label} --out {output} 2> {log}"
+        "restok encode {params.options:q} --data {input.data:q} --tokenizer {input.tokenizer:q} "
+        "--run runs/{wildcards.trial:q}/codes/{wildcards.label:q} --out {output:q} 2> {log:q}"

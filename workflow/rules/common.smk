@@ -6,12 +6,12 @@ import json
 from functools import cache
 from pathlib import Path
 
-from restok.config.load import canonical_json, load_params
+from restok.config.load import ConfigError, canonical_json, load_params
 from restok.experiments import ITEMS, Tree, demand, load_sheet
 from restok.experiments.items import items
 from restok.experiments.places import depends_on, pattern
 
-RUNS = sorted(path.stem for path in Path("params").glob("*.yaml"))
+NUMBER = r"\d[\d.]*(e[+-]\d+)?"  # as Python writes a float
 
 
 def named(*kinds):
@@ -19,12 +19,12 @@ def named(*kinds):
 
 
 wildcard_constraints:
-    run="|".join(RUNS),
-    trial=rf"({'|'.join(RUNS)})(/experiments/\w+\.\d+)?",
+    run=r"[^/]+",
+    trial=r"[^/]+(/experiments/\w+\.\d+)?",
     label=r"\w+",
     schedule="constant|linear|step|cosine",
-    scale=r"[0-9.]+",
-    start=r"[0-9.]+",
+    scale=NUMBER,
+    start=NUMBER,
     table=named("table", "chart"),
     chart=named("chart"),
     figure=named("figure"),
@@ -32,7 +32,16 @@ wildcard_constraints:
 
 @cache
 def params_of(run):
+    if set(run) & set("{}"):
+        raise ConfigError(f"params/{run}.yaml: Snakemake takes names in braces for wildcards; rename the file")
     return load_params(f"params/{run}.yaml")
+
+
+def chosen_run():
+    """Of --config run=NAME."""
+    run = str(config.get("run", "demo"))
+    params_of(run)
+    return run
 
 
 @cache
@@ -73,14 +82,14 @@ def of_tree(method):
 
 
 def options(wildcards):
-    """How a verb is told the settings."""
+    """How a verb is told the settings, a word an element: shell lines quote (`:q`) all that comes from names and files."""
     run, _, experiment = wildcards.trial.partition("/experiments/")
-    return f"--params params/{run}.yaml" + (f" --experiment {experiment}" if experiment else "")
+    return ["--params", f"params/{run}.yaml", *(["--experiment", experiment] if experiment else [])]
 
 
 def optional(name):
     """`--NAME FILE` where the rule has such an input."""
-    return lambda wildcards, input: f"--{name} {input[name]}" if input[name] else ""
+    return lambda wildcards, input: [f"--{name}", str(input[name])] if input[name] else []
 
 
 def guidance(wildcards):

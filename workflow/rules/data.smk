@@ -14,7 +14,7 @@ rule prepare:
     params:
         settings=settings("data"),
     shell:
-        "restok prepare --params params/{wildcards.run}.yaml --out {output} 2> {log}"
+        "restok prepare --params params/{wildcards.run:q}.yaml --out {output:q} 2> {log:q}"
 
 
 rule train_classifier:
@@ -36,4 +36,4 @@ rule train_classifier:
     params:
         settings=settings("classifier"),
     shell:
-        "restok train-classifier --params params/{wildcards.run}.yaml --data {input.data} --out {output} 2> {log}"
+        "restok train-classifier --params params/{wildcards.run:q}.yaml --data {input.data:q} --out {output:q} 2> {log:q}"

@@ -22,8 +22,8 @@ rule reference:
         settings=settings("reference"),
         classifier=optional("classifier"),
     shell:
-        "restok statistics {input.images} --params params/{wildcards.run}.yaml {params.classifier} "
-        "--state runs/{wildcards.run}/reference/{wildcards.name}.safetensors --out {output} 2> {log}"
+        "restok statistics {input.images:q} --params params/{wildcards.run:q}.yaml {params.classifier:q} "
+        "--state runs/{wildcards.run:q}/reference/{wildcards.name:q}.safetensors --out {output:q} 2> {log:q}"
 
 
 rule evaluate_reconstruction:
@@ -51,9 +51,10 @@ rule evaluate_reconstruction:
         options=options,
         classifier=optional("classifier"),
     shell:
-        "restok evaluate {params.options} --tokenizer {input.tokenizer} --originals {input.data} "
-        "--reference {input.reference} {params.classifier} "
-        "--state runs/{wildcards.trial}/evaluation/{wildcards.label}/reconstruction.safetensors --out {output} 2> {log}"
+        "restok evaluate {params.options:q} --tokenizer {input.tokenizer:q} --originals {input.data:q} "
+        "--reference {input.reference:q} {params.classifier:q} "
+        "--state runs/{wildcards.trial:q}/evaluation/{wildcards.label:q}/reconstruction.safetensors "
+        "--out {output:q} 2> {log:q}"
 
 
 rule evaluate_generation:
@@ -83,9 +84,10 @@ rule evaluate_generation:
         guidance=optional("guidance"),
         classifier=optional("classifier"),
     shell:
-        "restok evaluate {params.options} --tokenizer {input.tokenizer} --generator {input.generator} "
-        "{params.guidance} --reference {input.reference} {params.classifier} "
-        "--state runs/{wildcards.trial}/evaluation/{wildcards.label}/generation.safetensors --out {output} 2> {log}"
+        "restok evaluate {params.options:q} --tokenizer {input.tokenizer:q} --generator {input.generator:q} "
+        "{params.guidance:q} --reference {input.reference:q} {params.classifier:q} "
+        "--state runs/{wildcards.trial:q}/evaluation/{wildcards.label:q}/generation.safetensors "
+        "--out {output:q} 2> {log:q}"
 
 
 rule panel:
@@ -106,7 +108,7 @@ rule panel:
         gpu=gpus,
         runtime=30,
     shell:
-        "restok panel --data {input.data} --tokenizer {input.tokenizer} --out {output} 2> {log}"
+        "restok panel --data {input.data:q} --tokenizer {input.tokenizer:q} --out {output:q} 2> {log:q}"
 
 
 rule sample:
@@ -133,5 +135,5 @@ rule sample:
         options=options,
         guidance=optional("guidance"),
     shell:
-        "restok sample {params.options} --tokenizer {input.tokenizer} --generator {input.generator} "
-        "{params.guidance} --per-class 8 --classes 20 --out {output} 2> {log}"
+        "restok sample {params.options:q} --tokenizer {input.tokenizer:q} --generator {input.generator:q} "
+        "{params.guidance:q} --per-class 8 --classes 20 --out {output:q} 2> {log:q}"

@@ -19,5 +19,5 @@ rule train_generator:
         settings=settings("generator"),
         options=options,
     shell:
-        "restok train-generator {params.options} --codes {input.codes} --tokenizer {input.tokenizer} "
-        "--run runs/{wildcards.trial}/generator/{wildcards.label} --out {output} 2> {log}"
+        "restok train-generator {params.options:q} --codes {input.codes:q} --tokenizer {input.tokenizer:q} "
+        "--run runs/{wildcards.trial:q}/generator/{wildcards.label:q} --out {output:q} 2> {log:q}"

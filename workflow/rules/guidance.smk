@@ -22,10 +22,10 @@ rule score_guidance:
         options=options,
         classifier=optional("classifier"),
     shell:
-        "restok score-guidance {params.options} --schedule {wildcards.schedule} --scale {wildcards.scale} "
-        "--start {wildcards.start} --reference {input.reference} {params.classifier} --tokenizer {input.tokenizer} "
-        "--generator {input.generator} --state runs/{wildcards.trial}/guidance/{wildcards.label}/"
-        "{wildcards.schedule}_{wildcards.scale}_{wildcards.start}.safetensors --out {output} 2> {log}"
+        "restok score-guidance {params.options:q} --schedule {wildcards.schedule:q} --scale {wildcards.scale:q} "
+        "--start {wildcards.start:q} --reference {input.reference:q} {params.classifier:q} --tokenizer {input.tokenizer:q} "
+        "--generator {input.generator:q} --state runs/{wildcards.trial:q}/guidance/{wildcards.label:q}/"
+        "{wildcards.schedule:q}_{wildcards.scale:q}_{wildcards.start:q}.safetensors --out {output:q} 2> {log:q}"
 
 
 rule search_guidance:
@@ -44,4 +44,4 @@ rule search_guidance:
         mem_mb=1000,
         runtime=10,
     shell:
-        "restok search-guidance {input} --out {output} 2> {log}"
+        "restok search-guidance {input:q} --out {output:q} 2> {log:q}"

@@ -15,7 +15,7 @@ rule layout:
     params:
         settings=settings("layout"),
     shell:
-        "restok layout --params params/{wildcards.run}.yaml --out {output} 2> {log}"
+        "restok layout --params params/{wildcards.run:q}.yaml --out {output:q} 2> {log:q}"
 
 
 rule table:
@@ -40,7 +40,8 @@ rule table:
     params:
         shows=shows("table"),
     shell:
-        "restok table {wildcards.table} --params params/{wildcards.run}.yaml --results results/{wildcards.run} --out {output} 2> {log}"
+        "restok table {wildcards.table:q} --params params/{wildcards.run:q}.yaml --results results/{wildcards.run:q} "
+        "--out {output:q} 2> {log:q}"
 
 
 rule figure:
@@ -65,8 +66,8 @@ rule figure:
     params:
         shows=shows("figure"),
     shell:
-        "restok figure {wildcards.figure} --params params/{wildcards.run}.yaml --results results/{wildcards.run} "
-        "--out {output.png} 2> {log}"
+        "restok figure {wildcards.figure:q} --params params/{wildcards.run:q}.yaml --results results/{wildcards.run:q} "
+        "--out {output.png:q} 2> {log:q}"
 
 
 rule chart:
@@ -88,7 +89,7 @@ rule chart:
         mem_mb=1000,
         runtime=10,
     shell:
-        "restok figure {wildcards.chart} --table {input} --out {output.png} 2> {log}"
+        "restok figure {wildcards.chart:q} --table {input:q} --out {output.png:q} 2> {log:q}"
 
 
 rule page:
@@ -116,7 +117,7 @@ rule page:
         runtime=10,
     params:
         settings=lambda wildcards: canonical_json(params_of(wildcards.run), *type(params_of(wildcards.run)).model_fields),
-        options="--params params/{run}.yaml --results results/{run}",
+        options=["--params", "params/{run}.yaml", "--results", "results/{run}"],
     shell:
-        "restok report {params.options} --reports reports/{wildcards.run} --out {output.html} 2> {log}; "
-        "restok tables {params.options} --out {output.markdown} 2>> {log}"
+        "restok report {params.options:q} --reports reports/{wildcards.run:q} --out {output.html:q} 2> {log:q}; "
+        "restok tables {params.options:q} --out {output.markdown:q} 2>> {log:q}"

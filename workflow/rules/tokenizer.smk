@@ -25,5 +25,6 @@ rule train_tokenizer:
         classifier=optional("classifier"),
         previous=optional("previous"),
     shell:
-        "restok train-tokenizer {params.options} --checkpoint {wildcards.label} --data {input.data} "
-        "{params.classifier} {params.previous} --run runs/{wildcards.trial}/tokenizer/{wildcards.label} --out {output} 2> {log}"
+        "restok train-tokenizer {params.options:q} --checkpoint {wildcards.label:q} --data {input.data:q} "
+        "{params.classifier:q} {params.previous:q} --run runs/{wildcards.trial:q}/tokenizer/{wildcards.label:q} "
+        "--out {output:q} 2> {log:q}"
