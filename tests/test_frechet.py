@@ -56,6 +56,23 @@ def test_distance_agrees_with_torch_fidelity_by_every_route(n, m):
     assert frechet_distance(*ours) == pytest.approx(theirs["frechet_inception_distance"], rel=1e-5)
 
 
+@pytest.mark.parametrize("n", [60, 200])     # fewer images than dimensions, and more
+@pytest.mark.parametrize("spread", [0, 1e-12, 1e-9, 1e-7, 1e-6, 1e-4])
+@pytest.mark.parametrize("rank", [1, 64])
+def test_a_set_of_all_but_equal_images_has_a_distance(n, spread, rank):
+    """As a collapsed generator draws them: the covariance is rounding, of either sign, and not quite symmetric."""
+    x, image = draw(300, 64, seed=1), torch.rand(64, dtype=torch.float64) + 3
+    equal = image + spread * draw(n, rank, seed=2) @ draw(rank, 64, seed=3)
+    expected = (image - x.mean(0)).square().sum() + x.var(0).sum()
+    for pair in ((equal, x), (x, equal)):
+        value = frechet_distance(*map(gaussian, pair))
+        assert value == pytest.approx(expected.item(), rel=1e-4 if spread < 1e-4 else 1e-2)
+    assert frechet_distance(gaussian(equal), gaussian(equal)) == pytest.approx(0, abs=1e-4)
+    zero = Moments(n, 64, shift=0.4)
+    zero.update(0, 0 * equal)
+    assert frechet_distance(zero.gaussian(), gaussian(x)) == pytest.approx((x.mean(0).square() + x.var(0)).sum().item())
+
+
 def shards(x, cuts, groups=1):
     """One state a stretch of the images, all of the whole set."""
     found = []

@@ -10,6 +10,7 @@ from restok.errors import InputError
 from restok.metrics.intervals import group_of
 
 ROUNDING = 1e-5   # of the largest eigenvalue: how far below zero a covariance that was once stored in float32 may reach
+EXACT = 1e-12     # of the second moment: how far one of float64 may, which of all but equal images is rounding alone
 
 
 @dataclass(frozen=True)
@@ -19,6 +20,7 @@ class Gaussian:
     mean: Float[Tensor, " d"]
     covariance: Float[Tensor, "d d"] | None = None
     factor: Float[Tensor, "n d"] | None = None
+    shift: float = 0.0                 # about which they were summed up
 
     def __post_init__(self):
         """Raises ValueError on NaN and on what is no pair of a vector and a symmetric matrix."""
@@ -27,21 +29,27 @@ class Gaussian:
             raise InputError(f"mean of shape {tuple(self.mean.shape)}, covariance of {tuple(matrix.shape)}: expected d, d x d")
         if not (self.mean.isfinite().all() and matrix.isfinite().all()):
             raise InputError("the mean or the covariance holds NaN or infinity: compute the statistics again")
-        if matrix is self.covariance and (matrix - matrix.T).abs().max() > ROUNDING * matrix.abs().max():
+        asymmetry = ROUNDING * matrix.abs().max() + self.rounding
+        if matrix is self.covariance and (matrix - matrix.T).abs().max() > asymmetry:
             raise InputError("not a covariance: it is not symmetric")
 
     def require_covariance(self) -> None:
         """Raises ValueError on negative eigenvalues."""
         if self.covariance is not None:
-            _roots(torch.linalg.eigvalsh(self.covariance))
+            _roots(torch.linalg.eigvalsh(self.covariance), self.rounding)
 
     def to(self, device: torch.device | str) -> "Gaussian":
         moved = (None if part is None else part.to(device) for part in (self.mean, self.covariance, self.factor))
-        return Gaussian(*moved)
+        return Gaussian(*moved, self.shift)
 
     @property
     def trace(self) -> Float[Tensor, ""]:
         return self.factor.square().sum() if self.covariance is None else self.covariance.trace()
+
+    @property
+    def rounding(self) -> Float[Tensor, ""]:
+        """How far float64 may take an eigenvalue of the covariance from its true value, and a little more."""
+        return EXACT * (self.mean.square().sum() + (self.mean - self.shift).square().sum() + self.trace.abs())
 
 
 class Moments:
@@ -101,7 +109,7 @@ class Moments:
             rows = self.rows if without is None else self.rows[self._member != without]
             return Gaussian(self.shift + rows.mean(0), factor=(rows - rows.mean(0)) / (n - 1) ** 0.5)
         total, outer = self.total[kept].sum(0), self.outer[kept].sum(0)                    # d, d d
-        return Gaussian(self.shift + total / n, (outer - torch.outer(total, total) / n) / (n - 1))
+        return Gaussian(self.shift + total / n, (outer - torch.outer(total, total) / n) / (n - 1), shift=self.shift)
 
 
 class Frechet:
@@ -124,21 +132,20 @@ class Frechet:
         if a.factor is not None and b.factor is not None:       # Gram route: the singular values of F_a F_b^T
             return torch.linalg.svdvals(a.factor @ b.factor.T).sum()
         if a.factor is not None:
-            return _root_trace(a.factor @ b.covariance @ a.factor.T)
-        if b.factor is not None:
-            return _root_trace(b.factor @ a.covariance @ b.factor.T)
-        if self._root is None:                                  # once for all samples
-            eigenvalues, vectors = torch.linalg.eigh(b.covariance)
-            self._root = vectors * _roots(eigenvalues) @ vectors.T                         # d d
-        return _root_trace(self._root @ a.covariance @ self._root)
+            product = a.factor @ b.covariance @ a.factor.T
+        elif b.factor is not None:
+            product = b.factor @ a.covariance @ b.factor.T
+        else:
+            if self._root is None:                              # once for all samples
+                eigenvalues, vectors = torch.linalg.eigh(b.covariance)
+                self._root = vectors * _roots(eigenvalues, b.rounding) @ vectors.T         # d d
+            product = self._root @ a.covariance @ self._root
+        rounding = a.rounding * (b.trace.abs() + b.rounding) + b.rounding * a.trace.abs()
+        return _roots(torch.linalg.eigvalsh(product), rounding).sum()
 
 
-def _root_trace(symmetric: Float[Tensor, "n n"]) -> Float[Tensor, ""]:
-    return _roots(torch.linalg.eigvalsh(symmetric)).sum()
-
-
-def _roots(eigenvalues: Float[Tensor, " d"]) -> Float[Tensor, " d"]:
+def _roots(eigenvalues: Float[Tensor, " d"], rounding: Float[Tensor, ""]) -> Float[Tensor, " d"]:
     """Of eigenvalues in increasing order, which only rounding may bring below zero."""
-    if eigenvalues[0] < -ROUNDING * eigenvalues[-1].abs():
+    if eigenvalues[0] < -ROUNDING * eigenvalues[-1].abs() - rounding:
         raise InputError(f"not a covariance: negative eigenvalues, down to {eigenvalues[0]:.3g}; compute it in float64")
     return eigenvalues.clamp(min=0).sqrt()
