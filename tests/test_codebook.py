@@ -34,6 +34,8 @@ def test_codebook_refuses_what_is_no_set_of_codes(unchecked):
                                        (codes[:0], 8, (4,), "integers")):
         with pytest.raises(ValueError, match=message):
             code_counts(bad, size, levels)
+    with pytest.raises(ValueError, match="no codes"):              # 0 / 0 is no use of the codebook
+        codebook_metrics(torch.tensor([[1, 2], [0, 0]]), (1, 2))
 
 
 def test_a_codebook_of_one_code_has_no_entropy_and_a_perplexity_of_one():

@@ -16,6 +16,7 @@ from restok.config.load import load_protocol
 from restok.metrics import comparison, inception_score
 from restok.metrics.evaluate import evaluate_generation, evaluate_reconstruction
 from restok.metrics.features import FeatureNetwork, Features
+from restok.metrics.frechet import Gaussian
 from restok.metrics.reconstruction import psnr_ceiling, similarity
 from restok.metrics.results import ComparisonError, average, require_comparable
 from restok.metrics.statistics import Statistics, StatisticsError
@@ -110,6 +111,63 @@ def test_values_at_their_bounds_lie_in_their_intervals_and_both_within_the_bound
         for name, value, (low, high) in measured:
             least, most = BOUNDS.get(name, (-math.inf, math.inf))
             assert least <= low <= value <= high <= most, name
+
+
+def finite(result):
+    """The metrics that were measured: each is finite, and lies in its interval, if it has one; all others have a reason."""
+    found = {name: value for name, value in result["metrics"].items() if isinstance(value, float)}
+    for name, value in found.items():
+        low, high = result["intervals"][name] or (value, value)
+        assert math.isfinite(value) and low <= value <= high, name
+    assert all(result["refused"][name] for name, value in result["metrics"].items() if value is None)
+    return found
+
+
+def test_one_image_has_what_one_image_can_have():
+    one, label, codes = pictures(1), np.array([1]), torch.zeros(1, 4, dtype=torch.int64)
+    generated = generate(one, label, pictures(40, seed=1))
+    assert finite(generated).keys() == {"IS-digits", "IS-digits one split", "IS-digits ten shuffled", "class_accuracy"}
+    assert generated["refused"]["FD-digits"].startswith("the samples, set, are one image, and a covariance takes 2")
+    against = generate(pictures(40), None, one)
+    assert against["refused"]["FD-digits"].startswith("the reference, ref, are one image") and "IS-digits" in finite(against)
+    result = reconstruct(one, pictures(1, seed=1), label, codes)
+    assert {"psnr", "ssim", "class_accuracy"} <= finite(result).keys() and result["metrics"]["rFD-digits"] is None
+    assert result["metrics"]["codebook"]["entropy"] == 0 and result["intervals"]["codebook"]["entropy"] is None
+    assert not any("one code" in warning for warning in result["warnings"])
+    assert json.loads(json.dumps(result, allow_nan=False)) == result
+
+
+def test_images_too_small_for_a_metric_have_the_others():
+    result = reconstruct(pictures(40, side=8), pictures(40, seed=1, side=8), np.arange(40) % 4)
+    assert {"rFD-digits", "KD-digits", "psnr"} <= finite(result).keys()
+    assert "11 pixels" in result["refused"]["ssim"] and "176 pixels" in result["refused"]["ms_ssim"]
+
+
+def test_a_collapsed_generator_is_measured():
+    """One image many times, with more images than features: what is left of the covariance is rounding."""
+    equal, references = np.repeat(pictures(1), 60, axis=0), pictures(60, seed=1)
+    result = generate(equal, np.arange(60) % 4, references)
+    a, b = (x.reshape(60, -1, 3).mean(1) for x in (equal, references))
+    expected = np.square(a.mean(0) - b.mean(0)).sum() + b.var(0, ddof=1).sum()
+    assert finite(result)["FD-digits"] == pytest.approx(expected, rel=1e-4) and result["refused"] == {}
+    reversed_ = generate(references, np.arange(60) % 4, equal)
+    assert finite(reversed_)["FD-digits"] == pytest.approx(expected, rel=1e-4)
+
+
+def test_a_distance_of_no_gaussian_is_not_measured_and_the_rest_stands():
+    samples, reference = measured(pictures(40)), measured(pictures(40, seed=1))
+    reference.published = {"pooled": Gaussian(torch.zeros(3).double(), torch.diag(torch.tensor([1.0, 1.0, -0.1]).double()))}
+    result = evaluate_generation(samples, reference, SETTINGS)
+    assert "not a covariance" in result["refused"]["FD-digits"]
+    assert {"KD-digits", "IS-digits", "recall"} <= finite(result).keys()
+
+
+def test_levels_of_one_code_are_warned_of():
+    codes = torch.zeros(40, 4, dtype=torch.int64)
+    codes[:, 1] = torch.arange(40) % 8
+    (warning,) = (text for text in reconstruct(pictures(40), pictures(40, seed=1), np.arange(40) % 4, codes)["warnings"]
+                  if "one code" in text)
+    assert warning.startswith("of the codebook's 3 levels, 1, 3 used one code for all images")
 
 
 def test_accuracy_is_the_share_that_shows_its_label():

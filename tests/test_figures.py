@@ -285,6 +285,20 @@ def test_a_collapsed_codebook_is_drawn(unchecked, run, params, chart, tmp_path):
         assert texts(chart(entropy=value, entropy_low=low, entropy_high=high).axes[1])[0] == f"{value:#.4g}"
 
 
+def test_the_codebook_of_one_image_is_drawn_without_intervals(unchecked, run, params, tmp_path):
+    counts = torch.zeros(GROUPS, 1, 8192, dtype=torch.int64)
+    counts[3, 0, 7] = 1
+    measured = Comparison(SimpleNamespace(facts={"levels": [1]}, codes=counts), None)
+    measured.codebook()
+    for path in run.glob("evaluation/*/reconstruction.json"):
+        result = json.loads(path.read_text())
+        write(path, result | {"n": 1, "metrics": result["metrics"] | measured.metrics,
+                              "intervals": result["intervals"] | measured.intervals})
+    figure("codebook", run, params, tmp_path / "codebook.png")
+    (drawn,) = pd.read_csv(tmp_path / "codebook.csv").itertuples()
+    assert (drawn.used, drawn.entropy, drawn.most_entropy) == (1, 0, 0) and math.isnan(drawn.entropy_high)
+
+
 def test_an_interval_that_misses_its_value_by_a_rounding_error_is_drawn(chart):
     value = -1.4426950427297987e-08                                # as results of earlier versions have it
     figure = chart(entropy=[value, 5, 6], entropy_low=[0, 4, 5], entropy_high=[value, 6, 7])

@@ -1,6 +1,7 @@
 """Images to be measured: exactly those that are there, as they are, in one order, whatever reads them."""
 
 import hashlib
+import os
 import threading
 
 import numpy as np
@@ -16,7 +17,7 @@ from restok.data.transforms import center_crop, to_tensor, to_uint8
 from restok.files import FileError
 from restok.metrics.reconstruction import psnr
 from restok.stages.reconstruct import reconstruct
-from restok.stages.subjects import reconstructions_of
+from restok.stages.subjects import reconstructions_of, reference_of
 from restok.tokenizer.model import ResTok
 from restok.weights import save_model
 
@@ -121,6 +122,39 @@ def test_a_prepared_split_gives_the_views_of_the_evaluation(digits):
     assert open_images(digits, crop=16, split="train").n == 1437
     with pytest.raises(DataError, match="--crop SIZE"):
         open_images(digits)
+
+
+@pytest.mark.parametrize(("labels", "message"), [
+    ([0, 10**13], "labels from 0 to 10000000000000, expected the numbers of classes"), ([0, -1], "labels from -1 to 0"),
+    (np.array([0, 2**64 - 1], np.uint64), "labels from 0 to 18446744073709551615")])
+def test_labels_that_are_no_classes_are_refused(tmp_path, labels, message):
+    np.savez(tmp_path / "s.npz", arr_0=PICTURES[:2], labels=labels)
+    with pytest.raises(DataError, match=rf"s\.npz: {message}"):
+        open_images(tmp_path / "s.npz")
+
+
+@pytest.mark.parametrize("size", [(0, 16), (16, 0), (1, 9000)])
+def test_images_of_absurd_sizes_are_refused(tmp_path, size):
+    np.savez(tmp_path / "s.npz", arr_0=np.zeros((1, *size, 3), np.uint8))
+    with pytest.raises(DataError, match=rf"s\.npz: arr_0 holds images of {size[0]} x {size[1]} pixels"):
+        open_images(tmp_path / "s.npz")
+    for crop in (0, -5, 10**8):
+        with pytest.raises(DataError, match=rf"crop {crop}: expected a side of 1 to 8192 pixels"):
+            open_images(save(tmp_path / "r", "a.png"), crop)
+
+
+def test_what_is_neither_npz_nor_folder_is_refused(tmp_path):
+    save(tmp_path, "a.png", "b.jpg")
+    (tmp_path / "b.jpg").rename(tmp_path / "b")
+    for name in ("a.png", "b"):
+        with pytest.raises(DataError, match=rf"{name}: a single image; put it into a folder"):
+            open_images(tmp_path / name)
+    for name in ("x.png", "x.npz"):
+        os.mkfifo(tmp_path / name)
+        with pytest.raises(DataError, match=rf"{name}: no regular file"):
+            open_images(tmp_path / name)
+    with pytest.raises(FileError, match=r"x\.npz: no regular file"):
+        reference_of(tmp_path / "x.npz", None, 0)
 
 
 # Reconstructions and their originals

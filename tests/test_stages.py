@@ -12,10 +12,12 @@ from conftest import small_params
 
 from restok.cli import app
 from restok.config import Guidance
+from restok.config.load import ConfigError
 from restok.data.codes import CodeStore
 from restok.data.images import open_images
 from restok.data.sources import open_split
 from restok.distributed import WHOLE, Shard
+from restok.errors import InputError
 from restok.files import sha256_file, write_json
 from restok.metrics.results import ComparisonError
 from restok.metrics.statistics import Statistics, StatisticsError
@@ -32,6 +34,11 @@ from restok.tokenizer.model import ResTok
 from restok.weights import load_tokenizer, save_model
 
 PARAMS = small_params("evaluation.samples_per_class=3", "guidance_search.samples_per_class=2", "sampling.batch_size=7")
+
+
+def plain(text):
+    """Without the frame that the command line's own messages stand in."""
+    return " ".join(text.replace("│", " ").split())
 
 
 @pytest.fixture(scope="session")
@@ -100,6 +107,11 @@ def test_samples_do_not_depend_on_the_batch_and_are_measured_without_a_file(chai
 def test_some_classes_can_be_sampled_alone(chain, tmp_path):
     sample(chain / "tokenizer", chain / "generator", PARAMS.sampling, 0, [], 3, 2, tmp_path / "s.npz")
     assert np.load(tmp_path / "s.npz")["labels"].tolist() == [0, 4, 9, 0, 4, 9]
+
+
+def test_more_classes_than_there_are_cannot_be_sampled(chain, tmp_path):
+    with pytest.raises(ConfigError, match=r"50 classes: .*generator has 10; ask for as many at most"):
+        sample(chain / "tokenizer", chain / "generator", PARAMS.sampling, 0, [], 50, 2, tmp_path / "s.png")
 
 
 def test_labels_are_balanced_in_every_stretch():
@@ -313,6 +325,20 @@ def test_calls_that_mean_nothing_are_refused_with_the_remedy(command, chain, opt
     options = [option.format(tokenizer=chain / "tokenizer") for option in options]
     result = command("evaluate", "--params", "params/demo.yaml", "--classifier", str(chain / "classifier"), *options)
     assert result.exit_code == 1 and message in result.stderr
+
+
+@pytest.mark.parametrize(("options", "message"), [
+    (["--crop", "0"], "--crop"), (["--crop", "-5"], "--crop"), (["--workers", "-3"], "--workers")])
+def test_options_out_of_their_range_are_refused(command, chain, theirs, options, message):
+    result = command("evaluate", "--params", "params/demo.yaml", "--classifier", chain / "classifier", "--samples", theirs,
+                     "--reference", chain / "data", *options)
+    assert result.exit_code == 2 and f"Invalid value for '{message}'" in plain(result.stderr)
+
+
+def test_images_too_small_for_the_classifier_are_refused(chain, tmp_path):
+    np.savez(tmp_path / "small.npz", arr_0=pictures(5, side=3))
+    with pytest.raises(InputError, match="images of 3x3: too small for the digits classifier, which takes 4x4 pixels"):
+        evaluator_of(chain).statistics(images_of(open_images(tmp_path / "small.npz")))
 
 
 @pytest.mark.parametrize(("options", "message"), [

@@ -37,7 +37,8 @@ def print_result(result: dict) -> None:
             for about, described, bounds in [("", value, interval), *((f" of level {level['level']}", level, bounds) for level,
                                              bounds in zip(value["levels"], interval["levels"], strict=True))]:
                 for part in ("usage", "entropy", "perplexity", "dead"):
-                    table.add_row(f"{name} {part}{about}", f"{described[part]:.5g}", "{:.5g} to {:.5g}".format(*bounds[part]))
+                    table.add_row(f"{name} {part}{about}", f"{described[part]:.5g}",
+                                  "{:.5g} to {:.5g}".format(*bounds[part]) if bounds[part] else "")
     CONSOLE.print(table)
     for reason in dict.fromkeys(result["refused"].values()):
         names = ", ".join(name for name, why in result["refused"].items() if why == reason)

@@ -19,7 +19,7 @@ AnyScale = option(float | None, "Guidance: largest scale; 1 is none.")
 ClassNumbers = option(list[int] | None, "Number of a class to sample, from 0; repeatable.", "--class")
 Classes = option(int | None, "How many classes to sample, spread evenly; every one, if not given, and in a picture 10.", min=1)
 PerClass = option(int | None, "Samples of each class, if not given 16; into an .npz with --params, as many as are evaluated.",
-                  "--per-class", "--count", min=1)
+                  "--per-class", "--count", min=1, max=100_000)
 Temperature = option(float | None, "Else sampling.temperature, or 1.")
 TopK = option(int | None, "Draw from the k likeliest codes; 0 is off. Else sampling.top_k, or 0.")
 TopP = option(float | None, "Draw from the likeliest codes of this probability in all; 0 is off. Else sampling.top_p, or 0.95.")

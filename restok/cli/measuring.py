@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from restok.cli.base import AnyParams, Classifier, Experiment, Overrides, option, read
-from restok.config import Evaluation, Params
-from restok.config.load import ConfigError, load_protocol
+from restok.config import Evaluation, Params, Tokenizer
+from restok.config.load import ConfigError, load_protocol, parse
 
 if TYPE_CHECKING:                        # torch takes seconds to import, and `--help` does without
     from restok.distributed import Shard
@@ -74,7 +74,9 @@ class SubjectOptions:
                                     params.evaluation.samples_per_class, self.drawn_from(params))
         crop, workers = evaluator.crop, evaluator.workers
         if self.tokenizer:
-            originals = open_images(self.originals, read_json(self.tokenizer / "config.json")["image_size"], workers)
+            settings = self.tokenizer / "config.json"
+            side = parse(Tokenizer, read_json(settings), str(settings)).image_size
+            originals = open_images(self.originals, side, workers)
             return subjects.reconstructed(self.tokenizer, originals, evaluator.settings.batch_size)
         (path,) = self.samples
         originals = open_images(self.originals, crop, workers) if self.originals else None
@@ -96,8 +98,8 @@ class NetworkOptions:
     weights: option(Path | None, "File of the Inception network; else evaluation.weights.") = None
     classifier: Classifier = None
     crop: option(int | None, "Side of the centre crops of reference and originals in folders; else the tokenizer's image "
-                 "size.") = None
-    workers: option(int | None, "Threads that decode images; else data.workers.") = None
+                 "size.", min=1) = None
+    workers: option(int | None, "Threads that decode images; else data.workers.", min=0) = None
 
     def read(self) -> tuple[Params | None, Evaluation]:
         """The parameter file, where one was named, and the protocol."""
@@ -113,7 +115,8 @@ class NetworkOptions:
         from restok.stages.evaluator import Evaluator
         crop, workers = self.crop, self.workers
         if params:
-            crop, workers = crop or params.tokenizer.image_size, params.data.workers if workers is None else workers
+            crop = params.tokenizer.image_size if crop is None else crop
+            workers = params.data.workers if workers is None else workers
         return Evaluator.load(protocol, self.classifier, crop, workers or 0, paired)
 
 

@@ -17,7 +17,7 @@ from unicodedata import normalize
 import numpy as np
 from jaxtyping import Int, UInt8
 
-from restok.data.reading import SUFFIXES, DataError, image_names, opened, require_suffix
+from restok.data.reading import SUFFIXES, DataError, image_names, looks_like_an_image, opened, require_suffix
 from restok.data.sources import class_names, open_split, read_manifest
 from restok.data.threads import map_ahead
 from restok.data.transforms import Pixels, center_crop
@@ -28,6 +28,7 @@ from restok.files.npz import NpzArray, npz_names
 from restok.progress import track
 
 STORED, ROUNDED, TRUNCATED = "8 bit, as stored", "8 bit, rounded", "8 bit, truncated"
+LARGEST, CLASSES = 8192, 1_000_000       # pixels of a crop's side and of an npz's, and classes, at most
 AHEAD = 2                                # batches read before they are asked for
 A = TypeVar("A")
 Read = Callable[[int, int], UInt8[np.ndarray, "b h w c"]]
@@ -76,16 +77,26 @@ def open_images(path: str | Path, crop: int | None = None, workers: int = 0, spl
     `workers` threads, at least one, decode. Raises DataError or FileError, which name the file and the remedy.
     """
     path = Path(path)
+    _require_crop(crop)
     if path.is_file():
+        if path.suffix != ".npz" and looks_like_an_image(path):
+            raise DataError(f"{path}: a single image; put it into a folder, and name that, or name an npz file")
         return _npz(path, crop)
     if not path.is_dir():
-        raise DataError(f"{path}: no such file or folder; name an npz file or a folder of images")
+        what = "no regular file" if path.exists() else "no such file or folder"
+        raise DataError(f"{path}: {what}; name an npz file or a folder of images")
     return _prepared(path, crop, workers, split) if (path / "manifest.json").is_file() else _folder(path, crop, workers)
 
 
 def open_files(files: Sequence[Path], crop: int | None = None, workers: int = 0) -> ImageSource:
     """Single image files in the order given, checked and hashed as those of a folder are."""
+    _require_crop(crop)
     return _files(files, [Path(file.name) for file in files], f"{len(files)} files", None, crop, workers)
+
+
+def _require_crop(crop: int | None) -> None:
+    if crop is not None and not 1 <= crop <= LARGEST:
+        raise DataError(f"crop {crop}: expected a side of 1 to {LARGEST} pixels; name another with `--crop SIZE`")
 
 
 def in_order_of(source: ImageSource, originals: ImageSource) -> ImageSource:
@@ -136,6 +147,8 @@ def _npz(path: Path, crop: int | None) -> ImageSource:
     n, *size, _ = array.shape
     if not n:
         raise DataError(f"{path}: arr_0 holds no images; write the file again")
+    if not 1 <= min(size) <= max(size) <= LARGEST:
+        raise DataError(f"{path}: arr_0 holds images of {_pixels(size)}, not of sides from 1 to {LARGEST}; write other images")
     if crop is not None and size != [crop, crop]:
         raise DataError(f"{path}: images of {_pixels(size)}, but {crop} x {crop} were asked for; an npz is read as stored: "
                         "make its images again at that size, or name a folder of images, of which centre crops are taken")
@@ -147,7 +160,11 @@ def _labels(path: Path, n: int) -> Int[np.ndarray, " n"] | None:
         if name in npz_names(path):
             array = NpzArray(path, name)
             if array.dtype.kind in "iu" and array.shape == (n,):
-                return array.read(0, n).astype(np.int64)
+                labels = array.read(0, n)
+                if labels.min() < 0 or labels.max() >= CLASSES:
+                    raise DataError(f"{path}: labels from {labels.min()} to {labels.max()}, expected the numbers of classes, "
+                                    f"from 0 to {CLASSES - 1} at most; number them so, or leave {name!r} out")
+                return labels.astype(np.int64)
             if name == "labels":         # arr_1 may be anything
                 raise DataError(f"{path}: labels are {array.dtype} {array.shape}, expected {n} integers, one an image; save "
                                 "them so, or leave them out")

@@ -34,11 +34,12 @@ def image_names(folder: Path) -> list[Path]:
             raise DataError(f"{parent}: a link to {first}, whose images would count twice; remove it")
         folders[:] = [name for name in folders if not name.startswith(".")]
         found = (Path(parent, name) for name in files if not name.startswith("."))
-        names += [path.relative_to(folder) for path in found if _looks_like_an_image(path)]
+        names += [path.relative_to(folder) for path in found if looks_like_an_image(path)]
     return sorted(names, key=lambda name: name.parts)
 
 
-def _looks_like_an_image(file: Path) -> bool:
+def looks_like_an_image(file: Path) -> bool:
+    """By its suffix or its first bytes; so does a link to nothing."""
     suffix = file.suffix.lower()
     if suffix in SUFFIXES or suffix in OTHERS or suffix in Image.registered_extensions():
         return True

@@ -104,6 +104,8 @@ class NpzArray:
 
 
 def _open_npz(path: str | Path) -> zipfile.ZipFile:
+    if Path(path).exists() and not Path(path).is_file():     # of a pipe, reading would never end
+        raise FileError(f"{path}: no regular file; name an npz file")
     try:
         return zipfile.ZipFile(path)
     except OSError as error:

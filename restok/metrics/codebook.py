@@ -17,8 +17,10 @@ def codebook_metrics(counts: Int[Tensor, "l k"], levels: Sequence[int]) -> dict:
     """Eq. 5-6. Usage (distinct codes / K), entropy in bits, perplexity 2^H and dead codes, pooled over images and positions.
 
     `counts` are those of `code_counts`, `levels` the tokens of each latent level; the same numbers follow for each under
-    "levels".
+    "levels". Raises ValueError where a level has no codes.
     """
+    if not counts.sum(1).all():
+        raise InputError("no codes: take those of one image or more")
     by_level = zip(levels, counts, strict=True)
     return _describe(counts.sum(0)) | {
         "levels": [{"level": i, "tokens": tokens} | _describe(row) for i, (tokens, row) in enumerate(by_level, start=1)]}

@@ -2,11 +2,13 @@
 
 import math
 from collections.abc import Sequence
+from functools import cache
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from restok.errors import InputError
 from restok.metrics.codebook import codebook_metrics
 from restok.metrics.frechet import Frechet
 from restok.metrics.inception_score import MODES, SPLIT
@@ -17,7 +19,8 @@ from restok.metrics.reconstruction import psnr_ceiling
 from restok.metrics.statistics import Statistics
 
 REFERENCES = 10_000      # images of the reference that precision and recall take, evenly spaced
-MISSING = {"ms_ssim": "the images are smaller than its five scales, 176 pixels",
+MISSING = {"ssim": "the images are smaller than its window, 11 pixels",
+           "ms_ssim": "the images are smaller than its five scales, 176 pixels",
            "lpips": "evaluation.lpips is false, or the images are smaller than 31 pixels"}
 
 
@@ -38,11 +41,17 @@ class Comparison:
     def distance(self, name: str, part: str) -> None:
         """Over the 'pooled' or the 'spatial' features."""
         samples, reference = self.samples, self.reference
+        for statistics, role in ((samples, "samples"), (reference, "reference")):
+            if statistics.n == 1 and part not in statistics.published:
+                return self._refuse(f"the {role}, {statistics.name}, are one image, and a covariance takes 2: give more", name)
         if not reference.has(part):
             return self._refuse(f"the reference, {reference.name}, has no statistics of these features; take a published file "
                                 "with mu_s and sigma_s, or images", name)
-        to_reference = Frechet(reference.gaussian(part).to(samples.seen.device))
-        self._add(name, *jackknife(lambda group: to_reference(samples.gaussian(part, group)), least=0))
+        try:
+            to_reference = Frechet(reference.gaussian(part).to(samples.seen.device))
+            self._add(name, *jackknife(lambda group: to_reference(samples.gaussian(part, group)), least=0))
+        except InputError as error:      # statistics that are no Gaussian's: the other metrics stand
+            self._refuse(str(error), name)
 
     def kernel_distance(self, name: str) -> None:
         samples, references = self.samples.kept, self.reference.kept.to(self.samples.kept.device)
@@ -123,17 +132,24 @@ class Comparison:
         if not levels:
             return self._refuse("the codes were not given", "codebook")
 
+        @cache
         def described(group):
             kept = [other for other in range(len(counts)) if other != group]
             whole = codebook_metrics(counts[kept].sum(0), levels)
             return [whole, *whole["levels"]]
 
-        values = {group: described(group) for group in (None, *range(len(counts)))}
+        def interval(name, i):
+            found = jackknife(lambda group: described(group)[i][name], *bounds[name])[1]
+            return found and list(found)
+
         size = counts.shape[2]
         bounds = {"usage": (0, 1), "dead": (0, size), "entropy": (0, math.log2(size)), "perplexity": (1, size)}
-        whole, *by_level = [{name: list(jackknife(lambda group, name=name, i=i: values[group][i][name], *bounds[name])[1])
-                             for name in bounds} for i in range(1 + len(levels))]
-        self.metrics["codebook"], self.intervals["codebook"] = values[None][0], whole | {"levels": by_level}
+        whole, *by_level = [{name: interval(name, i) for name in bounds} for i in range(1 + len(levels))]
+        self.metrics["codebook"], self.intervals["codebook"] = described(None)[0], whole | {"levels": by_level}
+        collapsed = [str(level["level"]) for level in described(None)[1:] if level["used"] == 1]
+        if collapsed and counts[:, 0].sum() > levels[0]:     # more than one image
+            self.warnings.append(f"of the codebook's {len(levels)} levels, {', '.join(collapsed)} used one code for all "
+                                 "images: such a level says nothing of an image")
 
 
 def evenly(n: int) -> Tensor:

@@ -84,8 +84,12 @@ def load_features(settings: Evaluation, classifier: str | Path | None,
     if settings.features == "inception":
         return inception_features(*load_inception(settings.weights, "evaluation.weights"), device)
     network = load_classifier(classifier).to(device)
+    least = 2 ** (len(network.channels) - 1)               # the side that is halved to one pixel
 
     def forward(images):
+        if min(images.shape[2:]) < least:
+            raise InputError(f"images of {'x'.join(map(str, images.shape[2:]))}: too small for the {network.data} classifier, "
+                             f"which takes {least}x{least} pixels and more; take larger images")
         features = network.pooled(images / 255)
         return Features(features, None, network.head(features))
 

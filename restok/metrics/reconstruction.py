@@ -23,7 +23,8 @@ PLANES = 64      # channels of images that a GPU compares at once: about half a 
 
 def similarity_names(size: Sequence[int], lpips: bool) -> list[str]:
     """What `similarity` finds for images of `size` (height, width), with LPIPS's network or without."""
-    return ["psnr", "ssim"] + ["ms_ssim"] * (min(size) >= SMALLEST) + ["lpips"] * (lpips and min(size) >= ALEXNET)
+    least = {"psnr": 1, "ssim": WINDOW, "ms_ssim": SMALLEST, "lpips": ALEXNET}
+    return [name for name in least if min(size) >= least[name] and (lpips or name != "lpips")]
 
 
 @torch.no_grad()
@@ -31,15 +32,17 @@ def similarity(images: UInt8[np.ndarray, "b h w c"], targets: UInt8[np.ndarray, 
                device: torch.device | str) -> dict[str, Float[Tensor, " b"]]:
     """PSNR, SSIM, MS-SSIM and LPIPS of each image: float64 on the CPU, computed on `device`, where `lpips` already is.
 
-    MS-SSIM and LPIPS are left out for images too small for them, LPIPS without its network (`restok.networks.lpips.load_lpips`)
-    too. Raises ValueError for what is not 8-bit RGB, for different shapes, and for images smaller than SSIM's window.
+    SSIM, MS-SSIM and LPIPS are left out for images too small for them, LPIPS without its network
+    (`restok.networks.lpips.load_lpips`) too. Raises ValueError for what is not 8-bit RGB and for different shapes.
     """
     check_images("images", images)
     check_images("targets", targets)
     a, b = (torch.tensor(array, device=device).permute(0, 3, 1, 2).contiguous().double() / 255 for array in (images, targets))
     names = similarity_names(images.shape[1:3], lpips is not None)
-    terms = structure(a, b, scales=len(SCALES) if "ms_ssim" in names else 1)               # one pass for both
-    values = {"psnr": psnr(a, b), "ssim": ssim(terms)}
+    values = {"psnr": psnr(a, b)}
+    if "ssim" in names:
+        terms = structure(a, b, scales=len(SCALES) if "ms_ssim" in names else 1)           # one pass for both
+        values["ssim"] = ssim(terms)
     if "ms_ssim" in names:
         values["ms_ssim"] = ms_ssim(terms)
     if "lpips" in names:

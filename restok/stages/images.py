@@ -139,7 +139,7 @@ def sample(tokenizer: Path, generator: Path, sampling: config.Sampling, seed: in
     """Samples, `per_class` (None: 16) of each class: of the `chosen` ones, or of `some` spread evenly (None: every one, in a
     picture 10). An .npz holds arr_0 (n h w 3 uint8) and labels; a .png or .jpg shows them, a class a row, one class squarely.
 
-    Raises ConfigError for a class that the generator does not have and for another kind of file, WeightsError.
+    Raises ConfigError for classes that the generator does not have and for another kind of file, WeightsError.
     """
     picture, per_class = out.suffix.lower() in PICTURES, per_class or COUNT
     if not picture and out.suffix != ".npz":
@@ -148,7 +148,9 @@ def sample(tokenizer: Path, generator: Path, sampling: config.Sampling, seed: in
     side, known = sampler.tokenizer.config.image_size, sampler.generator.config.classes
     if faults := [c for c in chosen if not 0 <= c < known]:
         raise ConfigError(f"class {faults[0]}: {generator} has the classes 0 to {known - 1}")
-    some = min(some or (CLASSES_SHOWN if picture else known), known)
+    if some is not None and some > known:
+        raise ConfigError(f"{some} classes: {generator} has {known}; ask for as many at most")
+    some = some or (min(CLASSES_SHOWN, known) if picture else known)
     classes = np.array(chosen) if chosen else np.linspace(0, known - 1, some).round().astype(np.int64)
     labels, size = np.tile(classes, per_class), sampling.batch_size
     if picture:

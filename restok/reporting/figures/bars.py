@@ -15,6 +15,7 @@ from restok.reporting.measured import best
 from restok.reporting.run import fault, require_metric
 from restok.reporting.tables.table import PAPERS, Table, one
 
+UNKNOWN = (math.nan, math.nan)                                  # the interval of too few images
 QUANTITIES = {"rfid": "C0", "entropy": "C2", "gfid": "C1"}     # of an ablation, and their colours
 
 
@@ -31,12 +32,12 @@ def codebook_data(inputs: Inputs, item: str) -> pd.DataFrame:
         "checkpoint": chosen.label,
         **{key: level[key] for key in ("level", "tokens", "used", "dead")},
         "usage": level["usage"],
-        "usage_low": interval["usage"][0],
-        "usage_high": interval["usage"][1],
+        "usage_low": (interval["usage"] or UNKNOWN)[0],
+        "usage_high": (interval["usage"] or UNKNOWN)[1],
         "most_usage": min(1.0, n * level["tokens"] / size),
         "entropy": level["entropy"],
-        "entropy_low": interval["entropy"][0],
-        "entropy_high": interval["entropy"][1],
+        "entropy_low": (interval["entropy"] or UNKNOWN)[0],
+        "entropy_high": (interval["entropy"] or UNKNOWN)[1],
         "most_entropy": math.log2(min(size, n * level["tokens"])),
         "n": n,
         "source": chosen.reconstruction.path.as_posix(),
@@ -67,7 +68,7 @@ def codebook(inputs: Inputs, item: str, out: Path) -> None:
             lines = axis.hlines(most, data["level"] - 0.42, data["level"] + 0.42, color="black", linewidth=1.2)
             axis.set_xticks(data["level"], ticks)
             axis.set_xlabel("level (its tokens)")
-            axis.set_ylim(0, 1.12 * most.max())
+            axis.set_ylim(0, 1.12 * most.max() or 1)         # of one image and one token, entropy is 0 at most
             axis.set_title(title, loc="left")
             axis.grid(axis="y")
         figure.legend([lines, bars.errorbar], ["most that the number of images allows", "95 % interval"],
