@@ -17,7 +17,7 @@ from restok.data.transforms import center_crop, to_tensor, to_uint8
 from restok.files import FileError
 from restok.metrics.reconstruction import psnr
 from restok.stages.reconstruct import reconstruct
-from restok.stages.subjects import reconstructions_of, reference_of
+from restok.stages.subjects import MeasureError, reconstructions_of, reference_of
 from restok.tokenizer.model import ResTok
 from restok.weights import save_model
 
@@ -201,6 +201,23 @@ def test_images_without_names_are_paired_by_place(tmp_path, caplog):
     assert found == [(0, 0), (1, 1), (2, 2)] and not caplog.records
     found, _ = pairs(tmp_path / "o.npz", save(tmp_path / "s", "1.png", "2.png", "10.png"))
     assert found == [(0, 0), (1, 2), (2, 1)] and "folder s: paired by place" in caplog.text and "zeros" in caplog.text
+
+
+def test_labels_tell_two_orders_apart(tmp_path):
+    """By whatever numbers the classes go: 0, 0, 1 is 7, 7, 3, but not 7, 3, 3."""
+    for name, labels in (("o", [0, 0, 1]), ("r", [7, 7, 3]), ("s", [7, 3, 3])):
+        np.savez(tmp_path / f"{name}.npz", arr_0=PICTURES[:3], labels=labels)
+    assert pairs(tmp_path / "o.npz", tmp_path / "r.npz")[0] == [(0, 0), (1, 1), (2, 2)]
+    with pytest.raises(MeasureError, match=r"s\.npz: its labels are not those of o\.npz, so the two are not in one order"):
+        pairs(tmp_path / "o.npz", tmp_path / "s.npz")
+
+
+@pytest.mark.parametrize("codes", [np.full((2, 16), np.nan), np.zeros((2, 8), int), np.zeros((3, 16), int)])
+def test_codes_that_are_not_the_tokenizers_are_refused(tmp_path, codes):
+    np.savez(tmp_path / "r.npz", arr_0=PICTURES[:2], codes=codes)
+    source = open_images(tmp_path / "r.npz")
+    with pytest.raises(MeasureError, match=r"r\.npz: codes are .*, expected integers, 2 images by 16 tokens"):
+        reconstructions_of(source, source, tmp_path / "r.npz", small_params().tokenizer)
 
 
 def test_reconstructions_are_paired_as_restok_wrote_them(tokenizer, tmp_path):

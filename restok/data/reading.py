@@ -28,8 +28,7 @@ def image_names(folder: Path) -> list[Path]:
     """
     names, seen = [], {}
     for parent, folders, files in os.walk(folder, onerror=_fail, followlinks=True):
-        place = os.stat(parent)
-        first = seen.setdefault((place.st_dev, place.st_ino), parent)
+        first = seen.setdefault(os.path.realpath(parent), parent)
         if first != parent:
             raise DataError(f"{parent}: a link to {first}, whose images would count twice; remove it")
         folders[:] = [name for name in folders if not name.startswith(".")]

@@ -87,7 +87,10 @@ def reconstructions_of(source: ImageSource, originals: ImageSource, path: Path, 
     if source.n != originals.n or source.size != originals.size:
         raise MeasureError(f"{source.name}: {source.n} images of {source.size}, but {originals.name} has {originals.n} of "
                            f"{originals.size}; reconstructions and originals go image by image")
-    codes = NpzArray(path, "codes") if path.suffix == ".npz" and "codes" in npz_names(path) and tokenizer else None
+    if not _same_classes(source.labels, originals.labels):
+        raise MeasureError(f"{source.name}: its labels are not those of {originals.name}, so the two are not in one order; "
+                           "make the reconstructions again in the order of their originals")
+    codes = _codes(path, source.n, tokenizer) if path.suffix == ".npz" and tokenizer else None
 
     def batches(size, start, stop):
         for (first, images), (_, targets) in zip(source.batches(size, start, stop), originals.batches(size, start, stop),
@@ -97,6 +100,24 @@ def reconstructions_of(source: ImageSource, originals: ImageSource, path: Path, 
 
     labels = source.labels if originals.labels is None else originals.labels
     return Subject(_facts_of(source, labels, originals), labels, batches, True, tokenizer if codes else None)
+
+
+def _same_classes(ours: Int[np.ndarray, " n"] | None, theirs: Int[np.ndarray, " n"] | None) -> bool:
+    """Whether both put the same images together, by whatever numbers, as far as is known."""
+    if ours is None or theirs is None:
+        return True
+    pairs = len(np.unique(np.stack([ours, theirs]), axis=1).T)
+    return pairs == len(np.unique(ours)) == len(np.unique(theirs))
+
+
+def _codes(path: Path, n: int, tokenizer: config.Tokenizer) -> NpzArray | None:
+    if "codes" not in npz_names(path):
+        return None
+    codes = NpzArray(path, "codes")
+    if codes.dtype.kind not in "iu" or codes.shape != (n, tokenizer.latents):
+        raise MeasureError(f"{path}: codes are {codes.dtype} {codes.shape}, expected integers, {n} images by "
+                           f"{tokenizer.latents} tokens; give the parameters of the tokenizer that made them, or leave them out")
+    return codes
 
 
 def reconstructed(tokenizer: Path, originals: ImageSource, batch_size: int) -> Subject:
