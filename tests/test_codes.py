@@ -79,7 +79,7 @@ def test_a_store_that_does_not_name_its_tokenizer_is_refused(folder):
     del manifest["tokenizer"]
     write_json(folder / "manifest.json", manifest)
     for tokenizer in (None, FACTS["tokenizer"]):
-        with pytest.raises(CodesError, match=r"not a whole code store \(KeyError: 'tokenizer'\).*restok encode"):
+        with pytest.raises(CodesError, match=r"not a whole code store \(manifest\.json: has no 'tokenizer'\).*restok encode"):
             CodeStore(folder, tokenizer)
 
 

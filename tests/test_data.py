@@ -183,7 +183,7 @@ def test_names_that_are_not_utf8_are_named(tmp_path):
 def test_a_manifest_is_checked_where_it_is_read(digits, tmp_path):
     for split in ("train", "validation"):
         (tmp_path / split).symlink_to(digits / split)
-    for key, value, message in (("source", None, "source: missing"), ("count", "many", r"splits\.train\.count"),
+    for key, value, message in (("source", None, "has no 'source'"), ("count", "many", r"splits\.train\.count"),
                                 ("classes", list("012"), "labels from 0 to 9, but the manifest names 3 classes")):
         manifest = read_json(digits / "manifest.json")
         if value is None:

@@ -174,7 +174,9 @@ def test_fig7_of_several_seeds_has_their_mean_and_deviation(run, params, tmp_pat
     other = write_run(run / "experiments" / "main.1")
     path = other / "evaluation" / "early" / "generation.json"
     found = json.loads(path.read_text())
-    write(path, found | {"metrics": found["metrics"] | {"FD-digits": 34.0}})
+    for part, value in (("metrics", 34.0), ("intervals", [30.0, 38.0])):
+        found[part]["FD-digits"] = value
+    write(path, found)
     first = fig7_data(params, run, seeds=2).iloc[0]
     assert (first["generation_distance"], first["generation_distance_sd"]) == (32.0, pytest.approx(math.sqrt(8)))   # of 30, 34
     assert pd.isna(first["generation_distance_low"]) and first["reconstruction_distance_sd"] == 0

@@ -7,10 +7,12 @@ import pytest
 from reporting_fixtures import run_params, run_sheet, write, write_evaluations
 
 from restok.experiments import Tree
+from restok.files import FileError
 from restok.metrics.results import ComparisonError
 from restok.reporting.cells import read_csv, read_settings
-from restok.reporting.measured import checkpoints
+from restok.reporting.measured import checkpoints, chosen_guidance
 from restok.reporting.run import ReportError, array_rows, arrays
+from restok.stages.search import read_guidance
 
 
 def evaluations(run, params):
@@ -48,6 +50,108 @@ def test_distances_that_were_not_measured_alike_are_not_ranked(run, params, prot
     first = "reconstruction" if part == "features" else protocol
     with pytest.raises(ComparisonError, match=rf"early/{first}\.json and \S+late/{first}\.json do not compare: {message}"):
         evaluations(run, params)
+
+
+def changed(found, key, value):
+    """`found` with another value at a path such as 'features.sha256'; ... takes it away."""
+    *parents, last = key.split(".")
+    for parent in parents:
+        found = found[int(parent) if parent.isdecimal() else parent]
+    if value is ...:
+        del found[last]
+    else:
+        found[int(last) if last.isdecimal() else last] = value
+
+
+FILES = {"generation": "evaluation/late/generation", "reconstruction": "evaluation/late/reconstruction",
+         "tokenizer": "tokenizer/late/metrics", "generator": "generator/late/metrics"}
+
+
+@pytest.mark.parametrize(("file", "key", "value", "message"), [
+    ("generation", "n", "80", "n: input should be a valid integer, found '80'"),
+    ("generation", "n", -5, "n: input should be greater than 0, found -5"),
+    ("generation", "n", True, "n: input should be a valid integer, found True"),
+    ("generation", "metrics", [1.0], "metrics: .*found \\[1.0\\]"),
+    ("generation", "metrics.FD-digits", "19.5", "metrics.FD-digits: input should be a valid number, found '19.5'"),
+    ("generation", "metrics.FD-digits", -1.0, "metrics.FD-digits: -1.0 is not within"),
+    ("generation", "metrics.FD-digits", 50.0, "metrics.FD-digits: 50.0 is not within 17.55 to 21.45"),
+    ("generation", "metrics.FD-digits", None, "metrics.FD-digits: null, and refused does not say why"),
+    ("generation", "metrics.FD-digits", ..., "names.distance: 'FD-digits' is not among the metrics"),
+    ("generation", "metrics.F1D", 1.0, "intervals.F1D: missing"),
+    ("generation", "metrics.precision", 1.5, "metrics.precision: 1.5 is not within"),
+    ("generation", "intervals.FD-digits", [21.0, 18.0], "intervals.FD-digits: from 21.0 down to 18.0: upside down"),
+    ("generation", "intervals.FD-digits", [18.0], "intervals.FD-digits: list should have at least 2 items"),
+    ("generation", "intervals.FD-digits", ..., "intervals.FD-digits: missing"),
+    ("generation", "names", "FID", "names: .*found 'FID'"),
+    ("generation", "names.distance", "FID", "names.distance: 'FID' is not among the metrics"),
+    ("generation", "features", None, "features: .*found None"),
+    ("generation", "features.sha256", 12, "features.sha256: input should be a valid string, found 12"),
+    ("generation", "protocol", "generatoin", "protocol: .*found 'generatoin'"),
+    ("generation", "warnings", "none", "warnings: .*found 'none'"),
+    ("generation", "refused", ["a"], "refused: .*found \\['a'\\]"),
+    ("generation", "seed", "one", "seed: .*found 'one'"),
+    ("reconstruction", "samples.size", [8], "samples.size: list should have at least 2 items"),
+    ("reconstruction", "metrics.codebook", 3.0, "metrics.codebook: .*found 3.0"),
+    ("reconstruction", "metrics.codebook.usage", 1.5, "metrics.codebook.usage: .*less than or equal to 1, found 1.5"),
+    ("reconstruction", "metrics.codebook.entropy", ..., "has no 'metrics.codebook.entropy'"),
+    ("reconstruction", "metrics.codebook.levels", [], "metrics.codebook.levels: .*at least 1 item"),
+    ("reconstruction", "metrics.codebook.levels.1.tokens", 0, "metrics.codebook.levels.1.tokens: .*found 0"),
+    ("reconstruction", "intervals.codebook.levels", [], "intervals.codebook: not one interval a level"),
+    ("reconstruction", "intervals.codebook.levels.0.entropy", [6.0, 7.0],
+     "metrics.codebook.levels.0.entropy: 5.0 is not within 6.0 to 7.0"),
+    ("tokenizer", "step", "30", "step: .*found '30'"),
+    ("tokenizer", "parameters", 0, "parameters: input should be greater than 0, found 0"),
+    ("generator", "sampling_steps", 6.5, "sampling_steps: .*found 6.5"),
+    ("generator", "parameters", ..., "has no 'parameters'")])
+def test_what_does_not_fit_is_named_with_file_and_key_where_it_is_read(run, params, file, key, value, message):
+    path = run / f"{FILES[file]}.json"
+    found = json.loads(path.read_text())
+    changed(found, key, value)
+    write(path, found)
+    with pytest.raises(ReportError, match=rf"{FILES[file]}\.json: {message}.*; remove \S+/late\S* and make it"):
+        evaluations(run, params)
+
+
+@pytest.mark.parametrize(("text", "message"), [
+    ("[]", "expected a JSON object, found list"), ("7", "expected a JSON object, found int"),
+    ("", "not valid JSON"), ('{"n": 1, "n": 2}', "not valid JSON .key 'n' is there twice"),
+    ('{"n": NaN}', "not valid JSON .NaN is no number"), ('{"n": -Infinity}', "not valid JSON .-Infinity is no number"),
+    ('{"n": ' + 5000 * "9" + "}", "not valid JSON"), (100_000 * "[", "not valid JSON .nested too deep"),
+    ('{"a": ' + 900 * "[" + 900 * "]" + "}", "not valid JSON .nested too deep|has no"), ("\ufeff{}", "not valid JSON .*BOM"),
+    (b"\xff\xfe{}", "not valid JSON .'utf-8' codec")])
+def test_what_is_no_json_is_named(run, params, text, message):
+    path = run / "evaluation" / "late" / "generation.json"
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    with pytest.raises(ReportError, match=rf"late/generation\.json: {message}"):
+        evaluations(run, params)
+
+
+def test_what_stages_write_fits_what_reports_read(run, params, tmp_path):
+    """The made-up run holds what is read alone; a real one holds more, and a later version's still more."""
+    path = run / "evaluation" / "late" / "generation.json"
+    write(path, json.loads(path.read_text()) | {"inputs": {"tokenizer": "ab"}})
+    assert len(evaluations(run, params)) == 3
+
+
+@pytest.mark.parametrize(("key", "value", "message"), [
+    ("chosen", ..., "has no 'chosen'"), ("chosen", "step", "chosen: .*found 'step'"),
+    ("chosen.schedule", "stairs", "chosen.schedule: .*found 'stairs'"), ("chosen.scale", "2", "chosen.scale: .*found '2'"),
+    ("chosen.start", 1.5, "chosen.start: .*found 1.5"), ("metric", "FID", "candidates.0.metrics: has no 'FID'"),
+    ("candidates", [], "candidates: .*at least 1 item"), ("candidates.0.n", 0, "candidates.0.n: .*found 0"),
+    ("candidates.1.metrics.FD-digits", "21", "candidates.1.metrics.FD-digits: .*found '21'"),
+    ("candidates.1.intervals.FD-digits", [30, 40], "candidates.1.metrics.FD-digits: 21.0 is not within 30.0 to 40.0"),
+    ("top_p", 3, "top_p: .*found 3")])
+def test_a_search_that_does_not_fit_is_named(run, params, key, value, message):
+    path = run / "guidance" / "late.json"
+    found = json.loads(path.read_text())
+    changed(found, key, value)
+    write(path, found)
+    tree = Tree(run, run_sheet(params, "guidance"))
+    with pytest.raises(ReportError, match=rf"guidance/late\.json: {message}"):
+        chosen_guidance(tree, tree.sheet.trials[0], "late")
+    if key.startswith("chosen"):
+        with pytest.raises(FileError, match=rf"guidance/late\.json: {message}"):
+            read_guidance(path)
 
 
 def test_both_results_of_a_checkpoint_are_of_the_same_features(run, params):

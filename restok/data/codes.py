@@ -14,7 +14,8 @@ import numpy as np
 from jaxtyping import Int
 
 from restok.errors import RestokError
-from restok.files import FileError, atomic_folder, read_json, sha256_file, write_json
+from restok.experiments.records import Codes, load_record
+from restok.files import atomic_folder, sha256_file, write_json
 from restok.files.artifact import MANIFEST
 
 LARGEST_CODEBOOK = 2 ** 16               # what uint16 can number
@@ -36,23 +37,29 @@ class CodeStore:
 
     def __init__(self, folder: str | Path, tokenizer: str | None = None):
         self.folder = Path(folder)
+        self.manifest = load_record(self.folder / MANIFEST, Codes, lambda what: self._broken(f"{MANIFEST}: {what}"))
+        shape = tuple(self.manifest[key] for key in ("images", "crops", "tokens"))
         try:
-            self.manifest = read_json(self.folder / MANIFEST)
-            shape, made_by = tuple(self.manifest[key] for key in ("images", "crops", "tokens")), self.manifest["tokenizer"]
             self.codes = np.load(self.folder / "codes.npy", mmap_mode="r")
-            self.labels = np.load(self.folder / "labels.npy")
-        except (FileError, OSError, KeyError, TypeError, ValueError, EOFError) as error:
-            raise CodesError(f"{self.folder}: not a whole code store ({type(error).__name__}: {error}); "
-                             f"run `restok encode` to write it again") from None
+            self.labels = np.array(np.load(self.folder / "labels.npy", mmap_mode="r"))
+        except (OSError, TypeError, ValueError, EOFError) as error:
+            raise self._broken(f"{type(error).__name__}: {error}") from None
         if (self.codes.shape, self.codes.dtype, self.labels.shape) != (shape, np.uint16, shape[:1]):
-            raise CodesError(f"{self.folder}: codes of {self.codes.dtype} {self.codes.shape} with {len(self.labels)} labels, "
+            raise CodesError(f"{self.folder}: codes of {self.codes.dtype} {self.codes.shape} with labels {self.labels.shape}, "
                              f"but the manifest says uint16 {shape}; run `restok encode` to write it again")
+        classes, made_by = self.manifest["classes"], self.manifest["tokenizer"]
+        if self.labels.dtype != np.int64 or self.labels.min() < 0 or self.labels.max() >= classes:
+            raise self._broken(f"labels of {self.labels.dtype} from {self.labels.min()} to {self.labels.max()}, of {classes} "
+                               "classes")
         if tokenizer is not None and made_by != tokenizer:
             raise CodesError(f"{folder}: its codes were made by tokenizer {made_by}, not by {tokenizer}; "
                              f"run `restok encode` with this tokenizer, or use the tokenizer that made them")
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    def _broken(self, what: str) -> CodesError:
+        return CodesError(f"{self.folder}: not a whole code store ({what}); run `restok encode` to write it again")
 
 
 def write_codes(folder: str | Path, batches: Iterable[tuple[Int[np.ndarray, "b crops n"], Int[np.ndarray, " b"]]], count: int,

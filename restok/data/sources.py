@@ -16,10 +16,10 @@ from pydantic import Field
 
 from restok import config
 from restok.config.base import Config, Positive
-from restok.config.load import parse
 from restok.data.reading import DataError, image_names, opened, require_file, require_suffix
 from restok.data.threads import map_ahead
-from restok.files import atomic_folder, read_json, write_json
+from restok.experiments.records import load_model
+from restok.files import atomic_folder, write_json
 from restok.progress import track
 
 SPLITS = ("train", "validation")
@@ -83,8 +83,8 @@ class Manifest(Config):
 
 
 def read_manifest(folder: Path) -> Manifest:
-    """Raises FileError or ConfigError, which name the file, where it is missing or not what `prepare` writes."""
-    return parse(Manifest, read_json(folder / "manifest.json"), str(folder / "manifest.json"))
+    """Raises FileError, which names the file and the key, where it is missing or not what `prepare` writes."""
+    return load_model(folder / "manifest.json", Manifest)
 
 
 def open_split(folder: str | Path, split: str) -> Split:

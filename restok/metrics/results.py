@@ -5,7 +5,7 @@ from pathlib import Path
 from statistics import mean, stdev
 
 from restok.errors import RestokError
-from restok.files import read_json
+from restok.experiments.records import Result, load_record
 from restok.metrics.intervals import seeds_interval
 
 COMPARED = {"features": ("sha256", "name", "resize"), "reference": ("digest", "size"), "samples": ("size",)}
@@ -38,9 +38,9 @@ def average(paths: Sequence[Path]) -> dict:
     """Mean, standard deviation (n - 1) and 95 % interval (Student's t) of every number over runs that differ in their seed.
 
     "dropped" names the metrics that a run does not have. Raises ComparisonError for fewer than two, for what does not
-    compare, other numbers of images, and one seed given twice.
+    compare, other numbers of images, and one seed given twice, FileError for what is no result.
     """
-    results = [(path, read_json(path)) for path in paths]
+    results = [(path, load_record(path, Result)) for path in paths]
     if len(results) < 2:
         raise ComparisonError("a spread over seeds takes two results or more")
     require_comparable(results)

@@ -11,6 +11,7 @@ from statistics import mean, stdev
 from restok.config import Generator, Guidance, Params, Tokenizer
 from restok.config.load import ConfigError, parse
 from restok.experiments import ITEMS, Tree, Trial
+from restok.experiments.records import Result, Search, Trained, TrainedGenerator
 from restok.metrics.results import ComparisonError, require_comparable
 from restok.reporting.cells import Measure
 from restok.reporting.run import Record, ReportError, fault, read, remedy, require_metric
@@ -153,8 +154,9 @@ def _measured(tree: Tree, trial: Trial, label: str) -> Checkpoint:
     stages = ("tokenizer", "generator", "reconstruction", "generation")
     tokenizer, generator, reconstruction, generation = (tree.path(stage, trial, label) for stage in stages)
     alone = trial.tokenizer and not trial.generator
-    e = Checkpoint(label, step, read(reconstruction), None if alone else read(generation), read(tokenizer / "metrics.json"),
-                   None if alone else read(generator / "metrics.json"))
+    e = Checkpoint(label, step, read(reconstruction, Result), None if alone else read(generation, Result),
+                   read(tokenizer / "metrics.json", Trained),
+                   None if alone else read(generator / "metrics.json", TrainedGenerator))
     for record in e.records:
         require_metric(record, record["names"]["distance"])
     if len({record["features"]["sha256"] for record in e.records}) > 1:
@@ -201,5 +203,5 @@ def chosen_guidance(tree: Tree, trial: Trial, label: str) -> tuple[Guidance, Rec
     if trial.params.sampling.guidance is not None:
         return trial.params.sampling.guidance, None
     path = tree.path("guidance", trial, label)
-    record = read(path)
-    return parse(Guidance, record["chosen"], str(path)), record
+    record = read(path, Search)
+    return Guidance(**record["chosen"]), record

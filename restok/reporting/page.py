@@ -12,6 +12,7 @@ from PIL import Image
 from restok.config import Params
 from restok.experiments import Item, Tree
 from restok.experiments.items import items
+from restok.experiments.records import Prepared, TrainedClassifier
 from restok.files import atomic_file
 from restok.reporting.cells import count, number, span
 from restok.reporting.inputs import Inputs, table_of
@@ -62,7 +63,7 @@ def _settings(tree: Tree, params: Params, best: Row) -> list[Line]:
     chosen = best.first
     tokenizer, generator = chosen.tokenizer, chosen.generator
     guidance, search = chosen_guidance(tree, best.trials[0], chosen.label)
-    manifest = read(tree.path("data") / "manifest.json")
+    manifest = read(tree.path("data") / "manifest.json", Prepared)
     t, sampling = params.tokenizer, search or params.sampling.model_dump()
     start = f" from {guidance.start:g} of the {guidance.over} on" if guidance.schedule == "step" else ""
     lines = [
@@ -78,7 +79,7 @@ def _settings(tree: Tree, params: Params, best: Row) -> list[Line]:
         ("features", f"{chosen.features}, weights sha256 {chosen.generation['features']['sha256']}", chosen.generation.path),
     ]
     if params.classifier:
-        trained = read(tree.path("classifier") / "metrics.json")
+        trained = read(tree.path("classifier") / "metrics.json", TrainedClassifier)
         lines.append(("feature network", f"validation accuracy {_percent(trained['validation_accuracy'])} of {trained['n']}",
                      trained.path))
     for record in chosen.records:

@@ -1,8 +1,8 @@
 """The files of a run as the reports read them: each fault names the file, and how it is made."""
 
-import json
 import zipfile
 from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,23 +10,13 @@ import numpy as np
 
 from restok.errors import RestokError
 from restok.experiments.places import stage_of
+from restok.experiments.records import Known, Record, load_record
 from restok.files import FileError
 from restok.files.npz import NpzArray
 
 
 class ReportError(RestokError):
     """An input of a report that is missing or does not fit; the message names the file and the remedy."""
-
-
-class Record(dict):
-    """A JSON object that knows its file: a missing key raises ReportError instead of KeyError."""
-
-    def __init__(self, pairs, path: Path):
-        super().__init__(pairs)
-        self.path = path
-
-    def __missing__(self, key: str):
-        raise fault(self.path, f"has no {key!r}")
 
 
 def remedy(path: Path) -> str:
@@ -51,16 +41,10 @@ def require(path: str | Path) -> Path:
     return path
 
 
-def read(path: str | Path) -> Record:
-    """A JSON object. Raises ReportError when the file is missing or is not one."""
+def read(path: str | Path, model: type[Known] = Known) -> Record:
+    """A JSON object that fits `model`. Raises ReportError, which names file and key, when the file is missing or does not."""
     path = require(path)
-    try:
-        record = json.loads(path.read_text(), object_pairs_hook=lambda pairs: Record(pairs, path))
-    except ValueError as error:
-        raise fault(path, f"not valid JSON ({error})") from None
-    if not isinstance(record, Record):
-        raise fault(path, f"expected a JSON object, found {type(record).__name__}")
-    return record
+    return load_record(path, model, partial(fault, path))
 
 
 def arrays(path: str | Path, *names: str) -> list[np.ndarray]:

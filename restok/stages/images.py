@@ -17,7 +17,8 @@ from restok.config.load import ConfigError
 from restok.data.sources import open_split
 from restok.data.transforms import center_crop, to_tensor, to_uint8
 from restok.distributed import device
-from restok.files import atomic_file, read_json, sha256_file
+from restok.experiments.records import MadeFrom, load_model
+from restok.files import atomic_file, sha256_file
 from restok.files.npz import write_npz, write_npz_rows
 from restok.generator.sampling import generate
 from restok.hierarchy import prefixes
@@ -101,7 +102,7 @@ def pair(tokenizer: Path, generator: Path) -> dict[str, str]:
     for folder in (tokenizer, generator):
         if not (folder / "model.safetensors").is_file():
             raise WeightsError(f"{folder}: no model here (model.safetensors, config.json); train one, or `restok convert` one")
-    trained_on, given = read_json(generator / "metrics.json")["tokenizer"], sha256_file(tokenizer / "model.safetensors")
+    trained_on, given = load_model(generator / "metrics.json", MadeFrom).tokenizer, sha256_file(tokenizer / "model.safetensors")
     if trained_on != given:
         raise WeightsError(f"{generator}: trained on codes of tokenizer {trained_on[:12]}, but {tokenizer} is "
                            f"{given[:12]}; train it on this tokenizer's codes (`restok encode`, `restok train-generator`)")

@@ -4,9 +4,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from restok.config import Guidance
-from restok.config.load import parse
 from restok.errors import RestokError
-from restok.files import read_json, write_json
+from restok.experiments.records import Choice, Scored, load_model, load_record
+from restok.files import write_json
 from restok.metrics.results import require_comparable
 
 
@@ -16,9 +16,12 @@ class SearchError(RestokError):
 
 def search_guidance(candidates: list[Path], out: Path, show: Callable[[dict], None] = lambda _: None) -> dict:
     """Choose the candidate with the lowest distance. Writes it with all that were tried; `show` is given it, even where it
-    cannot be written. Raises ComparisonError where
-    candidates were measured with other features or references than the first, SearchError for other sampling."""
-    rows = [read_json(path) for path in candidates]
+    cannot be written.
+
+    Raises ComparisonError where candidates were measured with other features or references than the first, SearchError for
+    other sampling, FileError for what is no candidate.
+    """
+    rows = [load_record(path, Scored) for path in candidates]
     require_comparable(list(zip(candidates, rows, strict=True)))
     metric = rows[0]["names"]["distance"]
     for path, row in zip(candidates, rows, strict=True):
@@ -41,5 +44,5 @@ def search_guidance(candidates: list[Path], out: Path, show: Callable[[dict], No
 
 
 def read_guidance(path: Path) -> Guidance:
-    """The setting that a search chose."""
-    return parse(Guidance, read_json(path)["chosen"], str(path))
+    """The setting that a search chose. Raises FileError."""
+    return load_model(path, Choice).chosen

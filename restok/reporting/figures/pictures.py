@@ -10,6 +10,7 @@ import pandas as pd
 from jaxtyping import Float
 from matplotlib.figure import SubFigure
 
+from restok.experiments.records import Prepared
 from restok.reporting.figures.common import SMALL, drawing
 from restok.reporting.inputs import Inputs
 from restok.reporting.measured import best
@@ -78,7 +79,8 @@ def fig6(inputs: Inputs, item: str, out: Path) -> None:
     Reads `arr_0` (n h w 3), bytes, and `labels` (n). Only what is shown is read: 50,000 samples need not fit into memory.
     """
     samples_npz = _of_best(inputs, item, "samples")
-    data = fig6_data(samples_npz, read(inputs.tree.path("data") / "manifest.json")["splits"]["train"]["classes"])
+    manifest = read(inputs.tree.path("data") / "manifest.json", Prepared)
+    data = fig6_data(samples_npz, manifest["splits"]["train"]["classes"])
     samples = array_rows(samples_npz, "arr_0", data["sample"].tolist())
     shape = (data["row"].max(), data["column"].max(), *next(iter(samples.values())).shape)
     grid = np.full(shape, 255, np.uint8)                                                       # white where a class has too few

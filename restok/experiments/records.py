@@ -1,0 +1,350 @@
+"""What the stages write as JSON, and the one way to read it: a strict model a kind of file. A reader never checks again.
+
+A model has what readers ask for; what else a file holds may stand beside it, as do keys that a later version adds.
+"""
+
+import json
+import math
+import re
+import reprlib
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self, TypeVar
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, ValidationError, model_validator
+
+from restok.config import Guidance
+from restok.config.base import Count, Fraction, Positive
+from restok.errors import RestokError
+from restok.files import FileError
+
+SLACK = 1e-6                             # of what earlier versions wrote: how far rounding took a value out of its bounds
+KINDS = {                                # of metrics, by their names: what bounds them
+    r"r?FID|sFID|r?FD-.+": (0, math.inf), r"KID|KD-.+": (-math.inf, math.inf),
+    r"IS(-.+)?( (one split|ADM splits|ten shuffled))?": (1, math.inf),
+    r"(precision|recall)( adm-fp16)?|class_accuracy|ms_ssim": (0, 1), r"ssim": (-1, 1), r"psnr|lpips": (0, math.inf)}
+M = TypeVar("M", bound=BaseModel)
+Refuse = Callable[[str], RestokError]    # of what is wrong with a file, the error that says it with the file's name and remedy
+
+
+def _upright(interval: list[float]) -> list[float]:
+    if interval[0] > interval[1] + SLACK:
+        raise ValueError(f"from {interval[0]} down to {interval[1]}: upside down")
+    return interval
+
+
+Interval = Annotated[list[float], Field(min_length=2, max_length=2), AfterValidator(_upright)]
+Size = Annotated[list[Positive], Field(min_length=2, max_length=2)]
+
+
+class Known(BaseModel):
+    model_config = ConfigDict(extra="ignore", frozen=True, strict=True, allow_inf_nan=False)
+
+
+class Trained(Known):
+    """metrics.json of a tokenizer. Of finished weights nobody knows the step."""
+
+    parameters: Positive
+    step: Positive | None = None
+
+
+class TrainedGenerator(Known):
+    """metrics.json of a generator."""
+
+    parameters: Positive
+    sampling_steps: Positive
+
+
+class MadeFrom(Known):
+    """metrics.json of a generator: the sha256 of the tokenizer whose codes it draws."""
+
+    tokenizer: str
+
+
+class TrainedClassifier(Known):
+    """metrics.json of a classifier."""
+
+    validation_accuracy: Fraction
+    n: Positive
+
+
+class _Split(Known):
+    classes: Annotated[list[str], Field(min_length=1)]
+
+
+class _Splits(Known):
+    train: _Split
+
+
+class Prepared(Known):
+    """manifest.json of prepared images."""
+
+    splits: _Splits
+
+
+class Codes(Known):
+    """manifest.json of a code store."""
+
+    images: Positive
+    crops: Positive
+    tokens: Positive
+    codebook_size: Annotated[int, Field(gt=0, le=2**16)]
+    classes: Positive
+    tokenizer: str
+    dataset: str = ""
+    sha256: str = ""
+
+
+class _Usage(Known):
+    used: Count
+    dead: Count
+    usage: Fraction
+    entropy: Annotated[float, Field(ge=-SLACK)]
+
+
+class _Level(_Usage):
+    level: Positive
+    tokens: Positive
+
+
+class _Codebook(_Usage):
+    levels: Annotated[list[_Level], Field(min_length=1)]
+
+
+class _UsageIntervals(Known):
+    usage: Interval | None               # none of one image
+    entropy: Interval | None
+
+
+class _CodebookIntervals(_UsageIntervals):
+    levels: list[_UsageIntervals]
+
+
+class _Metrics(Known, extra="allow"):
+    codebook: _Codebook | None = None
+    per_class_accuracy: list[Fraction | None] | None = None
+    __pydantic_extra__: dict[str, float | None]
+
+
+class _Intervals(Known, extra="allow"):
+    codebook: _CodebookIntervals | None = None
+    per_class_accuracy: list[Interval | None] | None = None
+    __pydantic_extra__: dict[str, Interval | None]
+
+
+class Measured(Known):
+    """What was measured of n images: each metric is known, within its bounds and its interval, or null for a reason."""
+
+    n: Positive
+    metrics: _Metrics
+    intervals: _Intervals
+    refused: dict[str, str]
+    warnings: list[str]
+
+    @model_validator(mode="after")
+    def check(self) -> Self:
+        intervals = self.intervals.model_dump(exclude_unset=True)
+        for name, value in self.metrics.model_dump(exclude_unset=True).items():
+            if name not in intervals:
+                raise ValueError(f"intervals.{name}: missing")
+            if value is None and name not in self.refused:
+                raise ValueError(f"metrics.{name}: null, and refused does not say why")
+            if name == "codebook" and value:
+                self._check_codebook()
+            elif name not in _Metrics.model_fields:
+                _within(f"metrics.{name}", value, intervals[name], *_bounds(name))
+        return self
+
+    def _check_codebook(self) -> None:
+        values, intervals = self.metrics.codebook, self.intervals.codebook
+        if intervals is None or len(values.levels) != len(intervals.levels):
+            raise ValueError("intervals.codebook: not one interval a level of metrics.codebook")
+        pairs = zip(("", *(f"levels.{i}." for i in range(len(values.levels)))), (values, *values.levels),
+                    (intervals, *intervals.levels), strict=True)
+        for at, value, interval in pairs:
+            for part in ("usage", "entropy"):
+                _within(f"metrics.codebook.{at}{part}", getattr(value, part), getattr(interval, part))
+
+
+def _bounds(name: str) -> tuple[float, float]:
+    for pattern, bounds in KINDS.items():
+        if re.fullmatch(pattern, name):
+            return bounds
+    raise ValueError(f"metrics.{name}: no metric of that name is known")
+
+
+def _within(key: str, value: float | None, interval: list[float] | None, least: float = -math.inf,
+            most: float = math.inf) -> None:
+    low, high = interval or (least, most)
+    slack = SLACK * max(1, abs(value or 0))
+    if value is None and interval:
+        raise ValueError(f"{key}: null, but has an interval")
+    if value is not None and not max(low, least) - slack <= value <= min(high, most) + slack:
+        raise ValueError(f"{key}: {value} is not within {max(low, least)} to {min(high, most)}")
+
+
+class _Names(Known):
+    distance: str
+    spatial: str | None = None
+    kernel: str | None = None
+    score: str | None = None
+
+
+class _Features(Known):
+    sha256: str
+    name: str = ""
+    kind: str = ""
+    resize: str = ""
+    dims: Positive | None = None
+
+
+class _Images(Known):
+    """Of samples, or of a reference, which may be published statistics without images."""
+
+    name: str = ""
+    digest: str = ""
+    n: Count = 0
+    size: Size | None = None
+
+
+class Result(Measured):
+    """What `restok evaluate` writes."""
+
+    protocol: Literal["generation", "reconstruction"]
+    names: _Names
+    features: _Features
+    reference: _Images
+    samples: _Images
+    originals: dict[str, JsonValue] | None = None
+    likeness: dict[str, JsonValue] = {}
+    neighbours: Positive | None = None
+    interval: str = ""
+    seed: int | None = None
+
+    @model_validator(mode="after")
+    def check_names(self) -> Self:
+        if self.names.distance not in self.metrics.model_dump(exclude_unset=True):
+            raise ValueError(f"names.distance: {self.names.distance!r} is not among the metrics")
+        return self
+
+
+class _Sampling(Known):
+    top_k: Count
+    top_p: Fraction
+
+
+class _Setting(Known):
+    schedule: str
+    scale: float
+    start: float
+
+
+class Scored(Result, _Setting):
+    """What `restok score-guidance` writes."""
+
+    sampling: _Sampling
+
+
+class Choice(Known):
+    """What a search for guidance chose."""
+
+    chosen: Guidance
+
+
+class _Candidate(Measured, _Setting):
+    pass
+
+
+class Search(Choice):
+    """What `restok search-guidance` writes."""
+
+    metric: str
+    candidates: Annotated[list[_Candidate], Field(min_length=1)]
+    top_k: Count = 0
+    top_p: Fraction = 0
+
+    @model_validator(mode="after")
+    def check(self) -> Self:
+        for i, candidate in enumerate(self.candidates):
+            if self.metric not in candidate.metrics.model_dump(exclude_unset=True):
+                raise ValueError(f"candidates.{i}.metrics: has no {self.metric!r}, the metric of the search")
+        return self
+
+
+class Record(dict):
+    """An object of a JSON file that knows its file: a missing key raises what `refuse` makes of "has no 'key'"."""
+
+    def __init__(self, pairs: Any, path: Path, refuse: Refuse):
+        super().__init__(pairs)
+        self.path, self._refuse = path, refuse
+
+    def __missing__(self, key: str) -> Any:
+        raise self._refuse(f"has no {key!r}")
+
+
+def load_record(path: str | Path, model: type[BaseModel] = Known, refuse: Refuse | None = None) -> Record:
+    """The object in a JSON file, as it stands, once it is sure that it fits `model`. Bytes of a name that are no text are
+    escaped. Raises FileError, which names file, key and remedy, or what `refuse` makes of a fault."""
+    return _load(Path(path), model, refuse)[0]
+
+
+def load_model(path: str | Path, model: type[M], refuse: Refuse | None = None) -> M:
+    """`load_record`, as the model itself."""
+    return _load(Path(path), model, refuse)[1]
+
+
+def _load(path: Path, model: type[M], refuse: Refuse | None) -> tuple[Record, M]:
+    refuse = refuse or (lambda what: FileError(f"{path}: {what}; make it again with the step that writes it"))
+    try:
+        tree = json.loads(path.read_text("utf-8"), object_pairs_hook=_once, parse_constant=_no_number)
+        record = _records(tree, path, refuse)
+        if not isinstance(record, Record):
+            raise refuse(f"expected a JSON object, found {type(record).__name__}")
+        return record, model.model_validate_json(json.dumps(record))    # JSON lets lists stand for tuples, and only that
+    except OSError as error:
+        raise refuse(f"cannot be read ({error.strerror})") from None
+    except ValidationError as failure:
+        raise refuse(_explained(failure.errors()[0])) from None
+    except RestokError:
+        raise
+    except ValueError as error:
+        raise refuse(f"not valid JSON ({error})") from None
+    except RecursionError:
+        raise refuse("not valid JSON (nested too deep)") from None
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict:
+    once = dict(pairs)
+    if len(once) < len(pairs):
+        key, _ = Counter(key for key, _ in pairs).most_common(1)[0]
+        raise ValueError(f"key {key!r} is there twice")
+    return once
+
+
+def _no_number(name: str) -> None:
+    raise ValueError(f"{name} is no number")
+
+
+def _records(value: Any, *about: Any) -> Any:
+    if isinstance(value, dict):
+        return Record(((_text(key), _records(found, *about)) for key, found in value.items()), *about)
+    if isinstance(value, list):
+        return [_records(found, *about) for found in value]
+    return _text(value) if isinstance(value, str) else value
+
+
+def _text(text: str) -> str:
+    """What can be written and shown anywhere."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def _explained(error: Any) -> str:
+    """A fault, with the path of its key."""
+    key = ".".join(map(str, error["loc"]))
+    message = error["msg"].removeprefix("Value error, ")
+    if error["type"] == "missing":
+        return f"has no {key!r}"
+    if error["type"] == "value_error":
+        return f"{key}: {message}" if isinstance(error["input"], list) else f"{key}.{message}".lstrip(".")
+    return f"{key}: {message[0].lower()}{message[1:]}, found {reprlib.repr(error['input'])}"
