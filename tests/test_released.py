@@ -247,3 +247,124 @@ def test_a_model_that_their_code_cannot_express_is_refused_before_anything_is_wr
     result = command("convert", "--to", "release", tmp_path / "t", "-", tmp_path / "out")
     assert result.exit_code == 1 and "latent_layout 'tokens': it always re-reads" in result.stderr
     assert not (tmp_path / "out").exists()
+
+
+# Weights as hubs and trainers keep them.
+
+
+def tensors_of(theirs):
+    return {name.removeprefix("module."): tensor for name, tensor in load_file(theirs / "hub/model.safetensors").items()}
+
+
+def write_shards(folder, tensors, suffix=".safetensors"):
+    """Two files and their index, as hubs split weights."""
+    name = {".safetensors": "model", ".bin": "pytorch_model"}[suffix]
+    listed = {key: f"{name}-0000{1 + number % 2}-of-00002{suffix}" for number, key in enumerate(sorted(tensors))}
+    for shard in set(listed.values()):
+        part = {key: tensor for key, tensor in tensors.items() if listed[key] == shard}
+        save_file(part, folder / shard) if suffix == ".safetensors" else torch.save(part, folder / shard)
+    index = folder / f"{name}{suffix}.index.json"
+    index.write_text(json.dumps({"metadata": {"total_size": 3}, "weight_map": listed}))
+    return index
+
+
+@pytest.mark.parametrize("suffix", [".safetensors", ".bin"])
+def test_weights_in_several_files_are_read_by_their_index_and_recorded(theirs, ours, command, tmp_path, suffix):
+    hub = tmp_path / "hub"
+    hub.mkdir()
+    index = write_shards(hub, {f"module.{name}": tensor for name, tensor in tensors_of(theirs).items()}, suffix)
+    (hub / "config.json").write_text(json.dumps(GENERATOR))
+    for number, named in enumerate((hub, index)):
+        out = tmp_path / f"out{number}"
+        result = command("convert", "--from", "release", theirs / "750k.pt", named, out)
+        assert result.exit_code == 0, result.stderr
+        assert sha256_file(out / "generator/model.safetensors") == sha256_file(ours[0] / "generator/model.safetensors")
+        source = read_json(out / "generator/metrics.json")["source"]
+        assert source["shards"] == {path.name: sha256_file(path) for path in hub.glob("*-of-*")} and len(source["shards"]) == 2
+        assert (source["file"], source["settings"]) == (index.name, "config.json")
+
+
+def test_a_part_of_a_model_a_part_that_is_missing_and_an_index_that_is_none_are_named(theirs, tmp_path):
+    index = write_shards(tmp_path, tensors_of(theirs))
+    first, second = sorted(tmp_path.glob("*-of-*"))
+    with pytest.raises(compat.ReleasedWeightsError, match=r"00001-of-00002\.safetensors: holds a part of a model; name the"):
+        compat.read_weights(first)
+    save_file({"norm.weight": torch.ones(128)}, second)
+    with pytest.raises(compat.ReleasedWeightsError, match=r"index\.json: \S+ is not in model-0000[12]-of-00002\.safetensors"):
+        compat.read_weights(index)
+    second.unlink()
+    with pytest.raises(compat.ReleasedWeightsError, match=r"lists model-00002-of-00002\.safetensors, not .*; download all 2"):
+        compat.read_weights(compat.files.weights_file(tmp_path))
+    for listed in ("{}", '{"a": 3}', '{"a": "../a.safetensors"}', "[]", ""):
+        index.write_text(listed and f'{{"weight_map": {listed}}}')
+        with pytest.raises(compat.ReleasedWeightsError, match=r"index\.json: not an index of weights in several files"):
+            compat.read_weights(index)
+    index.unlink()
+    save_file({"norm.weight": torch.ones(128)}, second)
+    with pytest.raises(compat.ReleasedWeightsError, match=r"found model-00001-of-.*; add the \.index\.json that came with"):
+        compat.files.weights_file(tmp_path)
+
+
+def checkpoint(folder, tree):
+    torch.save(tree, folder / "checkpoint.pt")
+    return compat.read_weights(folder / "checkpoint.pt")
+
+
+@pytest.mark.parametrize(("nest", "key"), [
+    (lambda t: {"ema": {}, "model": t}, "model"), (lambda t: {"ema": None, "model": t}, "model"),
+    (lambda t: {"ema": {"decay": 0.9}, "model": t}, "model"),
+    (lambda t: {"ema": {"decay": 0.9, "shadow": t}, "model": {}}, "ema.shadow"),
+    (lambda t: {"model": {}, "model_ema": t}, "model_ema"), (lambda t: {"state_dict": {1: 2} | t, 3: 4}, "state_dict"),
+    (lambda t: {"ema": {f"module.{name}": x for name, x in t.items()} | {"n_averaged": torch.tensor(3)}}, "ema"),
+    (lambda t: t | {"n_averaged": torch.tensor(3)}, None)])
+def test_averages_are_taken_where_there_are_some(theirs, tmp_path, nest, key):
+    tensors = tensors_of(theirs)
+    found, taken = checkpoint(tmp_path, nest(tensors))
+    assert taken == key
+    model = compat.load_released_generator(found, GENERATOR)
+    assert torch.equal(model.head.weight, tensors["output.weight"])
+
+
+def test_averages_without_names_are_not_passed_over(theirs, tmp_path):
+    tensors = tensors_of(theirs)
+    message = r"checkpoint\.pt: 'ema' holds tensors without names, as averages are kept \(shadow_params\); save the state dict"
+    for average in ({"decay": 0.9, "shadow_params": list(tensors.values())}, list(tensors.values())):
+        with pytest.raises(compat.ReleasedWeightsError, match=message):
+            checkpoint(tmp_path, {"model": tensors, "ema": average})
+    loop = {"steps": 3}
+    loop["ema"] = loop
+    with pytest.raises(compat.ReleasedWeightsError, match="no tensors by name, neither at its top"):
+        checkpoint(tmp_path, loop)
+
+
+@pytest.mark.parametrize(("broken", "message"), [
+    (lambda x: x * torch.nan, r"NaN or infinity in output\.weight; take those of another step"),
+    (lambda x: (x + 1e5).half(), r"NaN or infinity in output\.weight"), (lambda x: x.double() * 1e300, "NaN or infinity"),
+    (lambda x: x.to(torch.int8), r"type: output\.weight is torch\.int8, expected floating point"),
+    (lambda x: x.to(torch.complex64), r"type: output\.weight is torch\.complex64")])
+def test_released_weights_that_are_not_finite_numbers_are_refused_by_name(theirs, command, tmp_path, broken, message):
+    tensors = tensors_of(theirs)
+    torch.save(tensors | {"output.weight": broken(tensors["output.weight"])}, tmp_path / "g.pt")
+    (tmp_path / "g.json").write_text(json.dumps(GENERATOR))
+    result = command("convert", "--from", "release", theirs / "750k.pt", tmp_path / "g.pt", tmp_path / "out")
+    assert result.exit_code == 1 and not (tmp_path / "out").exists()
+    with pytest.raises(compat.ReleasedWeightsError, match=message):
+        compat.load_released_generator(*(compat.read_weights(tmp_path / "g.pt")[:1]), GENERATOR)
+    assert "g.pt: " in result.stderr and "output.weight" in result.stderr
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_is_converted_to_float32(theirs, command, tmp_path, dtype):
+    halves = {name: tensor.to(dtype) for name, tensor in tensors_of(theirs).items()}
+    save_file(halves, tmp_path / "g.safetensors")
+    (tmp_path / "g.json").write_text("# Größe\n" + json.dumps(GENERATOR), "utf-8")
+    result = command("convert", "--from", "release", theirs / "750k.pt", tmp_path / "g.safetensors", tmp_path / "out")
+    assert result.exit_code == 0, result.stderr
+    assert torch.equal(load_generator(tmp_path / "out/generator").head.weight, halves["output.weight"].float())
+
+
+@pytest.mark.parametrize("content", [b"\xff\xfe\x00", b"a: &a [*a", b"{", b"[" * 5000, b"vit: &v {x: *v}"])
+def test_a_configuration_that_cannot_be_read_is_named(theirs, tmp_path, content):
+    (tmp_path / "c.json").write_bytes(content)
+    with pytest.raises(compat.ReleasedWeightsError, match=r"c\.json: "):
+        compat.read_settings("generator", theirs / "hub/model.safetensors", tmp_path / "c.json")

@@ -4,7 +4,7 @@ Facts from the release of 2026-04-01 (Kwai-Kolors/ResTok). `load_released_*` tak
 configuration mapping (as their checkpoints carry it); a missing or unexpected name or a wrong shape is an error that lists it.
 """
 
-from restok.compat.files import read_settings, read_weights
+from restok.compat.files import read_settings, read_weights, shards
 from restok.compat.lost_class import generate_with_lost_class
 from restok.compat.settings import (
     ReleasedWeightsError,

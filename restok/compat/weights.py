@@ -12,11 +12,13 @@ from restok.compat.settings import MASKGIT, VIT_SIZES, ReleasedWeightsError, gen
 from restok.config import Alignment as AlignmentConfig
 from restok.config import Generator, Tokenizer
 from restok.generator.model import HAR
+from restok.nn.finite import not_finite
 from restok.objective.alignment import Alignment
 from restok.tokenizer.model import ResTok
 
 WRAPPERS = re.compile(r"(^|(?<=\.))(_orig_mod|module)\.")                             # of torch.compile, of data parallelism
-TRAINING_EXTRAS = re.compile(r"foundation_model\.|vf_proj|decoder\.feat_mask_token")  # the objective's, not the tokenizer's
+# The objective's, not the tokenizer's, and what torch's AveragedModel counts.
+TRAINING_EXTRAS = re.compile(r"foundation_model\.|vf_proj|decoder\.feat_mask_token|n_averaged$")
 LAST_LEVEL = len(MASKGIT.multipliers) - 1
 
 
@@ -74,7 +76,7 @@ def places(module: ResTok | HAR) -> dict[str, Place]:
     return located
 
 
-def plain_names(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def plain_names(state_dict: Mapping[str, Any]) -> dict[str, Any]:
     """Without the prefixes of wrapped modules."""
     return {WRAPPERS.sub("", name): tensor for name, tensor in state_dict.items()}
 
@@ -100,8 +102,12 @@ def _load(model: type, config: Tokenizer | Generator, state_dict: Mapping[str, T
             faults.append(f"missing: {name}")
         elif (theirs := tensors[name].squeeze().shape) != (here := torch.Size(n for n in place.shape if n != 1)):
             faults.append(f"shape: {name} is {tuple(theirs)}, expected {tuple(here)}")
+        elif not tensors[name].is_floating_point():
+            faults.append(f"type: {name} is {tensors[name].dtype}, expected floating point")
     if faults:
         raise ReleasedWeightsError("released weights do not fit the configuration:\n  " + "\n  ".join(faults))
+    if bad := [name for name in wanted if not_finite({name: tensors[name].float()})]:
+        raise ReleasedWeightsError(f"NaN or infinity in {', '.join(bad)}; take those of another step, or of higher precision")
     pieces = defaultdict(list)
     for name, place in wanted.items():
         pieces[place.ours].append(tensors[name].reshape(place.shape))

@@ -63,6 +63,7 @@ def _read(kind: str, path: Path, given: Path | None) -> tuple[ResTok | HAR, dict
         raise compat.ReleasedWeightsError(f"{file}: {error}") from None
     facts = {"step": None, "parameters": sum(p.numel() for p in model.parameters()),
              "source": {"file": file.name, "sha256": sha256_file(file), "key": taken, "settings": source and source.name,
+                        "shards": {shard: sha256_file(file.with_name(shard)) for shard in sorted(compat.shards(file))},
                         "assumed": assumed}, "torch": torch.__version__}
     facts |= {"sampling_steps": len(model.config.groups)} if kind == "generator" else {"checkpoint": None}
     return model, facts
