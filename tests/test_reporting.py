@@ -1,16 +1,20 @@
 """What reports read: results that do not fit, or do not compare, are named with their file and the remedy."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
-from reporting_fixtures import run_params, run_sheet, write, write_evaluations
+from conftest import ROOT
+from reporting_fixtures import inputs, run_params, run_sheet, write, write_evaluations
 
-from restok.experiments import Tree
+from restok.experiments import ITEMS, Tree
 from restok.files import FileError
 from restok.metrics.results import ComparisonError
 from restok.reporting.cells import read_csv, read_settings
+from restok.reporting.inputs import table_of
 from restok.reporting.measured import checkpoints, chosen_guidance
+from restok.reporting.published import Published
 from restok.reporting.run import ReportError, array_rows, arrays
 from restok.stages.search import read_guidance
 
@@ -179,7 +183,40 @@ def test_what_is_no_table_is_named_with_its_remedy(tmp_path, content):
     with pytest.raises(ReportError, match=r"table\.csv: not a table in CSV .*; remove"):
         read_csv(path)
     with pytest.raises(ReportError, match=r"table\.csv: not a table in CSV .*git checkout"):
-        read_settings(path, ("setting",))
+        read_settings(path, ("setting",), ("setting",))
+
+
+COLUMNS = ("item", "row", "value")
+
+
+@pytest.mark.parametrize(("content", "message"), [
+    ("item;row;value\na;b;1\n", "not a table in CSV .';' separates its columns; save it as CSV with commas"),
+    ("item\trow\tvalue\na\tb\t1\n", "not a table in CSV .'\\\\t' separates its columns"),
+    ("item,row,value\n", "has columns and no row"), ("item,row,value\na,b\n", "line 2: 2 cells for 3 columns"),
+    ("item,row,value\na,b,1\nc,d,1,5\n", "line 3: 4 cells for 3 columns"), ("item,row,row\n", "two columns have one name"),
+    ("item,row,value\na,b,1\na,b,2\n", "a, b is there twice"),
+    ("row,item,value\na,b,1\n", "columns row, item, value; expected item, row, value"),
+    ("item,row,value\n" + 200_000 * "a" + ",b,1\n", "line 2: field larger than"),
+    ("item,row,value\ncafé,b,1\n".encode("latin-1"), "'utf-8' codec can't decode")])
+def test_a_table_of_the_repository_that_does_not_fit_is_named(tmp_path, content, message):
+    path = tmp_path / "orders.csv"
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    with pytest.raises(ReportError, match=rf"orders\.csv: .*{message}"):
+        read_settings(path, COLUMNS, COLUMNS[:2])
+
+
+def test_a_table_that_a_spreadsheet_saved_with_commas_is_read(tmp_path):
+    (tmp_path / "a.csv").write_bytes(b'\xef\xbb\xbfitem,row,value\r\n"a, ""b""\r\nc",,1e-4\r\n\r\n')
+    table = read_settings(tmp_path / "a.csv", COLUMNS, COLUMNS[:2])
+    assert table.to_numpy().tolist() == [['a, "b"\nc', "", "1e-4"]]
+
+
+def test_a_published_setting_that_is_no_value_is_named(tmp_path, params):
+    lines = (ROOT / "params/published.csv").read_text()
+    (tmp_path / "published.csv").write_text(lines + 'table7,data.flip,flip,"[1, 2",s\n')
+    given = replace(inputs(tmp_path, run_sheet(params)), published=Published(tmp_path / "published.csv"))
+    with pytest.raises(ReportError, match=r"published\.csv: table7, data\.flip: '\[1, 2' is not valid YAML"):
+        table_of(given, ITEMS["table7"])
 
 
 def test_what_is_no_npz_is_named_with_its_remedy(tmp_path):

@@ -1,6 +1,8 @@
 """Tables as files, and numbers as text."""
 
+import csv
 from collections.abc import Callable, Mapping, Sequence
+from io import StringIO
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -48,8 +50,9 @@ def read_csv(path: str | Path) -> pd.DataFrame:
         raise fault(Path(path), f"not a table in CSV ({error})") from None
 
 
-def read_settings(path: str | Path, columns: Sequence[str]) -> pd.DataFrame:
-    """A table that comes with the repository. Raises ReportError where it is missing, is none, or has other columns."""
+def read_settings(path: str | Path, columns: Sequence[str], once: Sequence[str]) -> pd.DataFrame:
+    """A table that comes with the repository, in which what stands in the columns `once` is there once. Raises ReportError
+    where it is missing, is none, has other columns or no row, or a row twice."""
     comes = f"it comes with the repository: `git checkout {path}`"
     if not Path(path).is_file():
         raise ReportError(f"{path}: missing; {comes}")
@@ -58,13 +61,34 @@ def read_settings(path: str | Path, columns: Sequence[str]) -> pd.DataFrame:
     except ValueError as error:
         raise ReportError(f"{path}: not a table in CSV ({error}); mend it, or {comes}") from None
     if list(table.columns) != list(columns):
-        raise ReportError(f"{path}: columns {', '.join(table.columns)}; expected {', '.join(columns)}")
+        raise ReportError(f"{path}: columns {', '.join(table.columns)}; expected {', '.join(columns)}; mend it, or {comes}")
+    if table.empty:
+        raise ReportError(f"{path}: has columns and no row; mend it, or {comes}")
+    keys = table[list(once)]
+    if keys.duplicated().any():
+        raise ReportError(f"{path}: {', '.join(keys[keys.duplicated()].iloc[0])} is there twice; remove one")
     return table
 
 
 def _text_table(path: str | Path) -> pd.DataFrame:
-    """Raises ValueError where the file is no table, or not in UTF-8."""
-    return pd.read_csv(path, dtype=str, keep_default_na=False)
+    """Raises ValueError, which names the line, where the file is no table with commas, or not in UTF-8. The mark with which
+    spreadsheets open such a file is no part of it."""
+    reader = csv.reader(StringIO(Path(path).read_text("utf-8-sig"), newline=""), strict=True)
+    try:
+        rows = [(reader.line_num, cells) for cells in reader if cells]
+    except csv.Error as error:
+        raise ValueError(f"line {reader.line_num}: {error}") from None
+    if not rows:
+        raise ValueError("empty")
+    columns = rows[0][1]
+    if len(columns) == 1 and (other := next((mark for mark in ";\t" if mark in columns[0]), None)):
+        raise ValueError(f"{other!r} separates its columns; save it as CSV with commas")
+    if len(set(columns)) < len(columns):
+        raise ValueError(f"two columns have one name: {', '.join(columns)}")
+    for line, cells in rows:
+        if len(cells) != len(columns):
+            raise ValueError(f"line {line}: {len(cells)} cells for {len(columns)} columns")
+    return pd.DataFrame([cells for _, cells in rows[1:]], columns=columns, dtype=str)
 
 
 def number(value: float | None) -> str:

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 from restok.reporting.cells import read_settings
-from restok.reporting.run import ReportError
 
 COLUMNS = ("item", "row", "quantity", "value", "source")
 
@@ -20,13 +19,8 @@ class Published:
 
     @cached_property
     def _cells(self) -> dict[tuple[str, str, str], Any]:
-        cells = {}
-        for cell in read_settings(self.path, COLUMNS).itertuples(index=False):
-            place = (cell.item, cell.row, cell.quantity)
-            if place in cells:
-                raise ReportError(f"{self.path}: {', '.join(place)} is there twice; remove one")
-            cells[place] = cell
-        return cells
+        table = read_settings(self.path, COLUMNS, COLUMNS[:3])
+        return {(cell.item, cell.row, cell.quantity): cell for cell in table.itertuples(index=False)}
 
     def rows(self, item: str) -> list[str]:
         """The paper's rows of an item, in its order."""

@@ -43,7 +43,7 @@ def claims(inputs: Inputs, item: str, rows: Sequence[Row]) -> list[Claim]:
     other row of the paper: a row that a user adds takes no part in it. An order's note follows it in brackets.
     """
     by_key, said = {row.key: row for row in rows}, []
-    for order in read_settings(inputs.orders, COLUMNS).itertuples(index=False):
+    for order in read_settings(inputs.orders, COLUMNS, COLUMNS[:4]).itertuples(index=False):
         if order.quantity not in NAMES:
             raise ReportError(f"{inputs.orders}: quantity {order.quantity!r}; choose one of {', '.join(NAMES)}")
         if order.item != item or order.lower not in by_key:

@@ -9,6 +9,7 @@ from restok.config.load import Loader
 from restok.hierarchy import keep_probabilities
 from restok.reporting.cells import frame, short
 from restok.reporting.inputs import Inputs
+from restok.reporting.run import ReportError
 from restok.reporting.tables.table import Table, column
 
 
@@ -19,7 +20,7 @@ def settings(inputs: Inputs, item: str) -> Table:
         for name in published.quantities(item, path):
             paper, ours = published.value(item, path, name), _find(tree, path)
             rows.append({"name": name, "setting": path, "paper": paper, "ours": "" if ours is None else _shown(ours),
-                         "same": "yes" if ours == yaml.load(paper, Loader) else "no",
+                         "same": "yes" if ours == _read(paper, f"{published.path}: {item}, {path}") else "no",
                          "source": published.source(item, path, name)})
     titles = {"name": "setting", "paper": "paper", "ours": "ours", "same": "same", "setting": "in the parameter file"}
     return Table(frame(rows), [(title, column(rows, name)) for name, title in titles.items()])
@@ -43,6 +44,14 @@ def _find(tree: Any, path: str) -> Any:
         return tree[path] if isinstance(tree, dict) else None
     head, _, rest = path.partition(".")
     return _find(tree.get(head), rest)
+
+
+def _read(value: str, where: str) -> Any:
+    """What the paper states, as a parameter file would."""
+    try:
+        return yaml.load(value, Loader)
+    except yaml.YAMLError as error:
+        raise ReportError(f"{where}: {value!r} is not valid YAML ({' '.join(str(error).split())}); mend it") from None
 
 
 def _shown(value: Any) -> str:

@@ -34,7 +34,7 @@ def release_switches(inputs: Inputs, item: str) -> Table:
                               f"feeds {item}; name one of {', '.join(by_id)}, or remove the row")
         return by_id[run]
 
-    listed = list(read_settings(inputs.switches, COLUMNS).itertuples(index=False))
+    listed = list(read_settings(inputs.switches, COLUMNS, COLUMNS[:1]).itertuples(index=False))
     cells = [_row(switch, row_of(switch, switch.default_run), row_of(switch, switch.switched_run)) for switch in listed]
     return Table(frame(cells), *_view(cells))
 
