@@ -1,11 +1,14 @@
 """The state of a measurement: what it counts, that it adds, that it survives a file, and what it refuses."""
 
 import itertools
+import json
+import os
 
 import numpy as np
 import pytest
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 
 from restok.metrics import statistics as module
 from restok.metrics.features import Features
@@ -131,6 +134,57 @@ def test_a_damaged_file_is_refused_by_name(tmp_path):
     (tmp_path / "other.safetensors").write_text("no tensors")
     with pytest.raises(StatisticsError, match=r"other\.safetensors: not a statistics file"):
         Statistics.load(tmp_path / "other.safetensors")
+
+
+def altered(path, change):
+    """A whole file, with other facts or tensors."""
+    take(empty(), seen(), 0, 90).save(path)
+    with safe_open(path, "pt") as file:
+        tensors, about = {name: file.get_tensor(name) for name in file.keys()}, file.metadata()
+    facts, made = json.loads(about["facts"]), json.loads(about["made"])
+    change(facts, tensors, made)
+    save_file(tensors, path, {"facts": json.dumps(facts), "made": json.dumps(made)})
+
+
+@pytest.mark.parametrize(("change", "message"), [
+    (lambda facts, *_: facts.pop("features"), "has no 'facts.features'"),
+    (lambda facts, *_: facts.update(features="digits"), "facts.features: .*found 'digits'"),
+    (lambda facts, *_: facts.update(shift=float("nan")), "facts.shift: "),
+    (lambda facts, *_: facts.update(classes="4"), "facts.classes: .*found '4'"),
+    (lambda facts, *_: facts.update(classes=10**12), "its tensors are not those of its facts"),
+    (lambda facts, *_: facts.update(codebook_size=-6), "facts.codebook_size: .*found -6"),
+    (lambda facts, *_: facts["features"].update(dims=10**9), "its tensors are not those of its facts"),
+    (lambda facts, *_: facts["images"].update(n=10**13), "facts.images.n: 10000000000000, of other tensors"),
+    (lambda facts, *_: facts["images"].update(size=[4]), "facts.images.size: "),
+    (lambda facts, tensors, made: made.append("cpu"), "made.1: .*found 'cpu'"),
+    (lambda facts, tensors, made: tensors.pop("seen"), "facts.images.n"),
+    (lambda facts, tensors, made: tensors.update(kept=tensors["kept"].half()), "its tensors are not those of its facts"),
+    (lambda facts, tensors, made: tensors["kept"].fill_(torch.inf), "kept holds NaN, infinity"),
+    (lambda facts, tensors, made: tensors["pooled.outer"].fill_(torch.nan), "pooled.outer holds NaN, infinity"),
+    (lambda facts, tensors, made: tensors["codes"].sub_(9), "codes holds .* a negative count"),
+    (lambda facts, tensors, made: tensors["pooled.count"].add_(1), "pooled.count and seen are of other numbers"),
+    (lambda facts, tensors, made: tensors.update({"published.pooled.mean": torch.zeros(5)}), "published.pooled: not a mean"),
+    (lambda facts, tensors, made: tensors.update({"published.pooled.mean": torch.zeros(4), "published.pooled.covariance":
+                                                  torch.eye(4)}), "published.pooled: not a mean .* of 5 features"),
+    (lambda facts, tensors, made: tensors.update({"published.mean": torch.zeros(4)}), "published.mean: not known")])
+def test_a_file_whose_facts_or_tensors_do_not_fit_is_refused_by_name(unchecked, tmp_path, change, message):
+    altered(tmp_path / "s.safetensors", change)
+    with pytest.raises(StatisticsError, match=rf"s\.safetensors: not a statistics file, or cut short \({message}"):
+        Statistics.load(tmp_path / "s.safetensors")
+
+
+def test_names_that_are_no_text_go_through_a_file(tmp_path):
+    name = os.fsdecode(b"caf\xe9")
+    altered(tmp_path / "s.safetensors", lambda facts, *_: facts["images"].update(name=name))
+    assert Statistics.load(tmp_path / "s.safetensors").name == name
+
+
+@pytest.mark.parametrize("arrays", [{"mu": np.array(["a"] * 5)}, {"mu": np.zeros(())}, {"sigma": np.full((5, 5), np.nan)},
+                                    {"sigma": np.array([None])}])
+def test_published_statistics_that_are_none_are_refused_by_name(unchecked, tmp_path, arrays):
+    np.savez(tmp_path / "adm.npz", **{"mu": np.zeros(5), "sigma": np.eye(5)} | arrays)
+    with pytest.raises(StatisticsError, match=r"adm\.npz: 'mu', 'sigma': .*; take the published file again"):
+        published_gaussians(tmp_path / "adm.npz")
 
 
 def covariance(dims):

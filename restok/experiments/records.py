@@ -16,7 +16,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, Va
 
 from restok.config import Guidance
 from restok.config.base import Count, Fraction, Positive
-from restok.errors import RestokError
+from restok.errors import InputError, RestokError
 from restok.files import FileError
 
 SLACK = 1e-6                             # of what earlier versions wrote: how far rounding took a value out of its bounds
@@ -301,17 +301,25 @@ def _load(path: Path, model: type[M], refuse: Refuse | None) -> tuple[Record, M]
         record = _records(tree, path, refuse)
         if not isinstance(record, Record):
             raise refuse(f"expected a JSON object, found {type(record).__name__}")
-        return record, model.model_validate_json(json.dumps(record))    # JSON lets lists stand for tuples, and only that
+        return record, checked(record, model)
     except OSError as error:
         raise refuse(f"cannot be read ({error.strerror})") from None
-    except ValidationError as failure:
-        raise refuse(_explained(failure.errors()[0])) from None
+    except InputError as error:
+        raise refuse(str(error)) from None
     except RestokError:
         raise
     except ValueError as error:
         raise refuse(f"not valid JSON ({error})") from None
     except RecursionError:
         raise refuse("not valid JSON (nested too deep)") from None
+
+
+def checked(value: Any, model: type[M]) -> M:
+    """A plain value, as JSON has it, as a model. Raises InputError, which names the first key that does not fit."""
+    try:
+        return model.model_validate_json(json.dumps(_records(value, Path(), InputError)))       # lists may stand for tuples
+    except ValidationError as failure:
+        raise InputError(_explained(failure.errors()[0])) from None
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict:

@@ -6,16 +6,19 @@ from collections.abc import Iterable, Mapping, Sequence
 from importlib.metadata import version
 from itertools import chain
 from pathlib import Path
-from zipfile import BadZipFile
+from typing import Annotated, Any
 
 import numpy as np
 import torch
 from jaxtyping import Float, Int, Integer
+from pydantic import Field, JsonValue
 from safetensors import safe_open
 from torch import Tensor
 
+from restok.config.base import Count, Positive
 from restok.distributed import gathered, summed
 from restok.errors import InputError, RestokError
+from restok.experiments.records import Known, checked
 from restok.files import reading
 from restok.metrics.codebook import code_counts
 from restok.metrics.features import FeatureNetwork, Features
@@ -30,6 +33,47 @@ LIBRARIES = ("restok", "torch-fidelity", "numpy")
 
 class StatisticsError(RestokError):
     """Statistics that are damaged, incomplete, or of other images or another network; the message names the remedy."""
+
+
+class _Features(Known):
+    kind: str
+    name: str
+    sha256: str
+    dims: Positive
+    resize: str
+
+
+class _Images(Known):
+    name: str
+    digest: str
+    n: Count
+    size: Annotated[list[Positive], Field(min_length=2, max_length=2)] | None
+    rounding: str
+    originals: dict[str, JsonValue] | None
+    in_order: bool
+
+
+class Facts(Known):
+    """What was measured, and how, as `Statistics.begin` says it."""
+
+    features: _Features
+    batch_size: Positive
+    images: _Images
+    shift: float
+    spatial: Count                       # d of the features that keep their place; 0 for none, as of logits
+    logits: Count
+    classes: Count
+    knows_labels: bool
+    likeness: dict[str, str | None]
+    levels: list[Positive]
+    codebook_size: Count
+
+
+class _About(Known):
+    """What the header of a statistics file holds."""
+
+    facts: Facts
+    made: list[dict[str, JsonValue]]
 
 
 class Statistics:
@@ -166,19 +210,51 @@ class Statistics:
     def load(cls, path: str | Path, device: torch.device | str = "cpu") -> "Statistics":
         """The state that `save` wrote. Raises FileError for a file that cannot be read, StatisticsError, which names the file,
         for anything else."""
-        remedy = "delete it and run `restok statistics` or `restok evaluate` again"
-        foreign = "not a statistics file, or cut short"
-        with reading(path, lambda error: StatisticsError(f"{path}: {foreign} ({error}); {remedy}")):
-            with safe_open(path, "pt", device=str(device)) as file:
-                tensors = {name: file.get_tensor(name) for name in file.keys()}
-                about = file.metadata()
-            statistics = cls(json.loads(about["facts"]), device)
-        for part in {name.split(".")[1] for name in tensors if name.startswith("published.")}:
-            statistics.published[part] = Gaussian(*(tensors.pop(f"published.{part}.{name}") for name in ("mean", "covariance")))
-        wanted = {name: tensor.shape for name, tensor in statistics.tensors.items()}
-        if {name: tensor.shape for name, tensor in tensors.items()} != wanted:
-            raise StatisticsError(f"{path}: its tensors are not those of this version; {remedy}")
-        return statistics._with(tensors, json.loads(about["made"]))
+        def damaged(what: Any) -> StatisticsError:
+            return StatisticsError(f"{path}: not a statistics file, or cut short ({what}); delete it and run `restok "
+                                   "statistics` or `restok evaluate` again")
+
+        with reading(path, damaged), safe_open(path, "pt", device=str(device)) as file:
+            tensors = {name: file.get_tensor(name) for name in file.keys()}
+            facts, made = (json.loads(file.metadata()[name]) for name in ("facts", "made"))
+        try:
+            checked({"facts": facts, "made": made}, _About)
+            published = _take_published(tensors, facts)
+            cls._check(tensors, facts)
+        except InputError as error:
+            raise damaged(error) from None
+        statistics = cls(facts, device)
+        statistics.published = published
+        return statistics._with(tensors, made)
+
+    @classmethod
+    def _check(cls, tensors: Mapping[str, Tensor], facts: Mapping) -> None:
+        """Raises InputError for tensors that are not those of the facts, before memory is asked for, and impossible sums."""
+        if "seen" not in tensors or tensors["seen"].shape != (facts["images"]["n"],):
+            raise InputError(f"facts.images.n: {facts['images']['n']}, of other tensors")
+        wanted = {name: (tensor.shape, tensor.dtype) for name, tensor in cls(facts, "meta").tensors.items()}
+        if {name: (tensor.shape, tensor.dtype) for name, tensor in tensors.items()} != wanted:
+            raise InputError("its tensors are not those of its facts, or of this version")
+        for name, tensor in tensors.items():
+            if not tensor.isfinite().all() or (not tensor.is_floating_point() and (tensor < 0).any()):
+                raise InputError(f"{name} holds NaN, infinity or a negative count")
+        if tensors["pooled.count"].sum() != tensors["seen"].sum(dtype=torch.int64):
+            raise InputError("pooled.count and seen are of other numbers of images")
+
+
+def _take_published(tensors: dict[str, Tensor], facts: Mapping) -> dict[str, Gaussian]:
+    """The published statistics of a file, taken out of its tensors. Raises InputError for half a pair, and for what is none."""
+    taken = {name: tensors.pop(name) for name in list(tensors) if name.startswith("published.")}
+    published = {}
+    for part, width in (("pooled", facts["features"]["dims"]), ("spatial", facts["spatial"])):
+        pair = [taken.pop(name) for name in (f"published.{part}.mean", f"published.{part}.covariance") if name in taken]
+        if pair and (len(pair) < 2 or pair[0].shape != (width,)):
+            raise InputError(f"published.{part}: not a mean and a covariance of {width} features")
+        if pair:
+            published[part] = Gaussian(*pair)
+    if taken:
+        raise InputError(f"{next(iter(taken))}: not known")
+    return published
 
 
 def published_gaussians(path: str | Path) -> dict[str, Gaussian]:
@@ -193,7 +269,7 @@ def published_gaussians(path: str | Path) -> dict[str, Gaussian]:
                 try:
                     published[part] = Gaussian(*(torch.from_numpy(file[name].astype(float)) for name in (mean, covariance)))
                     published[part].require_covariance()
-                except (ValueError, BadZipFile) as error:
+                except Exception as error:           # numpy raises many kinds for a damaged array
                     raise StatisticsError(f"{path}: {mean!r}, {covariance!r}: {error}; take the published file again") from None
     return published
 
