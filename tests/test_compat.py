@@ -120,10 +120,87 @@ def test_missing_unexpected_and_misshapen_tensors_are_all_listed():
         "shape: norm.weight is (512,), expected (1024,)"}
 
 
-@pytest.mark.parametrize("change", [{"vit_dec_model_size": "small"}, {"reduction_ratio": 0.25}, {"multi_quant": False}])
-def test_a_design_that_was_never_published_is_refused(change):
-    with pytest.raises(compat.ReleasedWeightsError, match="only the published design loads"):
+@pytest.mark.parametrize("change", [
+    {"vit_dec_model_size": "small"}, {"reduction_ratio": 0.25}, {"vae_encoder": False}, {"use_l2_norm": False},
+    {"learnable_dec_image_tokens": False}, {"vit_enc_patch_size": 8}, {"vit_dec_patch_size": 8}, {"latent_hierarchy": False}])
+def test_a_design_that_was_never_published_is_refused_by_its_key(change):
+    (key, value), = change.items()
+    with pytest.raises(compat.ReleasedWeightsError, match=rf"only the published design loads:\n  {key} {value!r}, not .*\nRun"):
         compat.tokenizer_config(LARGE_TOKENIZER | change)
+
+
+@pytest.mark.parametrize("change", [{"rope_base": 500}, {"norm_eps": 1e-6}, {"n_kv_head": 4}, {"cls_token_num": 2}])
+def test_a_generator_of_another_design_is_refused_though_its_names_may_be_the_same(change):
+    (key, value), = change.items()
+    with pytest.raises(compat.ReleasedWeightsError, match=rf"only the published design loads:\n  {key} {value!r}, not "):
+        compat.generator_config(LARGE_GENERATOR | change)
+    same = {"rope_base": 10000.0, "norm_eps": 1e-5, "n_kv_head": None, "multiple_of": 256, "ffn_dim_multiplier": None}
+    for also in (same, {"n_kv_head": LARGE_GENERATOR["n_head"]}):
+        assert compat.generator_config(LARGE_GENERATOR | also) == compat.generator_config(LARGE_GENERATOR)
+
+
+@pytest.mark.parametrize(("change", "message"), [
+    ({"merge_tokens": "false"}, "merge_tokens: 'false', expected true or false"), ({"is_legacy": 0}, "is_legacy: 0, expected"),
+    ({"vit_enc_model_size": ["large"]}, r"vit_enc_model_size: \['large'\], expected one of")])
+def test_settings_of_another_type_are_named(change, message):
+    with pytest.raises(compat.ReleasedWeightsError, match=message):
+        compat.tokenizer_config(LARGE_TOKENIZER | change)
+    with pytest.raises(compat.ReleasedWeightsError, match="dim: '1024', expected a whole number"):
+        compat.generator_config(LARGE_GENERATOR | {"dim": "1024"})
+
+
+# What the release's configuration can switch.
+
+
+def one_head(tensors):
+    """A state dict as with `multi_quant: false`: the coarsest level's projections, for all levels."""
+    stems = {"encoder.conv_out.", "decoder.decoder_embed."}
+    named = {name: tensor for name, tensor in tensors.items() if not any(name.startswith(stem) for stem in stems)}
+    return named | {f"{stem}{part}": tensors[f"{stem}0.{part}"] for stem in stems for part in ("weight", "bias")}
+
+
+def test_one_projection_for_all_levels_is_the_same_at_each(released):
+    """Against the release's own arithmetic: one 1x1 projection over all latents in its layout, one linear map of all codes."""
+    tensors, config = one_head(formula("tokenizer")), SPECS["tokenizer"]["config"] | {"multi_quant": False}
+    model, kept, out = compat.load_released_tokenizer(tensors, config), {}, {}
+    model.encoder.norm_out.register_forward_hook(lambda module, inputs, output: kept.update(normed=output))
+    model.decoder.norm_in.register_forward_hook(lambda module, inputs, output: kept.update(read=inputs[0]))
+    images = torch.from_numpy(released["tokenizer"]["images"]).permute(0, 3, 1, 2).float() / 255
+    codes = model.encode(images, out)
+    legacy = kept["normed"].reshape(len(images), 512, 128)
+    weight, bias = (tensors[f"encoder.conv_out.{part}"] for part in ("weight", "bias"))
+    latents = torch.nn.functional.conv1d(legacy, weight.squeeze(-1), bias)
+    torch.testing.assert_close(out["latents"], latents.mT, rtol=1e-5, atol=1e-5)
+    assert (out["latents"][:, :1] - torch.from_numpy(released["tokenizer"]["latents"])[:, :1]).abs().max() < 5e-4   # level 1
+    model.decode(codes)
+    entries = torch.nn.functional.normalize(tensors["quantize.embedding.weight"][codes], dim=-1)
+    embedded = entries @ tensors["decoder.decoder_embed.weight"].T + tensors["decoder.decoder_embed.bias"]
+    embedded[:, 64:] += tensors["decoder.latent_token_level_embedding.7"]
+    torch.testing.assert_close(kept["read"][:, 64:128], embedded[:, 64:], rtol=1e-5, atol=1e-5)
+
+
+def test_one_projection_loads_at_full_size_and_is_inferred_from_its_name():
+    tensors = one_head(meta(NAMES["tokenizer_large"]))
+    for state, value in ((tensors, False), (meta(NAMES["tokenizer_large"]), True)):
+        assert compat.complete_tokenizer_settings(state, {})[0]["multi_quant"] is value
+    model = compat.load_released_tokenizer(tensors, LARGE_TOKENIZER | {"multi_quant": False})
+    assert sum(p.numel() for p in model.parameters()) == 659_693_771
+    with pytest.raises(compat.ReleasedWeightsError, match=r"missing: encoder\.conv_out\.weight, the projection for all levels"):
+        compat.load_released_tokenizer(meta(NAMES["tokenizer_large"]), LARGE_TOKENIZER | {"multi_quant": False})
+    with pytest.raises(compat.ReleasedWeightsError, match=r"unexpected: encoder\.conv_out\.weight"):
+        compat.load_released_tokenizer(tensors, LARGE_TOKENIZER)
+
+
+def test_without_the_legacy_layout_each_latent_gives_its_own_code(tokenizer, released):
+    plain = compat.load_released_tokenizer(formula("tokenizer"), SPECS["tokenizer"]["config"] | {"is_legacy": False})
+    assert (plain.config.latent_layout, tokenizer.config.latent_layout) == ("tokens", "legacy")
+    assert compat.tokenizer_config(SPECS["tokenizer"]["config"] | {"is_legacy": True}) == tokenizer.config
+    kept, out = {}, {}
+    plain.encoder.norm_out.register_forward_hook(lambda module, inputs, output: kept.update(normed=output))
+    plain.encode(torch.from_numpy(released["tokenizer"]["images"]).permute(0, 3, 1, 2).float() / 255, out)
+    torch.testing.assert_close(out["latents"][:, 64:], plain.encoder.heads[7](kept["normed"][:, 64:]))
+    with pytest.raises(compat.ReleasedWeightsError, match="latent_layout 'tokens': it always re-reads"):
+        compat.tokenizer_settings(plain.config)
 
 
 # And back.
@@ -157,8 +234,8 @@ def test_configurations_come_back_as_they_were():
     tokenizer, generator = (SPECS[name]["config"] for name in SPECS)
     assert compat.tokenizer_settings(compat.tokenizer_config(tokenizer)) == tokenizer
     assert compat.generator_settings(compat.generator_config(generator)) == generator
-    flat = LARGE_TOKENIZER | {"merge_tokens": False, "hierarchy_stages": 1, "latent_hierarchy": False,
-                              "residual_latent_tokens": False, "residual_image_tokens": False}
+    flat = LARGE_TOKENIZER | {"merge_tokens": False, "hierarchy_stages": 1, "residual_latent_tokens": False,
+                              "residual_image_tokens": False}
     assert compat.tokenizer_settings(compat.tokenizer_config(flat)) == flat
     assert "ar_token_num" not in compat.generator_settings(compat.generator_config(generator | {"spe_token_num": 0}))
 
@@ -168,6 +245,7 @@ def test_configurations_come_back_as_they_were():
     ({"merge": "average", "merge_grid": "2d"}, "merge 'average': it keeps every second token\n  merge_grid '2d': it narrows"),
     ({"merge_factor": 4, "merge_grid": "2d"}, "merge_factor 4: its pooling factors 1 and 4 cannot run"),
     ({"latent_init": "learnable"}, "latent_init 'learnable': its learnable latents cannot run"),
+    ({"latent_hierarchy": False}, "latent_hierarchy False: its latents always have levels of 1, 1, 2, 4"),
     ({"image_size": 128}, "image_size 128: there it is 256"), ({"decoder_layers": 12}, "its sizes are small .512 wide")])
 def test_a_tokenizer_that_their_code_cannot_express_is_refused_with_the_reason(change, reason):
     ours = compat.tokenizer_config(LARGE_TOKENIZER)

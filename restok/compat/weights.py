@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from restok.compat.settings import MASKGIT, VIT_SIZES, ReleasedWeightsError, generator_config, tokenizer_config
+from restok.compat.settings import MASKGIT, ReleasedWeightsError, Settings, generator_config, tokenizer_config
 from restok.config import Alignment as AlignmentConfig
 from restok.config import Generator, Tokenizer
 from restok.generator.model import HAR
@@ -19,6 +19,7 @@ from restok.tokenizer.model import ResTok
 WRAPPERS = re.compile(r"(^|(?<=\.))(_orig_mod|module)\.")                             # of torch.compile, of data parallelism
 # The objective's, not the tokenizer's, and what torch's AveragedModel counts.
 TRAINING_EXTRAS = re.compile(r"foundation_model\.|vf_proj|decoder\.feat_mask_token|n_averaged$")
+ONE_HEAD = re.compile(r"(encoder\.conv_out|decoder\.decoder_embed)\.(weight|bias)$")          # `multi_quant: false`
 LAST_LEVEL = len(MASKGIT.multipliers) - 1
 
 
@@ -82,8 +83,24 @@ def plain_names(state_dict: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def load_released_tokenizer(state_dict: Mapping[str, Tensor], config: Mapping[str, Any]) -> ResTok:
-    """The authors' tokenizer, in float32 and eval mode. Wrappers' prefixes, DINOv3 and the alignment's extras are left out."""
-    return _load(ResTok, tokenizer_config(config), state_dict)
+    """The authors' tokenizer, in float32 and eval mode. Wrappers' prefixes, DINOv3 and the alignment's extras are left out; one
+    projection for all levels (`multi_quant: false`) becomes the same one at each."""
+    ours, tensors = tokenizer_config(config), plain_names(state_dict)
+    if not Settings(config).flag("multi_quant", True):
+        tensors = _one_a_level(tensors, len(ours.levels))
+    return _load(ResTok, ours, tensors)
+
+
+def _one_a_level(tensors: Mapping[str, Tensor], levels: int) -> dict[str, Tensor]:
+    """The weights of a projection for all levels as those of each level's own."""
+    if "encoder.conv_out.weight" not in tensors:
+        raise ReleasedWeightsError("missing: encoder.conv_out.weight, the projection for all levels of multi_quant false; set "
+                                   "that to true if there is one a level")
+    copies = {name: tensor for name, tensor in tensors.items() if not ONE_HEAD.match(name)}
+    for name in tensors.keys() - copies.keys():
+        stem, _, part = name.rpartition(".")
+        copies |= {f"{stem}.{level}.{part}": tensors[name].clone() for level in range(levels)}
+    return copies
 
 
 def load_released_generator(state_dict: Mapping[str, Tensor], config: Mapping[str, Any]) -> HAR:
@@ -129,13 +146,13 @@ def released_tensors(module: ResTok | HAR) -> dict[str, Tensor]:
 def load_released_alignment(state_dict: Mapping[str, Tensor], config: Mapping[str, Any]) -> Alignment:
     """What a released training checkpoint keeps of Eq. 1 and 2, to train on from it: the VF mask token, the projections of the
     tokenizer's features, and the margin, 1 - `cos_margin`. Absent parts get weight 0. Raises ReleasedWeightsError."""
-    tensors = plain_names(state_dict)
+    tensors, config = plain_names(state_dict), Settings(config)
     names = {"phi.encoder.weight": "vf_proj.weight", "phi.decoder.weight": "vf_proj_dec.weight",
              "vf_token": "decoder.feat_mask_token"}
     kept = {ours: tensors[theirs] for ours, theirs in names.items() if theirs in tensors}
     if ("phi.decoder.weight" in kept) != ("vf_token" in kept):
         raise ReleasedWeightsError("missing: decoder.feat_mask_token and vf_proj_dec.weight are only of use together")
-    width = VIT_SIZES[config["vit_enc_model_size"]][0]
+    width, _, _ = config.size("vit_enc_model_size")
     encoder, decoder = (len(kept.get(f"phi.{side}.weight", ())) for side in ("encoder", "decoder"))       # the teacher's widths
     settings = AlignmentConfig(network="vit_large_patch16_dinov3.lvd1689m", weights=None, encoder=float(encoder > 0),
                                decoder=float(decoder > 0), margin=1 - config["cos_margin"], projection="tokenizer")
