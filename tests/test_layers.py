@@ -70,6 +70,26 @@ def test_a_file_imports_only_from_lower_layers(path):
     assert faults == []
 
 
+def without_encoding(source: str) -> list[int]:
+    """The lines of a file's text that read or write text as the locale would have it."""
+    lines = []
+    for node in ast.walk(ast.parse(source)):
+        if not isinstance(node, ast.Call) or any(keyword.arg == "encoding" for keyword in node.keywords):
+            continue
+        method = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", None)
+        binary = ast.unparse(node.func) in ("os.open", "Image.open", "archive.open", "webbrowser.open") or any(
+            isinstance(word, ast.Constant) and "b" in str(word.value) for word in node.args)
+        if (method == "open" and not binary) or len(node.args) < {"read_text": 1, "write_text": 2}.get(method, 0):
+            lines.append(node.lineno)
+    return lines
+
+
+def test_text_is_utf8_whatever_the_locale():
+    assert without_encoding("p.read_text()\np.write_text(a)\nopen(p)\np.open('a')\nPath(p).open()") == [1, 2, 3, 4, 5]
+    assert without_encoding("p.read_text('utf-8')\np.write_text(a, 'utf-8')\nopen(p, 'rb')\np.open(encoding='utf-8')") == []
+    assert {name(path): lines for path in FILES if (lines := without_encoding(path.read_text("utf-8")))} == {}
+
+
 def test_every_part_but_the_newest_is_there():
     """The walk found the package: a wrong folder would pass every other test here."""
     assert {"hierarchy", "config", "nn", "networks", "tokenizer", "generator", "objective", "training", "reporting"} <= {

@@ -93,7 +93,7 @@ def _run(job: Job, name: str, batches: Iterator, first: int, last: int, training
     a logged loss, or a state to be kept, raises where it is not finite."""
     rows = _resume_log(run.folder / "log.jsonl", first)
     sums, since = {}, time.perf_counter()
-    with (run.folder / "log.jsonl").open("a") as file:
+    with (run.folder / "log.jsonl").open("a", encoding="utf-8") as file:
         for step in track(range(first, last), name, total=last - first):
             losses = job.step(next(batches), step)
             sums = {key: sums.get(key, 0) + value for key, value in losses.items()}
@@ -136,12 +136,12 @@ def _loss_error(what: str, run: RunFolder) -> LossError:
 def _resume_log(path: Path, step: int) -> list[dict]:
     """The rows, one JSON object a line, up to the step that a run resumes from; the log keeps no others."""
     rows = []
-    for line in path.read_text().splitlines() if path.exists() else ():
+    for line in path.read_text("utf-8", "replace").splitlines() if path.exists() else ():
         try:
             rows.append(json.loads(line))
         except json.JSONDecodeError:              # the line a killed run was writing
             break
     rows = [row for row in rows if row["step"] <= step]
     with atomic_file(path) as partial:
-        partial.write_text("".join(json.dumps(row) + "\n" for row in rows))
+        partial.write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
     return rows

@@ -169,5 +169,5 @@ def _peak_memory(on: torch.device, forget: bool = False) -> int:
     if not process.exists():
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     if forget:
-        (process / "clear_refs").write_text("5")       # proc(5): the peak becomes what is in use
-    return 1024 * int((process / "status").read_text().partition("VmHWM:")[2].split()[0])
+        (process / "clear_refs").write_text("5", "utf-8")       # proc(5): the peak becomes what is in use
+    return 1024 * int((process / "status").read_text("utf-8").partition("VmHWM:")[2].split()[0])
