@@ -127,9 +127,9 @@ def test_one_image_has_what_one_image_can_have():
     one, label, codes = pictures(1), np.array([1]), torch.zeros(1, 4, dtype=torch.int64)
     generated = generate(one, label, pictures(40, seed=1))
     assert finite(generated).keys() == {"IS-digits", "IS-digits one split", "IS-digits ten shuffled", "class_accuracy"}
-    assert generated["refused"]["FD-digits"].startswith("the samples, set, are one image, and a covariance takes 2")
+    assert generated["refused"]["FD-digits"].startswith("set (samples) is one image, and a covariance takes 2")
     against = generate(pictures(40), None, one)
-    assert against["refused"]["FD-digits"].startswith("the reference, ref, are one image") and "IS-digits" in finite(against)
+    assert against["refused"]["FD-digits"].startswith("ref (reference) is one image") and "IS-digits" in finite(against)
     result = reconstruct(one, pictures(1, seed=1), label, codes)
     assert {"psnr", "ssim", "class_accuracy"} <= finite(result).keys() and result["metrics"]["rFD-digits"] is None
     assert result["metrics"]["codebook"]["entropy"] == 0 and result["intervals"]["codebook"]["entropy"] is None

@@ -14,8 +14,9 @@ from restok.data.images import AHEAD, ImageSource, open_images
 from restok.data.loader import evaluation_batches
 from restok.data.sources import DataError, open_split
 from restok.data.transforms import center_crop, to_tensor, to_uint8
-from restok.files import FileError
+from restok.files import FileError, read_json
 from restok.metrics.reconstruction import psnr
+from restok.metrics.statistics import Statistics
 from restok.stages.reconstruct import reconstruct
 from restok.stages.subjects import MeasureError, reconstructions_of, reference_of
 from restok.tokenizer.model import ResTok
@@ -153,8 +154,9 @@ def test_what_is_neither_npz_nor_folder_is_refused(tmp_path):
         os.mkfifo(tmp_path / name)
         with pytest.raises(DataError, match=rf"{name}: no regular file"):
             open_images(tmp_path / name)
-    with pytest.raises(FileError, match=r"x\.npz: no regular file"):
-        reference_of(tmp_path / "x.npz", None, 0)
+    for reader in (lambda path: reference_of(path, None, 0), read_json, Statistics.load):
+        with pytest.raises(FileError, match=r"x\.npz: no regular file"):
+            reader(tmp_path / "x.npz")
 
 
 # Reconstructions and their originals

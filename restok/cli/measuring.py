@@ -27,7 +27,8 @@ class SubjectOptions:
                       "samples.") = None
     generator: option(Path | None, "Generator to sample from, with --tokenizer and --guidance.") = None
     guidance: option(Path | None, "File that `restok search-guidance` wrote; else sampling.guidance.") = None
-    seed: option(int | None, "Seed to sample with, else the parameters'; of --samples, the seed they were drawn from.") = None
+    seed: option(int | None, "Seed to sample with, else the parameters'; of --samples, the seed they were drawn from.",
+                 min=0) = None
 
     @property
     def are_statistics(self) -> bool:

@@ -202,6 +202,7 @@ def reading(path: str | Path, damaged: Callable[[Exception], RestokError]) -> It
 
     Raises FileError, in the system's words, for a file that cannot be opened or read: nothing is wrong with what it holds.
     """
+    require_no_pipe(path)
     try:
         yield
     except (RestokError, MemoryError):
@@ -210,6 +211,12 @@ def reading(path: str | Path, damaged: Callable[[Exception], RestokError]) -> It
         if refusal := _unopened(path) or getattr(error, "strerror", None):
             raise FileError(f"{path}: cannot be read ({refusal}); check its place and its mode") from None
         raise damaged(error) from error
+
+
+def require_no_pipe(path: str | Path) -> None:
+    """Raises FileError for a pipe or a device, from which reading might never end."""
+    if Path(path).exists() and not (Path(path).is_file() or Path(path).is_dir()):
+        raise FileError(f"{path}: no regular file; name one")
 
 
 def _unopened(path: str | Path) -> str | None:

@@ -11,7 +11,7 @@ from threading import Lock
 import numpy as np
 
 from restok.errors import InputError
-from restok.files import FileError, atomic_file
+from restok.files import FileError, atomic_file, require_no_pipe
 
 
 def write_npz(path: str | Path, **arrays: np.ndarray) -> None:
@@ -104,8 +104,7 @@ class NpzArray:
 
 
 def _open_npz(path: str | Path) -> zipfile.ZipFile:
-    if Path(path).exists() and not Path(path).is_file():     # of a pipe, reading would never end
-        raise FileError(f"{path}: no regular file; name an npz file")
+    require_no_pipe(path)
     try:
         return zipfile.ZipFile(path)
     except OSError as error:

@@ -43,7 +43,7 @@ class Comparison:
         samples, reference = self.samples, self.reference
         for statistics, role in ((samples, "samples"), (reference, "reference")):
             if statistics.n == 1 and part not in statistics.published:
-                return self._refuse(f"the {role}, {statistics.name}, are one image, and a covariance takes 2: give more", name)
+                return self._refuse(f"{statistics.name} ({role}) is one image, and a covariance takes 2: give more", name)
         if not reference.has(part):
             return self._refuse(f"the reference, {reference.name}, has no statistics of these features; take a published file "
                                 "with mu_s and sigma_s, or images", name)

@@ -14,7 +14,8 @@ from jaxtyping import Int, UInt8
 
 from restok import config
 from restok.config.load import canonical_json
-from restok.data.images import ROUNDED, TRUNCATED, ImageSource, in_order_of, open_images
+from restok.data.images import ROUNDED, TRUNCATED, ImageSource, open_images
+from restok.data.pairing import in_order_of
 from restok.distributed import device
 from restok.errors import RestokError
 from restok.files import sha256_file
@@ -116,7 +117,7 @@ def _codes(path: Path, n: int, tokenizer: config.Tokenizer) -> NpzArray | None:
     codes = NpzArray(path, "codes")
     if codes.dtype.kind not in "iu" or codes.shape != (n, tokenizer.latents):
         raise MeasureError(f"{path}: codes are {codes.dtype} {codes.shape}, expected integers, {n} images by "
-                           f"{tokenizer.latents} tokens; give the parameters of the tokenizer that made them, or leave them out")
+                           f"{tokenizer.latents} tokens; name the parameters of their tokenizer, or leave them out")
     return codes
 
 
