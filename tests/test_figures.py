@@ -219,6 +219,35 @@ def test_fig7_takes_only_runs_that_compare_and_have_every_checkpoint(run, params
         fig7_data(params, run, seeds=2)
 
 
+@pytest.mark.parametrize(("item", "file", "array", "value", "message"), [
+    ("fig5", "panel/middle", "psnr", np.zeros((2, 2)), r"psnr is float64 \(2, 2\); expected floats \(m l\) with m = 2, l = 3"),
+    ("fig5", "panel/middle", "psnr", np.full((2, 3), np.nan), "psnr or attention holds no finite numbers"),
+    ("fig5", "panel/middle", "originals", np.zeros((2, 8, 8, 4), np.uint8), r"originals is uint8 \(2, 8, 8, 4\); expected"),
+    ("fig5", "panel/middle", "prefixes", np.zeros((2, 3, 8, 8, 3)), r"prefixes is float64 .*; expected bytes \(m l h w 3\)"),
+    ("fig5", "panel/middle", "attention", np.zeros((0, 3, 2)), r"attention is float64 \(0, 3, 2\); expected floats"),
+    ("fig5", "panel/middle", "attention", np.full((4, 3, 2), np.nan), "psnr or attention holds no finite numbers"),
+    ("fig5", "panel/middle", "kept", np.array(["a", "b", "c"]), "kept is <U1 .*; expected integers"),
+    ("fig6", "samples/middle", "labels", np.zeros(9), "labels is float64 .*; expected integers"),
+    ("fig6", "samples/middle", "labels", np.zeros(0, int), r"labels is int64 \(0,\); expected integers"),
+    ("fig6", "samples/middle", "labels", np.arange(9) % 2 - 1, "labels down to -1, but there are 2 class names"),
+    ("fig6", "samples/middle", "labels", np.arange(12) % 2, "has no rows 9 to 9"),
+    ("fig6", "samples/middle", "arr_0", np.zeros((9, 8, 8), np.uint8), r"arr_0 holds uint8 \(8, 8\)"),
+    ("fig6", "samples/middle", "arr_0", np.zeros((9, 8, 8, 3)), "arr_0 holds float64"),
+    ("fig8", "layout", "encoder_mask", np.ones((4, 3), bool), r"encoder_mask is bool \(4, 3\); expected bools \(n n\)"),
+    ("fig8", "layout", "encoder_groups", np.array([2, 1]), r"encoder_names is <U2 \(3,\); expected text \(g\) with g = 2"),
+    ("fig8", "layout", "encoder_groups", np.array([2, 2, 1]), r"encoder_groups \[2, 2, 1\] do not make up 4 tokens"),
+    ("fig8", "layout", "generator_groups", np.array([5, 1, -2]), r"generator_groups \[5, 1, -2\] do not make up 4 tokens"),
+    ("fig9", "layout", "decoder_groups", np.array([1, 1, 1]), r"decoder_groups \[1, 1, 1\] do not make up 4 tokens"),
+    ("fig9", "layout", "encoder_ids", np.zeros((4, 3), int), r"encoder_ids is int64 \(4, 3\); expected integers \(n 2\)"),
+    ("fig9", "layout", "encoder_names", np.array([1, 2, 3]), "encoder_names is int64 .*; expected text"),
+    ("fig9", "layout", "encoder_names", np.array([None] * 3), "encoder_ids, encoder_groups, encoder_names cannot be read")])
+def test_arrays_of_another_shape_are_named_with_their_file(unchecked, run, params, tmp_path, item, file, array, value, message):
+    path = run / f"{file}.npz"
+    np.savez(path, **dict(np.load(path)) | {array: value})
+    with pytest.raises(ReportError, match=rf"{file}\.npz: .*{message}"):
+        figure(item, run, params, tmp_path / "out.png")
+
+
 def test_fig7_is_drawn_where_there_are_no_intervals(run, params, tmp_path):
     figure("fig7", run, params, tmp_path / "with.png")
     for label in DISTANCES:

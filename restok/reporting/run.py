@@ -1,6 +1,5 @@
 """The files of a run as the reports read them: each fault names the file, and how it is made."""
 
-import zipfile
 from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
@@ -47,14 +46,29 @@ def read(path: str | Path, model: type[Known] = Known) -> Record:
     return load_record(path, model, partial(fault, path))
 
 
+# The arrays that figures read: kind of number, then shape, in which a letter is as long everywhere in a file.
+SHAPES = {
+    "originals": "bytes m h w 3", "prefixes": "bytes m l h w 3", "psnr": "floats m l", "kept": "integers l",
+    "attention": "floats layers levels scales", "labels": "integers n",
+    "encoder_mask": "bools n n", "encoder_groups": "integers g", "encoder_names": "text g", "encoder_ids": "integers n 2",
+    "decoder_groups": "integers k", "decoder_names": "text k", "decoder_ids": "integers d 2",
+    "generator_mask": "bools t t", "generator_groups": "integers s", "generator_inputs": "text t"}
+DTYPES = {"bytes": "u", "floats": "f", "integers": "iu", "bools": "b", "text": "U"}
+
+
 def arrays(path: str | Path, *names: str) -> list[np.ndarray]:
-    """The named arrays of an npz file. Raises ReportError when the file is missing, damaged or without one of them."""
+    """The named arrays of an npz file, of the shapes that they have in `SHAPES`. Raises ReportError when the file is missing,
+    damaged, or without one of them, or one is of another shape, of other numbers, or empty."""
     path = require(path)
     try:
         with np.load(path) as archive:
-            return [archive[name] for name in names]
-    except (KeyError, TypeError, ValueError, EOFError, OSError, zipfile.BadZipFile) as error:     # TypeError: a bare npy
+            found = {name: archive[name] for name in names}
+    except Exception as error:           # numpy and zipfile raise a dozen kinds on damaged files
         raise fault(path, f"{', '.join(names)} cannot be read ({error})") from None
+    lengths = {}
+    for name, array in found.items():
+        _require_shape(path, name, array, lengths)
+    return list(found.values())
 
 
 def array_rows(path: str | Path, name: str, rows: Iterable[int]) -> dict[int, np.ndarray]:
@@ -64,6 +78,23 @@ def array_rows(path: str | Path, name: str, rows: Iterable[int]) -> dict[int, np
         return {row: array.read(row, row + 1)[0] for row in sorted(rows)}
     except FileError as error:
         raise ReportError(f"{error}; {remedy(Path(path))}") from None
+
+
+def _require_shape(path: Path, name: str, array: np.ndarray, lengths: dict[str, int]) -> None:
+    kind, *letters = SHAPES[name].split()
+    fits = array.dtype.kind in DTYPES[kind] and len(array.shape) == len(letters) and 0 not in array.shape and all(
+        length == (int(letter) if letter.isdecimal() else lengths.setdefault(letter, length))
+        for letter, length in zip(letters, array.shape, strict=True))
+    if not fits or (kind == "bytes" and array.dtype != np.uint8):
+        known = ", ".join(f"{letter} = {lengths[letter]}" for letter in letters if letter in lengths)
+        raise fault(path, f"{name} is {array.dtype} {array.shape}; expected {kind} ({' '.join(letters)})"
+                    + (f" with {known}" if known else ""))
+
+
+def require_groups(path: Path, name: str, sizes: np.ndarray, tokens: int) -> None:
+    """Raises ReportError unless these sizes of groups make up the tokens."""
+    if (sizes < 1).any() or sizes.sum() != tokens:
+        raise fault(path, f"{name} {sizes.tolist()} do not make up {tokens} tokens")
 
 
 def require_metric(record: Record, metric: str) -> Any:

@@ -11,7 +11,7 @@ from matplotlib import colormaps
 
 from restok.reporting.figures.common import SMALL, drawing
 from restok.reporting.inputs import Inputs
-from restok.reporting.run import arrays
+from restok.reporting.run import arrays, require_groups
 
 TITLES = {"tokenizer": "(a) Tokenizer's encoder", "generator": "(b) Generator"}
 NAMES = 22                           # names at most along a side, which are as many lines of small text
@@ -51,6 +51,8 @@ def _masks(layout_npz: Path) -> dict[str, tuple[np.ndarray, list[int], list[str]
     """By part: mask, sizes of the groups, their names."""
     keys = ("encoder_mask", "encoder_groups", "encoder_names", "generator_mask", "generator_groups", "generator_inputs")
     mask, sizes, names, generator, steps, inputs = arrays(layout_npz, *keys)
+    require_groups(layout_npz, "encoder_groups", sizes, len(mask))
+    require_groups(layout_npz, "generator_groups", steps, len(generator))
     read = np.split(inputs, np.cumsum(steps)[:-1])
     return {"tokenizer": (mask, sizes.tolist(), names.tolist()),
             "generator": (generator, steps.tolist(), [_shorten(group) for group in read])}

@@ -23,6 +23,8 @@ def fig5_data(panel_npz: str | Path) -> pd.DataFrame:
     """Fig. 5's numbers, one a row: the `share` of attention from a level to a scale, by layer and as the 'mean' over the layers
     that have the scale; and the `PSNR` in dB of each image shown, from its first `tokens`. What does not apply is blank."""
     psnr, kept, attention = arrays(panel_npz, "psnr", "kept", "attention")
+    if not np.isfinite(psnr).all() or not np.isfinite(attention).any() or np.isinf(attention).any():
+        raise fault(Path(panel_npz), "psnr or attention holds no finite numbers")
     shares = [("mean", _mean(attention)), *enumerate(attention, start=1)]
     rows = [{"quantity": "share", "layer": layer, "level": level + 1, "scale": scale + 1, "value": float(value)}
             for layer, share in shares for (level, scale), value in np.ndenumerate(share) if np.isfinite(value)]
@@ -60,8 +62,9 @@ def fig6_data(samples_npz: Path, class_names: Sequence[str]) -> pd.DataFrame:
     """What Fig. 6 shows where: one row a picture, whose `sample` counts from 0 in the file."""
     labels, = arrays(samples_npz, "labels")
     present = np.unique(labels)
-    if not len(present) or present[-1] >= len(class_names):
-        raise fault(samples_npz, f"labels up to {labels.max(initial=-1)}, but there are {len(class_names)} class names")
+    if present[0] < 0 or present[-1] >= len(class_names):
+        which = f"up to {present[-1]}" if present[0] >= 0 else f"down to {present[0]}"
+        raise fault(samples_npz, f"labels {which}, but there are {len(class_names)} class names")
     shown = present[np.linspace(0, len(present) - 1, min(CLASSES, len(present))).round().astype(int)]
     return pd.DataFrame([{
         "row": row + 1,
@@ -82,7 +85,10 @@ def fig6(inputs: Inputs, item: str, out: Path) -> None:
     manifest = read(inputs.tree.path("data") / "manifest.json", Prepared)
     data = fig6_data(samples_npz, manifest["splits"]["train"]["classes"])
     samples = array_rows(samples_npz, "arr_0", data["sample"].tolist())
-    shape = (data["row"].max(), data["column"].max(), *next(iter(samples.values())).shape)
+    first = next(iter(samples.values()))
+    if first.dtype != np.uint8 or first.ndim != 3 or first.shape[2] != 3:
+        raise fault(samples_npz, f"arr_0 holds {first.dtype} {first.shape}; expected bytes (h w 3)")
+    shape = (data["row"].max(), data["column"].max(), *first.shape)
     grid = np.full(shape, 255, np.uint8)                                                       # white where a class has too few
     for row, column, sample in data[["row", "column", "sample"]].itertuples(index=False):
         grid[row - 1, column - 1] = samples[sample]

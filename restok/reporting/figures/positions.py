@@ -10,7 +10,7 @@ from matplotlib import colormaps
 
 from restok.reporting.figures.common import SMALL, drawing
 from restok.reporting.inputs import Inputs
-from restok.reporting.run import arrays
+from restok.reporting.run import arrays, require_groups
 
 TITLES = {"encoder": "(a) Encoder: image scales from coarse to fine, then latents",
           "decoder": "(b) Decoder: latents, then the image grid"}
@@ -25,6 +25,7 @@ def fig9_data(layout_npz: Path) -> pd.DataFrame:
     frames = []
     for part in ("encoder", "decoder"):
         ids, sizes, names = arrays(layout_npz, f"{part}_ids", f"{part}_groups", f"{part}_names")
+        require_groups(layout_npz, f"{part}_groups", sizes, len(ids))
         name = np.repeat(names, sizes)
         frames.append(pd.DataFrame({
             "part": part, "token": np.arange(1, len(ids) + 1), "kind": np.where(np.char.startswith(name, "L"), "text", "image"),
