@@ -1,6 +1,7 @@
 """The reports of a run are whole and sane. Not one of the tests, which need no run: `make short` calls it on its own reports,
 and `RESTOK_PARAMS=params/demo.yaml python -m pytest tests/check_reports.py` on another run's."""
 
+import json
 import os
 import re
 import shutil
@@ -13,10 +14,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-import yaml
 from PIL import Image
 
 from restok.config.load import load_params
+from restok.config.text import read_yaml
 from restok.experiments import ITEMS, load_sheet
 from restok.reporting.cells import read_csv
 from restok.reporting.published import Published
@@ -141,7 +142,7 @@ def copy(tmp_path_factory):
     return folder
 
 
-ABLATION = yaml.safe_load(PARAMS.read_text())["experiments"]["ablation"]
+ABLATION = read_yaml(PARAMS.read_text())["experiments"]["ablation"]
 TRAINING = {"train_tokenizer", "train_generator"}
 MEASURING = {"score_guidance", "search_guidance", "sample", "evaluate_generation"}
 
@@ -162,9 +163,9 @@ MEASURING = {"score_guidance", "search_guidance", "sample", "evaluate_generation
 ])
 def test_a_changed_parameter_runs_again_what_depends_on_it_alone(section, changed, runs, stays, copy):
     path, original = copy / "params" / PARAMS.name, PARAMS.read_text()
-    tree = yaml.safe_load(original)
+    tree = read_yaml(original)
     tree[section] |= changed
-    path.write_text(yaml.safe_dump(tree, sort_keys=False))
+    path.write_text(json.dumps(tree))               # JSON is YAML
     command = [sys.executable, "-m", "snakemake", "--cores", "1", "--dry-run", PAGE.relative_to(ROOT).as_posix()]
     done = subprocess.run(command, cwd=copy, capture_output=True, text=True)
     path.write_text(original)

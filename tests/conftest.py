@@ -44,7 +44,8 @@ SMALL = ["tokenizer.image_size=16", "tokenizer.cnn.channels=8", "tokenizer.cnn.m
 
 def small_params(*overrides: str) -> Params:
     """The demo's parameters with models small enough for a test."""
-    return load_params(ROOT / "params/demo.yaml", [*SMALL, *overrides])
+    last = {override.partition("=")[0]: override for override in (*SMALL, *overrides)}     # of two for one key
+    return load_params(ROOT / "params/demo.yaml", last.values())
 
 
 @contextmanager

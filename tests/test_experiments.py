@@ -84,6 +84,13 @@ def test_the_run_of_four_tables_is_trained_once():
     ("a\tmain\ttokenizer.scales=2\tfig5", "column feeds: fig5 shows the parameter file's own run"),
     ("a\tablation\t\tcodebook", "column feeds: codebook shows the parameter file's own run"),
     ("a\tmain\t\tfig6\t\tweights\tweights", "column feeds: fig6 shows the parameter file's own run"),
+    ("a\tablation\tcodes.flip=true; codes.flip=false\ttable2 #9", "override 'codes.flip=false': undoes another one"),
+    ("a\tablation\tsampling.guidance={schedule: linear, scale: 2.0\ttable2 #9",
+     "line 2, row 'a', column overrides: override 'sampling.guidance={.*': not valid YAML: line 1, column 30"),
+    ("a\tablation\tobjective.alignment.margin=@0.75\ttable2 #9", "row 'a', column overrides: .*: not valid YAML: line 1"),
+    ("a\tablation\tobjective.alignment.margin=2024-01-01\ttable2 #9", "row 'a', column overrides: .*2024-01-01 is a date"),
+    ("a\tablation\tsampling.guidance={schedule: step, schedule: linear, scale: 2.0}\ttable2 #9", "key 'schedule' stands twice"),
+    ("a\tablation\tdata.workers=5000\ttable2 #9", "row 'a', column overrides: .*data.workers: .*less than or equal to 256"),
     ("a\tablation\tseed=5\ttable2 #9", "'seed=5'; seeds come from"),
     ("a\tablation\texperiments.main_seeds=5\ttable2 #9", "seeds come from"),
     ("a\tablation\t\ttable2 #9\tdmeo", "column params: 'dmeo' is no parameter file"),
@@ -154,6 +161,67 @@ def test_a_sheet_saved_by_a_spreadsheet_is_read_and_one_in_another_encoding_name
         (tmp_path / "experiments.tsv").write_bytes(text.encode(encoding))
         with pytest.raises(ConfigError, match=r"experiments\.tsv: not text in UTF-8"):
             load_sheet(ROOT / "params/demo.yaml", sheet=tmp_path / "experiments.tsv")
+
+
+def as_excel_saves(text: str, end: str = "\r\n") -> str:
+    """Rows filled up to one width; cells with a comma or a quote in quotes."""
+    rows = [line.split("\t") for line in text.splitlines()]
+    quoted = [['"' + cell.replace('"', '""') + '"' if set(cell) & set(',"') else cell for cell in row] for row in rows]
+    return end.join("\t".join(row + [""] * (max(map(len, rows)) - len(row))) for row in quoted) + end
+
+
+@pytest.mark.parametrize("saved", [
+    lambda text: text.encode("utf-8-sig"), lambda text: as_excel_saves(text).encode(),
+    lambda text: as_excel_saves(text, "\n").encode("utf-8-sig"), lambda text: text.replace("\n", "\t\t\n").encode(),
+    lambda text: text.replace("\n", "\r").encode(), lambda text: text.replace("\n", " \n").replace("\t", " \t ").encode()])
+@pytest.mark.parametrize("comments", [True, False])
+def test_the_sheet_is_read_as_spreadsheets_save_it(tmp_path, saved, comments):
+    text = (ROOT / "params/experiments.tsv").read_text()
+    if not comments:
+        text = "".join(line for line in text.splitlines(keepends=True) if not line.startswith("#"))
+    (tmp_path / "experiments.tsv").write_bytes(saved(text))
+    again = load_sheet(ROOT / "params/demo.yaml", TWO_SEEDS, tmp_path / "experiments.tsv")
+    assert again == DEMO
+
+
+@pytest.mark.parametrize(("encoding", "message"), [
+    ("utf-16", "in UTF-16 .*'Unicode text'.*save it in UTF-8"), ("utf-16-le", "in UTF-16"),
+    ("cp1252", "byte 0x96 in line 2 is of another encoding, such as Windows-1252"), ("mac-roman", "byte 0xd0 in line 2")])
+def test_a_sheet_in_another_encoding_is_named_with_it(tmp_path, encoding, message):
+    text = "\t".join(COLUMNS) + "\nm\tmain\t\ttable2 a\u2013b\n"
+    (tmp_path / "experiments.tsv").write_bytes(text.encode(encoding))
+    with pytest.raises(ConfigError, match=rf"experiments\.tsv: not text in UTF-8.*{message}"):
+        load_sheet(ROOT / "params/demo.yaml", sheet=tmp_path / "experiments.tsv")
+
+
+def test_a_quote_that_does_not_end_is_named_with_its_line(tmp_path):
+    for row in ('a\tmain\t\t"table2 #9', 'a\tmain\t\t"table2" #9'):
+        with pytest.raises(ConfigError, match=r"experiments\.tsv, line 2: .*a cell that opens with a quote ends with one"):
+            read(tmp_path, row)
+
+
+def test_names_are_compared_in_one_form_of_unicode(tmp_path):
+    row = "e\u0301te\u0301\tmain\t\ttable10 x@1\u0065\u0301\tgro\u0308sse\n"
+    params = (ROOT / "params/demo.yaml").read_text().replace("1M: 1300", "1\u00e9: 1300")
+    (tmp_path / "gr\u00f6sse.yaml").write_text(params)
+    (tmp_path / "experiments.tsv").write_text("\t".join(COLUMNS) + f"\n{row}")
+    (trial,) = load_sheet(tmp_path / "gr\u00f6sse.yaml").trials
+    assert (trial.id, trial.feeds[0].label) == ("\u00e9t\u00e9", "1\u00e9")
+    assert load_trial(tmp_path / "gr\u00f6sse.yaml", "e\u0301te\u0301.10086") == trial.params
+
+
+@pytest.mark.parametrize("override", ["seed=7", "seed = 7", "experiments.main_seeds=3", "experiments={}"])
+def test_what_the_sheet_refuses_is_refused_in_what_ablations_share(tmp_path, override):
+    with pytest.raises(ConfigError, match=r"line 2, row 'a', column overrides: .*; seeds come from"):
+        read(tmp_path, f"a\tablation\t{override}\ttable2 #9")
+    key, value = override.split("=")
+    with pytest.raises(ConfigError, match=r"demo\.yaml: experiments\.ablation: .*; seeds come from"):
+        load_sheet(ROOT / "params/demo.yaml", [f'experiments.ablation={{"{key}": {value}}}'])
+
+
+def test_seeds_of_a_row_are_within_the_range():
+    with pytest.raises(ConfigError, match=r"row 'baseline', column overrides: .*seed: input should be less than"):
+        load_sheet(ROOT / "params/demo.yaml", [f"seed={2**43 - 1}", *TWO_SEEDS])
 
 
 def test_a_sheet_of_other_columns_is_refused(tmp_path):

@@ -11,11 +11,11 @@ from pathlib import Path
 from pkgutil import resolve_name
 
 import pytest
-import yaml
 from conftest import ROOT
 from reporting_fixtures import run_params, run_sheet, write_run
 
 from restok.config.load import load_params
+from restok.config.text import read_yaml
 from restok.experiments import ITEMS, Tree, demand, load_sheet
 from restok.experiments.places import STAGES, depends_on, pattern, stage_of
 
@@ -172,9 +172,9 @@ def test_a_machines_profile_keeps_what_it_says(workflow):
     path = os.pathsep.join((str(Path(sys.executable).parent), os.environ["PATH"]))
     done = subprocess.run(command, cwd=workflow, env=os.environ | {"PATH": path}, capture_output=True, text=True)
     assert done.returncode == 0 and re.search(r"Provided resources: gpu=\D*3\b", done.stderr), done.stdout + done.stderr
-    default = set(yaml.safe_load((workflow / "profiles/default/profile.yaml").read_text()))
+    default = set(read_yaml((workflow / "profiles/default/profile.yaml").read_text()))
     for other in (workflow / "profiles").glob("*/profile.yaml"):
-        assert other.parent.name == "default" or not default & set(yaml.safe_load(other.read_text())), other
+        assert other.parent.name == "default" or not default & set(read_yaml(other.read_text())), other
 
 
 def test_every_stages_file_is_known_by_its_place():

@@ -8,11 +8,11 @@ from zipfile import ZipFile
 
 import pytest
 import torch
-import yaml
 from conftest import ROOT
 from jaxtyping import TypeCheckError
 
 from restok.config.load import load_params
+from restok.config.text import read_yaml
 from restok.nn.rope import rotate
 
 LOCK = (ROOT / "requirements.lock").read_text()
@@ -63,7 +63,7 @@ def test_every_dependency_is_in_the_lock():
 
 
 def test_conda_installs_the_lock_and_the_same_pythons():
-    environment = yaml.safe_load((ROOT / "environment.yml").read_text())
+    environment = read_yaml((ROOT / "environment.yml").read_text())
     *plain, pip = environment["dependencies"]
     assert pip == {"pip": ["--requirement requirements.lock"]}
     assert f"python {PROJECT['project']['requires-python']}" in plain
@@ -104,7 +104,7 @@ def test_short_is_the_demo_with_fewer_steps():
 
 @pytest.mark.parametrize("path", sorted((ROOT / "params").glob("*.yaml")), ids=lambda path: path.name)
 def test_a_parameter_file_writes_every_setting_out_in_the_demos_order(path):
-    raw, demo = yaml.safe_load(path.read_text()), yaml.safe_load(DEMO.read_text())
+    raw, demo = read_yaml(path.read_text()), read_yaml(DEMO.read_text())
     load_params(path)
     if raw["classifier"] is None:
         del raw["classifier"], demo["classifier"]
@@ -113,7 +113,7 @@ def test_a_parameter_file_writes_every_setting_out_in_the_demos_order(path):
 
 def test_the_default_profile_sets_nothing_that_a_machines_own_does():
     """It is read by every call, and stronger than --profile."""
-    profiles = {path.parent.name: yaml.safe_load(path.read_text()) for path in (ROOT / "profiles").glob("*/profile.yaml")}
+    profiles = {path.parent.name: read_yaml(path.read_text()) for path in (ROOT / "profiles").glob("*/profile.yaml")}
     default = profiles.pop("default")
     assert "workstation" in profiles and not {"resources", "jobs", "cores", "executor", "default-resources"} & default.keys()
     assert not [name for name, profile in profiles.items() if profile.keys() & default.keys()]

@@ -10,14 +10,13 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import torch
-import yaml
 from pydantic import BaseModel, Field
 from safetensors.torch import load_file
 from torch import Tensor
 
 from restok.compat.settings import ReleasedWeightsError
 from restok.compat.weights import plain_names
-from restok.config.load import Loader
+from restok.config.text import ConfigError, read_yaml
 from restok.files import reading
 
 PICKLES = (".bin", ".pt", ".pth")
@@ -146,9 +145,16 @@ def read_settings(kind: str, weights: Path, given: Path | None) -> tuple[dict[st
 
 
 def _read_mapping(file: Path, mark: str) -> dict[str, Any] | None:
-    foreign = "cannot be read as JSON or YAML in UTF-8"
-    with reading(file, lambda error: ReleasedWeightsError(f"{file}: {foreign} ({error}); write it again, or move it away")):
-        return _mapping(yaml.load(file.read_text("utf-8"), Loader), mark)
+    def foreign(error: Exception) -> ReleasedWeightsError:
+        return ReleasedWeightsError(f"{file}: cannot be read as JSON or YAML in UTF-8 ({error}); write it again, "
+                                    "or move it away")
+
+    with reading(file, foreign):
+        text = file.read_text("utf-8-sig")
+    try:
+        return _mapping(read_yaml(text), mark)
+    except ConfigError as error:
+        raise foreign(error) from None
 
 
 def _mapping(tree: Any, mark: str) -> dict[str, Any] | None:

@@ -6,7 +6,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from restok.config.base import Config, Count, Fraction, Positive
+from restok.config.base import Config, Fraction, Many, Workers
 
 
 class Data(Config):
@@ -16,7 +16,7 @@ class Data(Config):
     validation: str
     crop_scale: tuple[Fraction, Fraction]  # side of the random training crop over the shorter side of the image
     flip: bool
-    workers: Count
+    workers: Workers
 
     @property
     def name(self) -> str:
@@ -27,14 +27,14 @@ class Data(Config):
     def check(self) -> Self:
         if (self.path is None) != (self.source == "digits"):
             raise ValueError("path: a folder for 'imagefolder', null for 'digits'")
-        if not 0 < self.crop_scale[0] <= self.crop_scale[1]:
-            raise ValueError("crop_scale: two increasing fractions above 0, such as [0.8, 1.0]")
+        if not 0.01 <= self.crop_scale[0] <= self.crop_scale[1]:
+            raise ValueError("crop_scale: two increasing fractions from 0.01 on, such as [0.8, 1.0]")
         return self
 
 
 class Codes(Config):
     # The image's shorter side over the crop's.
-    scales: Annotated[tuple[Annotated[float, Field(ge=1)], ...], Field(min_length=1)]
+    scales: Annotated[tuple[Annotated[float, Field(ge=1, le=100)], ...], Field(min_length=1)]
     five_crops: bool                       # corners and centre; else the centre
     flip: bool
-    batch_size: Positive
+    batch_size: Many

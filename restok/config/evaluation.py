@@ -4,7 +4,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from restok.config.base import Config, Place, Positive, Positives, Weight
+from restok.config.base import Config, Many, Place, Positive, Positives, Weight
 
 
 class Evaluation(Config):
@@ -13,10 +13,10 @@ class Evaluation(Config):
     lpips: bool                            # whether reconstructions are measured by LPIPS-Alex
     lpips_weights: str | None              # of its AlexNet: a file instead of torchvision's download
     reference: Place | None                # of samples: images or statistics; null: the workflow's validation split
-    samples_per_class: Positive
-    neighbours: Positive                   # k of precision and recall
+    samples_per_class: Many
+    neighbours: Many                       # k of precision and recall
     distances: Annotated[tuple[Literal["exact", "adm-fp16"], ...], Field(min_length=1)]   # of precision and recall
-    batch_size: Positive
+    batch_size: Many
     save_every: Positive                   # images between resumable states: about the most that a killed run can lose
 
     @model_validator(mode="after")
@@ -31,5 +31,5 @@ class Classifier(Config):
 
     channels: Positives
     steps: Positive
-    batch_size: Positive
+    batch_size: Many
     learning_rate: Weight

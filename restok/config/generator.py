@@ -4,22 +4,22 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from restok.config.base import Config, Count, Fraction, Positive, Weight
+from restok.config.base import Config, Count, Fraction, Many, Positive, Scale, Size
 from restok.hierarchy import group_sizes
 
 Schedule = Literal["constant", "linear", "step", "cosine"]
 
 
 class Generator(Config):
-    codebook_size: Positive
-    tokens: Positive
-    classes: Positive
-    width: Positive
-    layers: Positive
-    heads: Positive
-    hidden: Positive                       # of SwiGLU
+    codebook_size: Size
+    tokens: Size
+    classes: Size
+    width: Size
+    layers: Size
+    heads: Size
+    hidden: Size                           # of SwiGLU
     rope_base: Positive
-    ntp: Positive | Literal["all"]         # next-token predictions before levels are drawn whole; 'all': vanilla autoregression
+    ntp: Size | Literal["all"]             # next-token predictions before levels are drawn whole; 'all': vanilla autoregression
     token_dropout: Fraction
     residual_dropout: Fraction
     ffn_dropout: Fraction
@@ -45,7 +45,7 @@ class Guidance(Config):
     """Classifier-free guidance over the steps of one image (Table 6)."""
 
     schedule: Schedule
-    scale: Weight                          # the largest; 1 is no guidance
+    scale: Scale                           # the largest; 1 is no guidance
     start: Fraction = 0.0                  # of the trajectory; 'step' only
     over: Literal["steps", "tokens"] = "steps"   # what its ratio counts: the paper leaves it open, the release counts steps
 
@@ -57,20 +57,20 @@ class Guidance(Config):
 
 
 class Sampling(Config):
-    temperature: Annotated[float, Field(gt=0)]
+    temperature: Annotated[float, Field(ge=1e-6, le=1e6)]
     top_k: Count                           # 0: off
     top_p: Fraction                        # 0 and 1: off
     guidance: Guidance | None              # null: the search's choice
     class_cache: Literal["kept", "overwritten"]   # overwritten: the release's fault with ntp 1, emulated to measure it
     rounding: Literal["round", "truncate"]        # of samples to 8 bits; truncate: the release's, half a grey level darker
-    batch_size: Positive
+    batch_size: Many
 
 
 class GuidanceSearch(Config):
-    samples_per_class: Positive
+    samples_per_class: Many
     schedules: tuple[Schedule, ...]
     starts: tuple[Fraction, ...]           # tried with 'step'
-    scales: tuple[Weight, ...]
+    scales: tuple[Scale, ...]
 
     def candidates(self) -> tuple[Guidance, ...]:
         """Every setting to try, no guidance first."""

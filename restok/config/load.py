@@ -2,29 +2,15 @@
 
 import difflib
 import json
-import re
 from collections.abc import Iterable, Sequence
 from functools import reduce
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import ValidationError
 
 from restok.config import Config, Evaluation, Params
-from restok.errors import RestokError
-
-
-class Loader(yaml.SafeLoader):
-    """YAML 1.2's numbers: 1e-4 is one; PyYAML alone reads it as text."""
-
-
-Loader.add_implicit_resolver("tag:yaml.org,2002:float", re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+$"), list("-+0123456789"))
-
-
-class ConfigError(RestokError):
-    """A parameter file that cannot be used; the message names the file, the key's path and the remedy."""
-
+from restok.config.text import ConfigError, read_text, read_yaml
 
 # What may change without changing any result: excluded from the identity of a run.
 INCIDENTAL = {"data": {"workers"}, "codes": {"batch_size"}, "sampling": {"batch_size"},
@@ -49,19 +35,17 @@ def load_params(path: str | Path, overrides: Iterable[str] = ()) -> Params:
     Raises ConfigError, one line a fault, each with the key's path and, for an unknown key, the nearest valid one.
     """
     tree = read_tree(path)
-    for override in overrides:
-        apply_override(tree, override)
+    apply_overrides(tree, overrides)
     return parse(Params, tree, str(path))
 
 
 def read_tree(path: str | Path) -> dict:
     """A parameter file as written, unchecked. Raises ConfigError."""
+    text = read_text(path, "valid YAML")
     try:
-        tree = yaml.load(Path(path).read_text("utf-8"), Loader)
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot be read ({error.strerror})") from None
-    except (yaml.YAMLError, UnicodeError) as error:
-        raise ConfigError(f"{path}: not valid YAML in UTF-8: {error}") from None
+        tree = read_yaml(text)
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from None
     if not isinstance(tree, dict):
         raise ConfigError(f"{path}: expected keys and values, found {type(tree).__name__}")
     return tree
@@ -76,8 +60,7 @@ PROTOCOL = {"features": "inception", "weights": None, "lpips": True, "lpips_weig
 def load_protocol(overrides: Iterable[str] = ()) -> Evaluation:
     """The settings of an evaluation without a parameter file; overrides as in 'evaluation.neighbours=5'. Raises ConfigError."""
     tree = {"evaluation": dict(PROTOCOL)}
-    for override in overrides:
-        apply_override(tree, override)
+    apply_overrides(tree, overrides)
     if len(tree) > 1:
         raise ConfigError(f"{', '.join(list(tree)[1:])}: without a parameter file only evaluation.KEY can be set")
     return parse(Evaluation, tree["evaluation"], "evaluation")
@@ -90,23 +73,32 @@ def parse(model: type[Config], tree: Any, source: str) -> Any:
     except ValidationError as failure:
         lines = [f"{source}: {_explain(model, error)}" for error in failure.errors()]
         raise ConfigError("\n".join(lines)) from None
-    except (TypeError, ValueError) as error:        # what YAML can say and JSON cannot: dates, an alias within its own anchor
-        raise ConfigError(f"{source}: {error}") from None
 
 
-def apply_override(tree: dict, override: str) -> None:
-    """Set 'SECTION.KEY=VALUE', a value in YAML, in a tree of settings. Raises ConfigError."""
-    path, equals, value = override.partition("=")
-    *parents, leaf = path.split(".")
-    node = tree
-    for parent in parents:
-        node = node.get(parent) if isinstance(node, dict) else None
-    if not equals or not isinstance(node, dict):
-        raise ConfigError(f"override {override!r}: expected SECTION.KEY=VALUE with a section of the parameter file")
-    try:
-        node[leaf] = yaml.load(value, Loader)
-    except yaml.YAMLError as error:
-        raise ConfigError(f"override {override!r}: not valid YAML after '=' ({' '.join(str(error).split())})") from None
+def override_path(override: str) -> str:
+    """Of 'SECTION.KEY=VALUE' what stands before the first '='."""
+    return override.partition("=")[0].strip()
+
+
+def apply_overrides(tree: dict, overrides: Iterable[str]) -> None:
+    """Set each 'SECTION.KEY=VALUE', a value in YAML, in a tree of settings. Raises ConfigError, also where one would undo
+    another one."""
+    done = []
+    for override in overrides:
+        path, value = override_path(override), override.partition("=")[2]
+        if any(f"{other}.".startswith(f"{path}.") for other in done):
+            raise ConfigError(f"override {override!r}: undoes another one of {path}; leave one of them out")
+        done.append(path)
+        *parents, leaf = path.split(".")
+        node = tree
+        for parent in parents:
+            node = node.get(parent) if isinstance(node, dict) else None
+        if "=" not in override or not isinstance(node, dict):
+            raise ConfigError(f"override {override!r}: expected SECTION.KEY=VALUE with a section of the parameter file")
+        try:
+            node[leaf] = read_yaml(value)
+        except ConfigError as error:
+            raise ConfigError(f"override {override!r}: {error}") from None
 
 
 def _explain(model: type[Config], error: dict) -> str:

@@ -4,7 +4,7 @@ from typing import Self
 
 from pydantic import JsonValue, model_validator
 
-from restok.config.base import Config, Count, Positive
+from restok.config.base import Config, Seed, Seeds
 from restok.config.data import Codes, Data
 from restok.config.evaluation import Classifier, Evaluation
 from restok.config.generator import Generator, GuidanceSearch, Sampling
@@ -16,13 +16,13 @@ from restok.config.training import GeneratorTraining, TokenizerTraining
 class Experiments(Config):
     """What the rows of params/experiments.tsv share."""
 
-    main_seeds: Positive                   # seeds of a row of base 'main': `seed` and the ones after it
-    ablation_seeds: Positive
+    main_seeds: Seeds                      # seeds of a row of base 'main': `seed` and the ones after it
+    ablation_seeds: Seeds
     ablation: dict[str, JsonValue]         # what rows of base 'ablation' change first: SECTION.KEY: VALUE
 
 
 class Params(Config):
-    seed: Count
+    seed: Seed
     data: Data
     classifier: Classifier | None
     tokenizer: Tokenizer

@@ -1,19 +1,19 @@
 """The tokenizer's architecture (Fig. 2)."""
 
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import model_validator
 
-from restok.config.base import Config, Count, Fraction, Positive, Positives, Weight
+from restok.config.base import Config, Count, Fraction, Positive, Positives, Size, Weight, Whole
 from restok.hierarchy import group_sizes, latent_grids, merge_kernels, merge_layers, scale_grids
 
 
 class CNN(Config):
-    channels: Positive
+    channels: Size
     multipliers: Positives                 # one level each; every level but the last halves the resolution
-    blocks: Positive                       # residual blocks a level
-    latent_channels: Positive
-    groups: Positive                       # of GroupNorm
+    blocks: Size                           # residual blocks a level
+    latent_channels: Size
+    groups: Size                           # of GroupNorm
 
     @model_validator(mode="after")
     def check(self) -> Self:
@@ -24,28 +24,28 @@ class CNN(Config):
 
 
 class Tokenizer(Config):
-    image_size: Positive
+    image_size: Size
     cnn: CNN
-    width: Positive
-    encoder_layers: Positive
-    decoder_layers: Positive
-    heads: Positive
+    width: Size
+    encoder_layers: Size
+    decoder_layers: Size
+    heads: Size
     rope_base: Positive
-    latents: Positive
+    latents: Size
     latent_init: Literal["residual", "pooled", "learnable"]   # Algorithm 1; without its residual; one parameter a token
     latent_hierarchy: bool                 # levels of 1, 1, 2, 4, ...; or one flat level
-    scales: Positive                       # S: S - 1 residual merging blocks
-    merge_factor: Literal[1, 2, 4]         # tokens merged into one (Table 3)
+    scales: Size                           # S: S - 1 residual merging blocks
+    merge_factor: Annotated[Literal[1, 2, 4], Whole]   # tokens merged into one (Table 3)
     merge: Literal["average", "nearest"]   # average: section 3.2 and Fig. 2; nearest: the release keeps every second token
     merge_grid: Literal["width", "2d"]   # factor 2: the release halves the width only; '2d' alternates as Fig. 2b does
     merge_residual: bool                   # Algorithm 2's subtraction
     latent_layout: Literal["tokens", "legacy"]   # legacy: the release re-reads (tokens, width) as (width, tokens)
-    codebook_size: Positive
-    codebook_dim: Positive
+    codebook_size: Size
+    codebook_dim: Size
     commitment: Weight
     codebook_init: Literal["random", "data"]     # data: the first training batch's latents; random: as the release
     revive_after: Count                    # steps unused before an entry is moved onto a latent; 0: never (the release)
-    keep_minimum: Positive                 # Table 9: the fewest latents nested dropout keeps
+    keep_minimum: Size                     # Table 9: the fewest latents nested dropout keeps
     drop_probability: Fraction
 
     @property

@@ -4,7 +4,7 @@ from typing import Literal, Self
 
 from pydantic import model_validator
 
-from restok.config.base import Beta, Config, Count, Fraction, Label, Positive, Weight
+from restok.config.base import Beta, Config, Count, Fraction, Label, Many, Positive, Weight
 
 
 class Optimizer(Config):
@@ -16,7 +16,7 @@ class Optimizer(Config):
 
 
 class Training(Config):
-    batch_size: Positive
+    batch_size: Many
     optimizer: Optimizer
     clip: Weight
     precision: Literal["fp32", "bf16", "fp16"]

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from restok.config import Params
-from restok.config.load import ConfigError, canonical_json, settings_tree
+from restok.config.load import canonical_json, settings_tree
+from restok.config.text import ConfigError
 from restok.experiments.items import Item
 from restok.experiments.trials import RELEASED, Sheet, Trial
 from restok.files.artifact import Origin

@@ -5,18 +5,19 @@ Every fault names the file, the line, the row and the column.
 
 import csv
 import difflib
+import io
 import json
-import re
 from collections.abc import Iterator, Sequence
-from itertools import zip_longest
+from itertools import chain
 from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field, ValidationError
 
 from restok.config import Params
-from restok.config.base import Config, Label
-from restok.config.load import ConfigError, apply_override, canonical_json, load_params, parse
+from restok.config.base import Config, Label, composed
+from restok.config.load import apply_overrides, canonical_json, load_params, override_path, parse
+from restok.config.text import ConfigError, read_text
 from restok.experiments.items import ITEMS
 from restok.experiments.trials import Feed, Sheet, Trial
 
@@ -61,7 +62,7 @@ def load_sheet(params: str | Path, overrides: Sequence[str] = (), sheet: str | P
     sheet = params.with_name("experiments.tsv") if sheet is None else Path(sheet)
     whole = load_params(params, overrides)
     shared = tuple(f"{key}={json.dumps(value)}" for key, value in whole.experiments.ablation.items())
-    _settings(params, whole, shared, f"{params}: experiments.ablation")
+    _settings(params, whole, whole.seed, [shared], f"{params}: experiments.ablation")
     bases = {"main": ((), whole.experiments.main_seeds), "ablation": (shared, whole.experiments.ablation_seeds)}
     trials, names = [], set()
     for where, row in _rows(sheet):
@@ -77,30 +78,24 @@ def load_trial(params: str | Path, experiment: str, overrides: Sequence[str] = (
     """The settings of one row with one seed, 'ID.SEED'. Raises ConfigError."""
     sheet = load_sheet(params, overrides)
     trials = {f"{trial.id}.{trial.seed}": trial for trial in sheet.trials}
-    if experiment not in trials:
+    if composed(experiment) not in trials:
         raise ConfigError(f"experiment {experiment!r}: not a row of {Path(params).with_name('experiments.tsv')} with one of "
                           f"its seeds; there are {', '.join(trials)}")
-    return trials[experiment].params
+    return trials[composed(experiment)].params
 
 
 def _rows(sheet: Path) -> Iterator[tuple[str, Row]]:
     """Each row with its place, as messages open, without blank lines and those that open with #."""
-    try:
-        lines = sheet.read_text("utf-8-sig").splitlines()         # some editors open a file with a mark
-    except OSError as error:
-        raise ConfigError(f"{sheet}: cannot be read ({error.strerror})") from None
-    except UnicodeError as error:
-        raise ConfigError(f"{sheet}: not text in UTF-8 ({error}); save it as that") from None
-    reader = csv.reader(lines, delimiter="\t", quoting=csv.QUOTE_NONE)
-    rows = [(reader.line_num, [cell.strip() for cell in cells]) for cells in reader
-            if "".join(cells).strip() and not cells[0].startswith("#")]
+    rows = [(line, cells) for line, cells in _lines(sheet) if any(cells) and not cells[0].startswith("#")]
     columns = rows[0][1] if rows else []
+    while columns and not columns[-1]:
+        columns.pop()                                             # a spreadsheet pads every line to the width of the widest
     if sorted(columns) != sorted(COLUMNS):
         raise ConfigError(f"{sheet}: columns {columns}; expected {', '.join(COLUMNS)}, separated by tabs")
     for line, cells in rows[1:]:
-        if len(cells) > len(columns):
+        if any(cells[len(columns):]):
             raise ConfigError(f"{sheet}, line {line}: {len(cells)} cells for {len(columns)} columns, which tabs separate")
-        row = dict(zip_longest(columns, cells, fillvalue=""))
+        row = dict.fromkeys(columns, "") | dict(zip(columns, cells, strict=False))
         where = f"{sheet}, line {line}, row {row['id'] or '?'!r}, column"
         try:
             yield where, Row.model_validate(row)
@@ -110,26 +105,36 @@ def _rows(sheet: Path) -> Iterator[tuple[str, Row]]:
             raise ConfigError(f"{where} {column}: {given}{REMEDIES[column]}") from None
 
 
+def _lines(sheet: Path) -> Iterator[tuple[int, list[str]]]:
+    """The number and the cells of each line; a cell that opens with a quote ends with one, as spreadsheets write it."""
+    lines = ("\n" if line.startswith("#") else line for line in io.StringIO(read_text(sheet), newline=""))
+    reader = csv.reader(lines, delimiter="\t", strict=True)
+    try:
+        for cells in reader:
+            yield reader.line_num, [cell.strip() for cell in cells]
+    except csv.Error as error:
+        raise ConfigError(f"{sheet}, line {reader.line_num}: {error}; a cell that opens with a quote ends with one, and holds "
+                          "others twice") from None
+
+
 def _belongs(params: Path, names: Sequence[str], where: str) -> bool:
     """Whether a row is one of this parameter file's: blank, it is of every one; '!demo', of every one but the demo's."""
-    files = {path.stem for path in params.parent.glob("*.yaml")}
+    own, names = composed(params.stem), [composed(name) for name in names]
+    files = {composed(path.stem) for path in params.parent.glob("*.yaml")}
     for name in names:
         if name.removeprefix("!") not in files:
             raise ConfigError(f"{where} params: {name!r} is no parameter file beside {params}; there are "
                               f"{', '.join(sorted(files))}")
     without = [name[1:] for name in names if name.startswith("!")]
-    return params.stem in names if len(without) < len(names) else params.stem not in without
+    return own in names if len(without) < len(names) else own not in without
 
 
 def _trials(params: Path, whole: Params, bases: Bases, row: Row, where: str) -> Iterator[Trial]:
     if row.generator and not row.tokenizer:
         raise ConfigError(f"{where} tokenizer: blank, but a generator is named; name the tokenizer that its codes came from")
-    for override in row.overrides:
-        if re.match(r"seed=|experiments[.=]", override):
-            raise ConfigError(f"{where} overrides: {override!r}; seeds come from experiments.main_seeds and ablation_seeds")
     shared, seeds = bases[row.base]
     for seed in range(whole.seed, whole.seed + seeds):
-        settings = _settings(params, whole, (f"seed={seed}", *shared, *row.overrides), f"{where} overrides")
+        settings = _settings(params, whole, seed, [shared, row.overrides], f"{where} overrides")
         feeds = tuple(_feed(text, settings, where) for text in row.feeds)
         changed = shared or row.overrides or row.tokenizer
         if wrong := [feed.item for feed in feeds if ITEMS[feed.item].rows == "main" and changed]:
@@ -140,12 +145,15 @@ def _trials(params: Path, whole: Params, bases: Bases, row: Row, where: str) -> 
         yield Trial(row.id, name, row.overrides, settings, feeds, row.tokenizer or None, row.generator or None)
 
 
-def _settings(params: Path, whole: Params, overrides: Sequence[str], where: str) -> Params:
-    """The parameter file with a row's overrides, checked whole."""
-    tree = whole.model_dump(mode="json")
+def _settings(params: Path, whole: Params, seed: int, layers: Sequence[Sequence[str]], where: str) -> Params:
+    """The parameter file with another seed and layers of overrides, each on top of the one before, checked whole."""
+    tree = whole.model_dump(mode="json") | {"seed": seed}
+    for override in chain.from_iterable(layers):
+        if override_path(override).partition(".")[0] in ("seed", "experiments"):
+            raise ConfigError(f"{where}: {override!r}; seeds come from experiments.main_seeds and ablation_seeds")
     try:
-        for override in overrides:
-            apply_override(tree, override)
+        for overrides in layers:
+            apply_overrides(tree, overrides)
         settings = parse(Params, tree, str(params))
     except ConfigError as error:
         raise ConfigError("\n".join(f"{where}: {line}" for line in str(error).splitlines())) from None
@@ -158,7 +166,7 @@ def _settings(params: Path, whole: Params, overrides: Sequence[str], where: str)
 
 def _feed(text: str, settings: Params, where: str) -> Feed:
     item, _, rest = text.partition(" ")
-    name, _, label = (part.strip() for part in rest.partition("@"))
+    name, _, label = (composed(part.strip()) for part in rest.partition("@"))
     taking = [other.name for other in ITEMS.values() if other.rows]
     if item not in taking:
         near = difflib.get_close_matches(item, taking, n=1)

@@ -6,7 +6,7 @@ from functools import cached_property
 from typing import NamedTuple
 
 from restok.config import Params
-from restok.config.load import ConfigError
+from restok.config.text import ConfigError
 
 RELEASED = "released"      # the checkpoint of a row that names finished weights
 

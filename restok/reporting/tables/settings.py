@@ -1,11 +1,10 @@
 """Tables 7, 8 and 9: the paper's settings beside the parameter file's."""
 
-import math
+import json
+import re
 from typing import Any
 
-import yaml
-
-from restok.config.load import Loader
+from restok.config.text import ConfigError, read_yaml
 from restok.hierarchy import keep_probabilities
 from restok.reporting.cells import frame, short
 from restok.reporting.inputs import Inputs
@@ -49,11 +48,15 @@ def _find(tree: Any, path: str) -> Any:
 def _read(value: str, where: str) -> Any:
     """What the paper states, as a parameter file would."""
     try:
-        return yaml.load(value, Loader)
-    except yaml.YAMLError as error:
-        raise ReportError(f"{where}: {value!r} is not valid YAML ({' '.join(str(error).split())}); mend it") from None
+        return read_yaml(value)
+    except ConfigError as error:
+        raise ReportError(f"{where}: {value!r} is {error}; mend it") from None
 
 
 def _shown(value: Any) -> str:
     """As a parameter file writes it, on one line."""
-    return yaml.safe_dump(value, default_flow_style=True, sort_keys=False, width=math.inf).removesuffix("\n...\n").strip()
+    if isinstance(value, dict):
+        return f"{{{', '.join(f'{key}: {_shown(each)}' for key, each in value.items())}}}"
+    if isinstance(value, list):
+        return f"[{', '.join(map(_shown, value))}]"
+    return value if isinstance(value, str) else re.sub(r"^(-?\d+)e", r"\1.0e", json.dumps(value))
