@@ -443,6 +443,12 @@ def chart(tmp_path, monkeypatch):
     return draw
 
 
+@pytest.mark.parametrize("cells", [{"rfid": ["inf", 3, 2]}, {"gfid_sd": [1, "-inf", 1], "n_seeds": 2}])
+def test_no_bar_is_infinite(chart, cells):
+    with pytest.raises(ReportError, match=r"table2\.csv: [rg]fid: infinite"):
+        chart(**cells)
+
+
 def texts(axis) -> list[str]:
     """The column of values beside a panel."""
     return [text.get_text() for text in axis.texts if text.get_ha() == "left"]

@@ -111,6 +111,8 @@ def _quantity(table: pd.DataFrame, name: str, path: Path) -> pd.DataFrame:
         cells = table.reindex(columns=columns).replace("", None).astype(float)
     except ValueError as error:
         raise fault(path, f"{name}: {error}") from None
+    if np.isinf(cells).to_numpy().any():
+        raise fault(path, f"{name}: infinite, which no bar can show")
     metric = table[f"{name}_metric"] if f"{name}_metric" in table else pd.Series(name, table.index)
     low, high = ends(cells, name)
     paper = cells[f"{name}_paper"].where(metric == (PAPERS[name][1] if name in PAPERS else name))
