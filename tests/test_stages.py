@@ -18,7 +18,7 @@ from restok.data.images import open_images
 from restok.data.sources import open_split
 from restok.distributed import WHOLE, Shard
 from restok.errors import InputError
-from restok.files import sha256_file, write_json
+from restok.files import read_json, sha256_file, write_json
 from restok.metrics.results import ComparisonError
 from restok.metrics.statistics import Statistics, StatisticsError
 from restok.networks.saved import WeightsError
@@ -245,11 +245,54 @@ def test_the_sums_are_not_kept_where_something_else_goes_and_take_nothing_with_t
     evaluator, state = evaluator_of(chain), tmp_path / "s.safetensors"
     with pytest.raises(MeasureError, match="name another file with --state"):
         write_statistics(evaluator, images_of(open_images(theirs)), WHOLE, state, state)
-    (tmp_path / "s.1of2.safetensors").touch()
+    (tmp_path / "s.process1of2.safetensors").touch()
+    (tmp_path / "s.1of2.safetensors").touch()                                      # a shard of somebody's
     (tmp_path / ".s.0a1b.partial.safetensors").touch()
     evaluate(evaluator, images_of(open_images(theirs)), chain / "data",
              tmp_path / "e.json", state=state, kept=tmp_path / "s_kept.safetensors")
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["e.json", "s_kept.safetensors"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "e.json", "s.1of2.safetensors", "s.json", "s_kept.safetensors"]
+
+
+@pytest.fixture
+def unmeasurable(monkeypatch):
+    """Call it, and nothing is measured from there on."""
+    def refuse(*words):
+        raise AssertionError("was measured again")
+
+    return lambda: monkeypatch.setattr(Evaluator, "_measure", refuse)
+
+
+def test_what_was_measured_is_not_measured_again(chain, theirs, tmp_path, unmeasurable, caplog):
+    """It stands, copied without its times; or the workflow deleted it, because it was killed before it recorded success."""
+    evaluator, subject = evaluator_of(chain), images_of(open_images(theirs))
+    write_statistics(evaluator, subject, WHOLE, tmp_path / "r.safetensors", tmp_path / "reference.safetensors")
+    told = []
+
+    def measure():
+        evaluate(evaluator, subject, tmp_path / "reference.safetensors", tmp_path / "e.json", seed=1,
+                 state=tmp_path / "s.safetensors", show=told.append)
+        return (tmp_path / "e.json").read_bytes()
+
+    first = measure()
+    unmeasurable()
+    caplog.set_level("INFO", "restok")
+    assert measure() == first and "e.json: measured before" in caplog.text
+    (tmp_path / "e.json").unlink()
+    assert measure() == first and "s.json: measured before" in caplog.text
+    assert told[0] == told[1] == told[2]
+    write_statistics(evaluator, subject, WHOLE, tmp_path / "r.safetensors", tmp_path / "reference.safetensors")
+    assert "reference.safetensors: measured before" in caplog.text
+
+
+@pytest.mark.parametrize("change", ["seed", "value"])
+def test_a_result_of_another_seed_or_with_other_numbers_is_measured_again(change, chain, theirs, tmp_path):
+    evaluator, subject, out = evaluator_of(chain), images_of(open_images(theirs)), tmp_path / "e.json"
+    evaluate(evaluator, subject, chain / "data", out, seed=1)
+    result = read_json(out)
+    write_json(out, result | {"seed": 2} if change == "seed" else result | {"n": 7})
+    again = evaluate(evaluator, subject, chain / "data", out, seed=1)
+    assert again == result == read_json(out)
 
 
 def test_a_process_chooses_its_device_before_anything_is_loaded(command, chain, theirs, monkeypatch):

@@ -3,12 +3,12 @@
 import inspect
 import logging
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import fields, is_dataclass
 from functools import wraps
 from pathlib import Path
 from types import GenericAlias, UnionType
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple, get_args
 
 import typer
 from rich.logging import RichHandler
@@ -17,6 +17,7 @@ from restok.config import Params
 from restok.config.load import load_params
 from restok.errors import RestokError
 from restok.experiments import load_trial
+from restok.files.outputs import require_apart, require_writable
 from restok.progress import CONSOLE
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False, rich_markup_mode="rich",
@@ -26,14 +27,22 @@ app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, add_comp
 Kind = type | GenericAlias | UnionType
 
 
-def option(kind: Kind, text: str, *names: str, **more: str | int) -> Any:
+class Written(NamedTuple):
+    """Marks the options that name what a verb writes; of other paths it reads."""
+
+    folder: bool
+
+
+def option(kind: Kind, text: str, *names: str, writes: Written | None = None, **more: str | int) -> Any:
     """An option, called as its parameter is where no `names` are given."""
-    return Annotated[kind, typer.Option(*names, help=text, **more)]
+    return Annotated[kind, typer.Option(*names, help=text, **more), writes]
 
 
 def argument(kind: Kind, text: str) -> Any:
     return Annotated[kind, typer.Argument(help=text)]
 
+
+FILE, FOLDER = Written(folder=False), Written(folder=True)
 
 ParamsFile = option(Path, "Parameter file, such as params/demo.yaml.", "--params", "-p")
 Overrides = option(list[str] | None, "Change one setting, such as tokenizer.width=512; repeatable.", "--set", "-s",
@@ -41,8 +50,9 @@ Overrides = option(list[str] | None, "Change one setting, such as tokenizer.widt
 Experiment = option(str | None, "A row of experiments.tsv, beside the parameter file, and a seed: restok.10087.",
                     "--experiment", "-e")
 Classifier = option(Path | None, "Folder that `restok train-classifier` wrote; only 'digits' networks need it.")
-State = option(Path | None, "Where an unfinished measurement keeps its sums (.safetensors); run again to resume.")
-OutFile = option(Path, "File to write.", "--out", "-o")
+State = option(Path | None, "Where an unfinished measurement keeps its sums (.safetensors); run again to resume.",
+               writes=FILE)
+OutFile = option(Path, "File to write.", "--out", "-o", writes=FILE)
 AnyParams = option(Path | None, "Parameter file; without one, the paper's protocol with Inception features.", "--params", "-p")
 
 
@@ -69,6 +79,7 @@ def verb(function: Callable[..., None]) -> Callable[..., None]:
     @wraps(function)
     def command(**given: Any) -> None:
         try:
+            _require_outputs(given, command.__annotations__)
             for name, group in groups.items():
                 given[name] = group(**{field.name: given.pop(field.name) for field in fields(group)})
             function(**given)
@@ -80,6 +91,19 @@ def verb(function: Callable[..., None]) -> Callable[..., None]:
     command.__signature__ = inspect.Signature(flat)
     command.__annotations__ = {each.name: each.annotation for each in flat}
     return app.command()(command)
+
+
+def _require_outputs(given: Mapping[str, Any], annotations: Mapping[str, Any]) -> None:
+    """Raises FileError or OSError where what the options name to be written cannot be, or where it would replace what is
+    read."""
+    paths = {name: value if isinstance(value, list) else [value] for name, value in given.items()}
+    paths = {name: values for name, values in paths.items() if values and all(isinstance(value, Path) for value in values)}
+    marks = {name: mark for name in paths for mark in get_args(annotations[name]) if isinstance(mark, Written)}
+    flags = {name: f"--{name.replace('_', '-')}" for name in paths}
+    written = {flags[name]: (paths[name][0], mark.folder) for name, mark in marks.items()}
+    require_apart(written, {flags[name]: paths[name] for name in paths if name not in marks})
+    for path, folder in written.values():
+        require_writable(path, folder)
 
 
 def say(text: str) -> None:

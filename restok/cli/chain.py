@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from restok.cli.base import Classifier, Experiment, OutFile, Overrides, ParamsFile, State, argument, option, read, verb
+from restok.cli.base import FOLDER, Classifier, Experiment, OutFile, Overrides, ParamsFile, State, argument, option, read, verb
 from restok.cli.evaluate import print_choice, print_result
 from restok.config import Guidance
 
@@ -10,9 +10,10 @@ Data = option(Path, "Folder that `restok prepare` wrote.")
 TokenizerFolder = option(Path, "Folder that `restok train-tokenizer` or `restok convert` wrote.")
 GeneratorFolder = option(Path, "Folder that `restok train-generator` or `restok convert` wrote.")
 Codes = option(Path, "Folder that `restok encode` wrote.")
-RunFolder = option(Path, "Folder for an unfinished run, to resume by the same command, and for what it made.")
-KeptFolder = option(Path | None, "Folder in which what is made is kept, for when --out is deleted.", "--run")
-OutFolder = option(Path, "Folder to write; replaced whole, or not at all.", "--out", "-o")
+RunFolder = option(Path, "Folder for an unfinished run, to resume by the same command, and for what it made.", writes=FOLDER)
+KeptFolder = option(Path | None, "Folder in which what is made is kept, for when --out is deleted.", "--run",
+                    writes=FOLDER)
+OutFolder = option(Path, "Folder to write; replaced whole, or not at all.", "--out", "-o", writes=FOLDER)
 Checkpoint = option(str, "Label to train to, such as 250k.")
 Previous = option(Path | None, "Folder of the checkpoint before it; none for the first.")
 Schedule = option(str, "constant, linear, step or cosine.")

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from rich.table import Table
 from rich.text import Text
 
-from restok.cli.base import OutFile, State, argument, option, say, verb
+from restok.cli.base import FILE, OutFile, State, argument, option, say, verb
 from restok.cli.measuring import NetworkOptions, SubjectOptions, parse_shard
 from restok.config.load import ConfigError
 from restok.progress import CONSOLE
@@ -14,11 +14,11 @@ from restok.progress import CONSOLE
 if TYPE_CHECKING:
     from restok.metrics.statistics import Statistics
 
-AnyOutFile = option(Path | None, "JSON file to write.", "--out", "-o")
+AnyOutFile = option(Path | None, "JSON file to write.", "--out", "-o", writes=FILE)
 AnyReference = option(Path | None, "A statistics file, an ADM npz, or images as in --originals; else the originals, or what "
                       "evaluation.reference names.")
 Count = option(int | None, "Refuse any other number of images.")
-KeepStatistics = option(Path | None, "Keep what was measured in this file, to be --samples or --reference.")
+KeepStatistics = option(Path | None, "Keep what was measured in this file, to be --samples or --reference.", writes=FILE)
 ShardOption = option(str | None, "Measure one shard alone, such as 0/4.")
 Images = argument(Path | None, "An npz (arr_0), an image folder, or a folder that `restok prepare` wrote, as a "
                   "reference; else what the options name.")

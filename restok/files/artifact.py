@@ -16,6 +16,11 @@ MANIFEST = "manifest.json"
 log = logging.getLogger("restok")
 
 
+def digest_of(value: Any) -> str:
+    """Hexadecimal sha256 of a value as JSON, whatever the order of its keys."""
+    return sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+
+
 @dataclass(frozen=True)
 class Origin:
     """What an artifact is made of: the settings that its verb reads, as plain values, and the sha256 of each of its inputs.
@@ -28,7 +33,7 @@ class Origin:
     @property
     def identity(self) -> str:
         """A sha256 over all of it."""
-        return sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()
+        return digest_of(asdict(self))
 
     def made(self, folder: Path) -> bool:
         """Whether `folder` is just this, whole: every file is there, as its digest says, and no other."""
@@ -39,6 +44,16 @@ class Origin:
             return facts["files"] == _digests(folder)
         except (OSError, KeyError):
             return False
+
+    def sealed(self, result: Mapping[str, Any]) -> dict[str, Any]:
+        """A result that is a JSON file, with what it is known again by."""
+        return {**result, **asdict(self), "digest": digest_of(result)}
+
+    def result(self, path: Path) -> dict[str, Any] | None:
+        """The result at `path`, where it is just this, as it was measured."""
+        facts, own = _object(path) or {}, asdict(self)
+        body = {key: value for key, value in facts.items() if key not in (*own, "digest")}
+        return facts if facts == body | own | {"digest": digest_of(body)} else None
 
     def seal(self, folder: Path, **facts: Any) -> dict[str, Any]:
         """Write the manifest, last of all, with `facts` beside what makes the artifact known again. Returns it."""
@@ -81,10 +96,11 @@ def verify(folder: Path, *names: str) -> None:
 def publish(kept: Path, out: Path) -> None:
     """`out` becomes a second name of the files in the folder `kept`, or on another file system a copy. It is `reserved`."""
     with new_folder(out) as folder:
-        shutil.copytree(kept, folder, copy_function=_link, dirs_exist_ok=True)
+        shutil.copytree(kept, folder, copy_function=link, dirs_exist_ok=True)
 
 
-def _link(source: str, target: str) -> None:
+def link(source: str | Path, target: str | Path) -> None:
+    """`target` becomes a second name of the file `source`, or on another file system a copy."""
     try:
         os.link(source, target)
     except OSError:                      # another file system, or one without links
@@ -92,8 +108,12 @@ def _link(source: str, target: str) -> None:
 
 
 def _manifest(folder: Path) -> dict | None:
+    return _object(folder / MANIFEST)
+
+
+def _object(path: Path) -> dict | None:
     try:
-        facts = read_json(folder / MANIFEST)
+        facts = read_json(path)
     except FileError:
         return None
     return facts if isinstance(facts, dict) else None

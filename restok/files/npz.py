@@ -12,12 +12,15 @@ import numpy as np
 
 from restok.errors import InputError
 from restok.files import FileError, atomic_file, require_no_pipe
+from restok.files.outputs import MARK
 
 
 def write_npz(path: str | Path, **arrays: np.ndarray) -> None:
     """Write named arrays, uncompressed as ADM's batches are."""
     with atomic_file(path) as partial, open(partial, "wb") as file:
         np.savez(file, **arrays)
+        with zipfile.ZipFile(file, "a") as archive:
+            archive.comment = MARK.encode()
 
 
 def write_npz_rows(path: str | Path, name: str, shape: tuple[int, ...], dtype: np.dtype | type, rows: Iterable[np.ndarray],
@@ -38,6 +41,7 @@ def write_npz_rows(path: str | Path, name: str, shape: tuple[int, ...], dtype: n
                 written += len(piece)
         if written != shape[0]:
             raise InputError(f"{path}: {written} rows came, {shape[0]} were announced")
+        archive.comment = MARK.encode()
         for other, value in arrays.items():
             with archive.open(f"{other}.npy", "w") as file:
                 np.lib.format.write_array(file, value(), allow_pickle=False)

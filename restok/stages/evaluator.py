@@ -51,12 +51,19 @@ class Evaluator:
                                "shards; ask all of them for the same, of which each takes its share")
         share = own_share()
         if state is not None and share != WHOLE:
-            state = state.with_stem(f"{state.stem}.{share.part}of{share.parts}")
+            state = state.with_stem(f"{state.stem}.process{share.part}of{share.parts}")
         with shared_errors():
             own = self._measure(subject, state, *shard.divided(share).bounds(subject.n, CHUNK))
         whole = own if share == WHOLE else own.all_reduced()
         whole.published = subject.published if shard == WHOLE else {}
         return whole
+
+    def is_measured(self, path: Path, subject: Subject | Statistics, shard: Shard) -> bool:
+        """Whether the statistics at `path` are those of a shard of a subject, whole."""
+        if isinstance(subject, Statistics):
+            return False
+        start, stop = shard.bounds(subject.n, CHUNK)
+        return _resume(path, self.begin(subject), start, stop)[0] == stop
 
     def _measure(self, subject: Subject, state: Path | None, start: int, stop: int) -> Statistics:
         """Images start .. stop - 1 alone."""

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int, UInt8
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
 
 from restok import config
@@ -20,6 +21,7 @@ from restok.distributed import device
 from restok.experiments.records import MadeFrom, load_model
 from restok.files import atomic_file, sha256_file
 from restok.files.npz import write_npz, write_npz_rows
+from restok.files.outputs import MARK
 from restok.generator.sampling import generate
 from restok.hierarchy import prefixes
 from restok.metrics.reconstruction import psnr
@@ -61,8 +63,10 @@ def write_grid(path: Path, images: UInt8[np.ndarray, "n h w c"], columns: int) -
 
 def write_picture(path: Path, pixels: UInt8[np.ndarray, "h w c"]) -> None:
     """One image, PNG or JPEG by its name. Encoded first: pillow, writing a file itself, passes over a disk that fills up."""
-    encoded = BytesIO()
-    Image.fromarray(pixels).save(encoded, Image.registered_extensions()[path.suffix.lower()], quality=95)
+    encoded, about = BytesIO(), PngInfo()
+    about.add_text("Software", MARK)
+    kind = Image.registered_extensions()[path.suffix.lower()]
+    Image.fromarray(pixels).save(encoded, kind, quality=95, comment=MARK, pnginfo=about)
     path.write_bytes(encoded.getvalue())
 
 

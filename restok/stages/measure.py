@@ -2,8 +2,9 @@
 
 import glob
 import json
+import logging
 from collections.abc import Callable
-from functools import reduce
+from functools import partial, reduce
 from operator import add
 from pathlib import Path
 from typing import Any
@@ -12,14 +13,16 @@ import torch
 
 from restok import config
 from restok.config.load import canonical_json
-from restok.distributed import Shard, is_first
+from restok.distributed import Shard, from_first, is_first
 from restok.files import remove_left_over, write_json
+from restok.files.artifact import Origin, digest_of, link
 from restok.metrics.evaluate import evaluate_candidate, evaluate_generation, evaluate_reconstruction, require_alike
 from restok.metrics.statistics import Statistics
 from restok.stages.evaluator import Evaluator
 from restok.stages.images import Sampler
 from restok.stages.subjects import MeasureError, Subject, sampled
 
+log = logging.getLogger("restok")
 Show = Callable[[Any], None]             # is given what was measured, also where it then cannot be written
 
 
@@ -32,13 +35,18 @@ def write_statistics(evaluator: Evaluator, subject: Subject | Statistics, shard:
                      show: Show = lambda _: None) -> None:
     """Measure a subject once, for use as a reference or as samples; or one shard of it, to be given with the others."""
     _apart(state, out)
+    if from_first(lambda: out.exists() and evaluator.is_measured(out, subject, shard)):
+        log.info("%s: measured before, of the same images and settings; delete it to have it measured again", out)
+        return
     statistics = evaluator.statistics(subject, state, shard)
     if is_first():
         try:
             statistics.save(out)
         finally:
             show(statistics)
-        _forget(state)
+        if state is not None:
+            _forget(state)
+            link(out, state)                     # for when `out` is deleted
 
 
 def evaluate(evaluator: Evaluator, subject: Subject | Statistics, reference: Path, out: Path | None = None, *,
@@ -52,24 +60,24 @@ def evaluate(evaluator: Evaluator, subject: Subject | Statistics, reference: Pat
     another network or image size, before anything is measured.
     """
     _apart(state, out, kept)
-    statistics, against = _measured(evaluator, subject, reference, state, expected)
-    if not is_first():
-        return None
-    if statistics.facts["likeness"]:
-        result = evaluate_reconstruction(statistics, against)
-    else:
-        result = evaluate_generation(statistics, against, evaluator.settings)
-    result |= {"seed": seed}
-    try:
-        if out is not None:
-            write_json(out, result)
-        if kept is not None:
-            statistics.save(kept)
-    finally:
-        show(result)
-    if out is not None:
-        _forget(state)
-    return result
+    begun, opened = _begun(evaluator, subject, expected), evaluator.open_reference(reference)
+    made_of = _origin("evaluation", begun, opened, seed=seed, neighbours=evaluator.settings.neighbours,
+                      distances=list(evaluator.settings.distances))
+    result = None if kept else _measured_before(made_of, out, state)
+    keep = None
+    if result is None:
+        statistics, against = _measured(evaluator, subject, begun, opened, state)
+        if is_first():
+            if statistics.facts["likeness"]:
+                result = evaluate_reconstruction(statistics, against)
+            else:
+                result = evaluate_generation(statistics, against, evaluator.settings)
+            result = made_of.sealed(result | {"seed": seed})
+            keep = kept and partial(statistics.save, kept)
+    if is_first():
+        _finish(result, out, state, show, keep)
+        return result
+    return None
 
 
 def score_guidance(evaluator: Evaluator, params: config.Params, guidance: config.Guidance, tokenizer: Path, generator: Path,
@@ -78,27 +86,66 @@ def score_guidance(evaluator: Evaluator, params: config.Params, guidance: config
     _apart(state, out)
     seed = params.seed + 1
     subject = sampled(Sampler(tokenizer, generator), params, guidance, params.guidance_search.samples_per_class, seed)
-    statistics, against = _measured(evaluator, subject, reference, state)
+    begun, opened = _begun(evaluator, subject), evaluator.open_reference(reference)
+    settings = {**guidance.model_dump(), "seed": seed, **json.loads(canonical_json(params, "sampling"))}
+    made_of = _origin("candidate", begun, opened, **settings)
+    result = _measured_before(made_of, out, state)
+    if result is None:
+        statistics, against = _measured(evaluator, subject, begun, opened, state)
+        result = made_of.sealed(evaluate_candidate(statistics, against) | settings) if is_first() else None
     if is_first():
-        result = {**guidance.model_dump(), **evaluate_candidate(statistics, against), "seed": seed,
-                  **json.loads(canonical_json(params, "sampling"))}
-        try:
-            write_json(out, result)
-        finally:
-            show(result)
-        _forget(state)
+        _finish(result, out, state, show)
 
 
-def _measured(evaluator: Evaluator, subject: Subject | Statistics, reference: Path, state: Path | None,
-              expected: int | None = None) -> tuple[Statistics, Statistics]:
-    """The statistics of a subject and of its reference, once it is sure that the two compare."""
+def _begun(evaluator: Evaluator, subject: Subject | Statistics, expected: int | None = None) -> Statistics:
+    """The statistics of a subject before it is measured, or as they are. Raises MeasureError for another number of images."""
     begun = subject if isinstance(subject, Statistics) else evaluator.begin(subject)
     if expected is not None and begun.n != expected:
         raise MeasureError(f"{begun.name}: {begun.n} images, not the {expected} asked for; a distance depends on their number: "
                            "make the others, or ask for this number")
-    against = evaluator.reference(reference)
+    return begun
+
+
+def _measured(evaluator: Evaluator, subject: Subject | Statistics, begun: Statistics, reference: Subject | Statistics,
+              state: Path | None) -> tuple[Statistics, Statistics]:
+    """The statistics of a subject and of its reference, once it is sure that the two compare."""
+    against = evaluator.statistics(reference)
     require_alike(begun, against)
     return evaluator.statistics(subject, state), against
+
+
+def _origin(kind: str, measured: Statistics, reference: Subject | Statistics, **settings: Any) -> Origin:
+    return Origin(kind, settings, {"measured": digest_of(measured.facts), "reference": digest_of(reference.facts)})
+
+
+def _measured_before(origin: Origin, out: Path | None, state: Path | None) -> dict | None:
+    """The result, on all processes, where it stands at `out`, or was kept in the place of the sums."""
+    def look() -> dict | None:
+        for path in (out, state and _kept(state)):
+            if path is not None and (result := origin.result(path)):
+                log.info("%s: measured before, of the same images and settings; delete it to have it measured again", path)
+                return result
+        return None
+
+    return from_first(look)
+
+
+def _finish(result: dict, out: Path | None, state: Path | None, show: Show,
+            keep: Callable[[], None] | None = None) -> None:
+    try:
+        if out is not None:
+            write_json(out, result)
+        if keep:
+            keep()
+    finally:
+        show(result)
+    if out is not None and state is not None:
+        write_json(_kept(state), result)         # for when `out` is deleted
+        _forget(state)
+
+
+def _kept(state: Path) -> Path:
+    return state.with_suffix(".json")
 
 
 def _apart(state: Path | None, *others: Path | None) -> None:
@@ -107,12 +154,10 @@ def _apart(state: Path | None, *others: Path | None) -> None:
                            "file with --state")
 
 
-def _forget(state: Path | None) -> None:
+def _forget(state: Path) -> None:
     """Remove the sums of a measurement that is finished: those of all its processes, and what a killed save left behind."""
-    if state is None:
-        return
     stem = glob.escape(state.stem)
-    for name in (f"{stem}{state.suffix}", f"{stem}.*of*{state.suffix}"):
+    for name in (f"{stem}{state.suffix}", f"{stem}.process*of*{state.suffix}"):
         for path in state.parent.glob(name):
             path.unlink()
         remove_left_over(state.parent, name)

@@ -6,7 +6,8 @@ from pathlib import Path
 from restok.config import Guidance
 from restok.errors import RestokError
 from restok.experiments.records import Choice, Scored, load_model, load_record
-from restok.files import write_json
+from restok.files import sha256_file, write_json
+from restok.files.artifact import Origin
 from restok.metrics.results import require_comparable
 
 
@@ -36,6 +37,7 @@ def search_guidance(candidates: list[Path], out: Path, show: Callable[[dict], No
               "top_k": best["sampling"]["top_k"], "top_p": best["sampling"]["top_p"],
               **{key: rows[0][key] for key in ("features", "reference", "sampling", "seed", "made")},
               "candidates": [{key: row[key] for key in own} for row in rows]}
+    result = Origin("guidance", {}, {str(path): sha256_file(path) for path in candidates}).sealed(result)
     try:
         write_json(out, result)
     finally:

@@ -11,6 +11,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from restok.files import atomic_file
+from restok.files.outputs import MARK
 from restok.reporting.cells import write_csv
 
 STYLE = "restok.reporting.style"   # style.mplstyle in the folder above
@@ -33,7 +34,7 @@ def save(figure: Figure, out: str | Path, data: pd.DataFrame | None, *sources: s
     subject. The PDF has no date: drawn again, it is the same to the byte.
     """
     named = "; ".join(Path(source).as_posix() for source in sources)
-    for suffix, metadata in ((".pdf", {"Subject": named, "CreationDate": None}), (".png", {"Source": named})):
+    for suffix, metadata in ((".pdf", {"Subject": named, "CreationDate": None}), (".png", {"Source": named, "Software": MARK})):
         drawn = BytesIO()                # a full disk under it, and matplotlib's PDF writer fails by an error of its own
         figure.savefig(drawn, format=suffix[1:], metadata=metadata)
         with atomic_file(Path(out).with_suffix(suffix)) as partial:

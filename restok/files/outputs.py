@@ -1,0 +1,75 @@
+"""What a verb is about to write, held against what is there, before any work: nothing of anybody's is lost."""
+
+import os
+import tempfile
+import zipfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from restok.files import FileError, read_json
+
+MARK = "restok"          # by which files are known: an npz's comment, a picture's Software or comment
+ROOM = 2 ** 16           # bytes that must fit on the disk for work to begin
+
+
+def require_apart(written: Mapping[str, tuple[Path, bool]], read: Mapping[str, Sequence[Path]]) -> None:
+    """Raises FileError where what is written, files and (True) folders by their options, would take the place of what is read,
+    or of each other."""
+    places = {flag: path.resolve() for flag, (path, _) in written.items()}
+    for flag, (path, folder) in written.items():
+        place = places[flag]
+        for other, paths in read.items():
+            for at in paths:
+                if place == at.resolve() or (folder and _nested(place, at.resolve())):
+                    raise FileError(f"{flag} {path}: would take the place of {other} {at}, which is read, or lies in it; name "
+                                    "another place")
+        for other, at in places.items():
+            if other != flag and (place == at or (folder and at.is_relative_to(place))):
+                raise FileError(f"{flag} {path}: {other} {written[other][0]} would be written there, too; name another place "
+                                "for one of them")
+
+
+def _nested(one: Path, other: Path) -> bool:
+    return one.is_relative_to(other) or other.is_relative_to(one)
+
+
+def require_writable(path: Path, folder: bool) -> None:
+    """Raises FileError where a file cannot become `path`, which is a folder, or a file that nothing here wrote (a folder, its
+    verb looks into itself); OSError where nothing can be written beside it, as on a full disk."""
+    if not folder and path.is_dir():
+        raise FileError(f"{path}: is a folder; name a file to write")
+    if not folder and path.is_file() and not is_own(path):
+        raise FileError(f"{path}: is there, and restok did not write it; name another file, or move it away")
+    above = next(up for up in Path(os.path.abspath(path)).parents if up.exists())
+    if not above.is_dir():
+        raise FileError(f"{path}: cannot be written below {above}, which is a file; name another place")
+    try:
+        with tempfile.TemporaryFile(dir=above) as probe:
+            probe.write(bytes(ROOM))
+            probe.flush()
+            os.fsync(probe.fileno())
+    except OSError as error:
+        raise OSError(error.errno, os.strerror(error.errno), str(path)) from None
+
+
+def is_own(path: Path) -> bool:
+    """Whether restok wrote a file. Of text that is made from other files alone, tables and pages, it is not asked."""
+    suffix = path.suffix.lower()
+    try:
+        if suffix == ".json":
+            value = read_json(path)
+            return "kind" in value or (isinstance(value, list) and "repeats" in value[0])       # a result, or a benchmark
+        if suffix == ".npz":
+            with zipfile.ZipFile(path) as archive:
+                return archive.comment == MARK.encode()
+        if suffix == ".safetensors":
+            from safetensors import safe_open
+            with safe_open(path, "np") as file:
+                return "facts" in (file.metadata() or {})
+        if suffix in (".png", ".jpg", ".jpeg"):
+            from PIL import Image
+            with Image.open(path) as picture:
+                return MARK in (picture.info.get("Software"), picture.info.get("comment", b"").decode("latin-1"))
+    except Exception:    # whatever a library says of a damaged file: restok writes whole ones
+        return False
+    return suffix in (".csv", ".pdf", ".html", ".md")
