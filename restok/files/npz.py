@@ -17,9 +17,10 @@ from restok.files.outputs import MARK
 
 def write_npz(path: str | Path, **arrays: np.ndarray) -> None:
     """Write named arrays, uncompressed as ADM's batches are."""
-    with atomic_file(path) as partial, open(partial, "wb") as file:
-        np.savez(file, **arrays)
-        with zipfile.ZipFile(file, "a") as archive:
+    with atomic_file(path) as partial:
+        with open(partial, "wb") as file:                # savez would append its suffix to a name
+            np.savez(file, **arrays)
+        with zipfile.ZipFile(partial, "a") as archive:
             archive.comment = MARK.encode()
 
 

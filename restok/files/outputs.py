@@ -9,7 +9,6 @@ from pathlib import Path
 from restok.files import FileError, read_json
 
 MARK = "restok"          # by which files are known: an npz's comment, a picture's Software or comment
-ROOM = 2 ** 16           # bytes that must fit on the disk for work to begin
 
 
 def require_apart(written: Mapping[str, tuple[Path, bool]], read: Mapping[str, Sequence[Path]]) -> None:
@@ -45,7 +44,7 @@ def require_writable(path: Path, folder: bool) -> None:
         raise FileError(f"{path}: cannot be written below {above}, which is a file; name another place")
     try:
         with tempfile.TemporaryFile(dir=above) as probe:
-            probe.write(bytes(ROOM))
+            probe.write(b"\0")
             probe.flush()
             os.fsync(probe.fileno())
     except OSError as error:

@@ -58,7 +58,8 @@ def average(paths: Sequence[Path]) -> dict:
             continue
         metrics[name] = {"mean": mean(values), "deviation": stdev(values), "interval": list(seeds_interval(values))}
     return {"kind": "average", "protocol": one["protocol"], "seeds": seeds, "n": one["n"], "metrics": metrics,
-            "dropped": dropped, "features": one["features"], "reference": one["reference"], "results": [str(path) for path in paths]}
+            "dropped": dropped, "features": one["features"], "reference": one["reference"],
+            "results": [str(path) for path in paths]}
 
 
 def _number(result: dict, name: str) -> float | None:
