@@ -147,6 +147,8 @@ def test_settings_of_another_type_are_named(change, message):
         compat.tokenizer_config(LARGE_TOKENIZER | change)
     with pytest.raises(compat.ReleasedWeightsError, match="dim: '1024', expected a whole number"):
         compat.generator_config(LARGE_GENERATOR | {"dim": "1024"})
+    with pytest.raises(compat.ReleasedWeightsError, match="no model of these settings can be made"):
+        compat.load_released_generator({}, LARGE_GENERATOR | {"dim": 2 ** 40})
 
 
 # What the release's configuration can switch.

@@ -325,12 +325,16 @@ def test_averages_are_taken_where_there_are_some(theirs, tmp_path, nest, key):
     assert torch.equal(model.head.weight, tensors["output.weight"])
 
 
-def test_averages_without_names_are_not_passed_over(theirs, tmp_path):
+@pytest.mark.filterwarnings("ignore:Validating sparse tensor:UserWarning")
+def test_averages_without_names_and_tensors_without_values_are_not_passed_over(theirs, tmp_path):
     tensors = tensors_of(theirs)
     message = r"checkpoint\.pt: 'ema' holds tensors without names, as averages are kept \(shadow_params\); save the state dict"
     for average in ({"decay": 0.9, "shadow_params": list(tensors.values())}, list(tensors.values())):
         with pytest.raises(compat.ReleasedWeightsError, match=message):
             checkpoint(tmp_path, {"model": tensors, "ema": average})
+    for odd in (tensors["output.weight"].to_sparse(), tensors["output.weight"].to("meta")):
+        with pytest.raises(compat.ReleasedWeightsError, match=r"output\.weight is sparse, or without values; save dense"):
+            checkpoint(tmp_path, tensors | {"output.weight": odd})
     loop = {"steps": 3}
     loop["ema"] = loop
     with pytest.raises(compat.ReleasedWeightsError, match="no tensors by name, neither at its top"):

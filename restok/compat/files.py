@@ -101,6 +101,8 @@ def _read(file: Path, alone: bool = True) -> tuple[dict[str, Tensor], str | None
         where = f"{'.'.join(keys)!r} holds tensors without names, as averages are kept (shadow_params)" if keys else (
                 f"no tensors by name, neither at its top nor under {', '.join(NESTS)}")
         raise ReleasedWeightsError(f"{file}: {where}; save the state dict that is meant, averaged or not, in a file of its own")
+    if other := [name for name, tensor in tensors.items() if tensor.is_meta or tensor.layout != torch.strided]:
+        raise ReleasedWeightsError(f"{file}: {other[0]} is sparse, or without values; save dense tensors that are on a device")
     return plain_names(tensors), ".".join(keys) or None
 
 
