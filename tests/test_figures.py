@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -29,6 +30,7 @@ from typer.testing import CliRunner
 from restok.cli import app
 from restok.config import Guidance
 from restok.experiments import ITEMS, Sheet, Tree
+from restok.files import write_json
 from restok.metrics.comparison import Comparison
 from restok.metrics.intervals import GROUPS
 from restok.metrics.reconstruction import psnr_ceiling
@@ -246,6 +248,13 @@ def test_arrays_of_another_shape_are_named_with_their_file(unchecked, run, param
     np.savez(path, **dict(np.load(path)) | {array: value})
     with pytest.raises(ReportError, match=rf"{file}\.npz: .*{message}"):
         figure(item, run, params, tmp_path / "out.png")
+
+
+def test_names_that_are_no_text_or_look_like_formulas_are_drawn(run, params, tmp_path, chart):
+    write_json(run / "data" / "manifest.json", {"splits": {"train": {"classes": [os.fsdecode(b"caf\xe9"), "$x_{$ <b>"]}}})
+    figure("fig6", run, params, tmp_path / "fig6.png")
+    assert set(pd.read_csv(tmp_path / "fig6.csv")["class_name"]) == {r"caf\udce9", "$x_{$ <b>"}
+    assert chart(rfid=[1, 2, 3], setting=["$x_{$", "b", "c"]).axes
 
 
 def test_fig7_is_drawn_where_there_are_no_intervals(run, params, tmp_path):

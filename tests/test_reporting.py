@@ -86,6 +86,8 @@ FILES = {"generation": "evaluation/late/generation", "reconstruction": "evaluati
     ("generation", "intervals.FD-digits", [21.0, 18.0], "intervals.FD-digits: from 21.0 down to 18.0: upside down"),
     ("generation", "intervals.FD-digits", [18.0], "intervals.FD-digits: list should have at least 2 items"),
     ("generation", "intervals.FD-digits", ..., "intervals.FD-digits: missing"),
+    ("generation", "refused", {"FD-digits": "why"}, "metrics.FD-digits: 19.5, and refused says why it was not measured"),
+    ("generation", "intervals.precision", [-1.0, 2.0], "metrics.precision: its interval, -1.0 to 2.0, is not within 0 to 1"),
     ("generation", "names", "FID", "names: .*found 'FID'"),
     ("generation", "names.distance", "FID", "names.distance: 'FID' is not among the metrics"),
     ("generation", "features", None, "features: .*found None"),

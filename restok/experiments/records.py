@@ -15,7 +15,8 @@ from typing import Annotated, Any, Literal, Self, TypeVar
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, ValidationError, model_validator
 
 from restok.config import Guidance
-from restok.config.base import Count, Fraction, Positive
+from restok.config.base import Count, Fraction, Positive, Weight
+from restok.config.generator import Schedule
 from restok.errors import InputError, RestokError
 from restok.files import FileError
 
@@ -148,8 +149,9 @@ class Measured(Known):
         for name, value in self.metrics.model_dump(exclude_unset=True).items():
             if name not in intervals:
                 raise ValueError(f"intervals.{name}: missing")
-            if value is None and name not in self.refused:
-                raise ValueError(f"metrics.{name}: null, and refused does not say why")
+            if (value is None) != (name in self.refused):
+                raise ValueError(f"metrics.{name}: null, and refused does not say why" if value is None else
+                                 f"metrics.{name}: {value}, and refused says why it was not measured")
             if name == "codebook" and value:
                 self._check_codebook()
             elif name not in _Metrics.model_fields:
@@ -163,8 +165,8 @@ class Measured(Known):
         pairs = zip(("", *(f"levels.{i}." for i in range(len(values.levels)))), (values, *values.levels),
                     (intervals, *intervals.levels), strict=True)
         for at, value, interval in pairs:
-            for part in ("usage", "entropy"):
-                _within(f"metrics.codebook.{at}{part}", getattr(value, part), getattr(interval, part))
+            for part, most in (("usage", 1), ("entropy", math.inf)):
+                _within(f"metrics.codebook.{at}{part}", getattr(value, part), getattr(interval, part), 0, most)
 
 
 def _bounds(name: str) -> tuple[float, float]:
@@ -180,8 +182,10 @@ def _within(key: str, value: float | None, interval: list[float] | None, least: 
     slack = SLACK * max(1, abs(value or 0))
     if value is None and interval:
         raise ValueError(f"{key}: null, but has an interval")
+    if low < least - slack or high > most + slack:
+        raise ValueError(f"{key}: its interval, {low} to {high}, is not within {least} to {most}")
     if value is not None and not max(low, least) - slack <= value <= min(high, most) + slack:
-        raise ValueError(f"{key}: {value} is not within {max(low, least)} to {min(high, most)}")
+        raise ValueError(f"{key}: {value} is not within {low} to {high}")
 
 
 class _Names(Known):
@@ -235,9 +239,9 @@ class _Sampling(Known):
 
 
 class _Setting(Known):
-    schedule: str
-    scale: float
-    start: float
+    schedule: Schedule
+    scale: Weight
+    start: Fraction
 
 
 class Scored(Result, _Setting):

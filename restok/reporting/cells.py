@@ -113,5 +113,5 @@ def count(parameters: int) -> str:
     """Parameters as Table 1 prints them, to three digits: 662M, 1.33B, 84.5K."""
     for size, unit in ((1e9, "B"), (1e6, "M"), (1e3, "K")):
         if parameters >= size:
-            return f"{parameters / size:.{3 - len(str(int(parameters / size)))}f}{unit}"
+            return f"{parameters / size:.{max(0, 3 - len(str(int(parameters / size))))}f}{unit}"
     return str(parameters)

@@ -125,7 +125,7 @@ def _label(axis, place: int, setting: str, text: str) -> None:
     under = "\n" * (1 + text.count("\n")) if text else ""
     for block, style in ((setting + under, {"weight": "bold"}), (f"\n{text}" if text else "", {"color": "0.3"})):
         axis.annotate(block, (0, place), xycoords=("axes fraction", "data"), xytext=(-5, 0), textcoords="offset points",
-                      ha="right", va="center", size=SMALL, **style)
+                      ha="right", va="center", size=SMALL, parse_math=False, **style)
 
 
 def _bars(axis, frame: pd.DataFrame, colour: str) -> None:
@@ -135,7 +135,7 @@ def _bars(axis, frame: pd.DataFrame, colour: str) -> None:
               error_kw={"elinewidth": 1})
     axis.plot(frame["paper"], y, "D", color="C3", markersize=5, markeredgecolor="black", markeredgewidth=0.6)
     metric = frame["metric"].iloc[0]
-    axis.set_xlabel("entropy (bits)" if metric == "entropy" else f"{metric}\n(lower is better)")
+    axis.set_xlabel("entropy (bits)" if metric == "entropy" else f"{metric}\n(lower is better)", parse_math=False)
     if wants_log(frame["value"], frame["paper"]):
         axis.set_xscale("log")
         ends = frame[["value", "low", "paper"]].to_numpy(float)

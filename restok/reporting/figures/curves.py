@@ -67,7 +67,7 @@ def fig7(inputs: Inputs, item: str, out: Path) -> None:
             low, high = ends(data, f"{stage}_distance")
             lines.append(axis.errorbar(x, distance, reach(distance, low, high), fmt=style, color=colour, elinewidth=1,
                                        label=stage))
-            axis.set_ylabel(f"{stage} {chosen[f'{stage}_metric']} (lower is better)", color=colour)
+            axis.set_ylabel(f"{stage} {chosen[f'{stage}_metric']} (lower is better)", color=colour, parse_math=False)
             axis.tick_params(axis="y", which="both", colors=colour)
             axis.margins(y=0.15)
             if log:
@@ -123,7 +123,7 @@ def guidance_search(inputs: Inputs, item: str, out: Path) -> None:
         for axis in axes[len(labels):]:
             axis.set_visible(False)
         figure.supxlabel("largest guidance scale", size=8)
-        figure.supylabel(f"{data['metric'].iloc[0]} (lower is better)", size=8)
+        figure.supylabel(f"{data['metric'].iloc[0]} (lower is better)", size=8, parse_math=False)
         figure.legend(handles.values(), handles, loc="outside upper center", ncols=3 * columns,
                       title="Bars and band: 95 % intervals", title_fontsize=8)
 

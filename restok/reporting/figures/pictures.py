@@ -115,7 +115,7 @@ def _pictures(axis, grid: np.ndarray, rows: Sequence[str] = (), columns: Sequenc
     framed = np.pad(grid, ((0, 0), (0, 0), (0, gap), (0, gap), (0, 0)), constant_values=255)
     sheet = framed.swapaxes(1, 2).reshape(down * (h + gap), across * (w + gap), 3)[:-gap, :-gap]
     axis.imshow(sheet, interpolation="nearest")
-    axis.set_yticks([(h + gap) * i + h / 2 for i in range(len(rows))], rows)
+    axis.set_yticks([(h + gap) * i + h / 2 for i in range(len(rows))], rows, parse_math=False)       # a name may hold $
     axis.set_xticks([(w + gap) * i + w / 2 for i in range(len(columns))], columns, size=SMALL)
     axis.tick_params(length=0, top=False, labeltop=True, bottom=False, labelbottom=False)
     axis.spines[:].set_visible(False)
