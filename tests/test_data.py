@@ -2,6 +2,7 @@
 
 import logging
 import os
+import shutil
 import struct
 import zlib
 from itertools import islice
@@ -367,3 +368,18 @@ def test_progress_passes_items_through_and_reports_steps(caplog):
     with caplog.at_level(logging.INFO, logger="restok"):
         assert list(track(iter("abc"), "letters", total=3, every=0)) == ["a", "b", "c"]
     assert "letters: 1/3 (33%)" in caplog.text and "left" in caplog.text
+
+
+def test_images_that_did_not_change_are_packed_once(tmp_path, caplog):
+    """They stand; or the workflow deleted them, because it was killed before it recorded success."""
+    root, out, run = image_folder(tmp_path / "raw"), tmp_path / "data", tmp_path / "run"
+    with caplog.at_level("INFO", "restok"):
+        first = prepare(settings(root), 256, out, run)
+        assert prepare(settings(root), 256, out, run) == first and "data: stands already" in caplog.text
+        shutil.rmtree(out)
+        assert prepare(settings(root), 256, out, run) == first and "was finished before; taken from" in caplog.text
+        os.utime(next((root / "train").rglob("*.png")))                              # it may be another picture now
+        caplog.clear()
+        again = prepare(settings(root), 256, out, run)
+    assert again["splits"] == first["splits"] and not caplog.text
+    assert len(list(run.glob("*/finished"))) == 1

@@ -11,6 +11,7 @@ from conftest import ROOT, small_params
 
 from restok.data import sources
 from restok.data.sources import DataError, open_split
+from restok.files import read_json
 from restok.generator.model import HAR
 from restok.tokenizer.model import ResTok
 from restok.weights import save_model
@@ -56,7 +57,7 @@ def same(one, other):
 
 
 def test_a_split_saved_in_several_files_keeps_its_order(digits, several):
-    assert (several / "manifest.json").read_bytes() == (digits / "manifest.json").read_bytes()
+    assert read_json(several / "manifest.json")["splits"] == read_json(digits / "manifest.json")["splits"]
     assert len(list((digits / "train").iterdir())) == 1
     files = [path.stat().st_size for path in sorted((several / "train").iterdir())]
     assert len(files) > 5 and all(100_000 < size < 250_000 for size in files[:-1])

@@ -24,18 +24,19 @@ Candidates = argument(list[Path], "Files that `restok score-guidance` wrote.")
 
 
 @verb
-def prepare(params: ParamsFile, out: OutFolder, overrides: Overrides = None) -> None:
+def prepare(params: ParamsFile, out: OutFolder, run: KeptFolder = None, overrides: Overrides = None) -> None:
     """Check every image once and pack both splits into random-access tables."""
     from restok.data.sources import prepare
     settings = read(params, overrides)
-    prepare(settings.data, settings.tokenizer.image_size, out)
+    prepare(settings.data, settings.tokenizer.image_size, out, run)
 
 
 @verb
-def train_classifier(params: ParamsFile, data: Data, out: OutFolder, overrides: Overrides = None) -> None:
+def train_classifier(params: ParamsFile, data: Data, out: OutFolder, run: KeptFolder = None,
+                     overrides: Overrides = None) -> None:
     """Train the demo's feature network on the training split; report its validation accuracy."""
     from restok.training.classifier import train_classifier
-    train_classifier(read(params, overrides), data, out)
+    train_classifier(read(params, overrides), data, out, run)
 
 
 @verb

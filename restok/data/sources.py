@@ -15,11 +15,13 @@ from PIL import Image
 from pydantic import Field
 
 from restok import config
-from restok.config.base import Config, Positive
+from restok.config.base import Positive
 from restok.data.reading import DataError, image_names, opened, require_file, require_suffix
 from restok.data.threads import map_ahead
-from restok.experiments.records import load_model
-from restok.files import atomic_folder, write_json
+from restok.experiments.records import Known, load_model
+from restok.files import read_json
+from restok.files.artifact import MANIFEST, Origin
+from restok.files.run import make
 from restok.progress import track
 
 SPLITS = ("train", "validation")
@@ -60,7 +62,7 @@ class Split:
                             f"to write {self.folder.parent} again") from None
 
 
-class _SplitFacts(Config):
+class _SplitFacts(Known):
     """What the manifest says of a split."""
 
     count: Positive
@@ -70,12 +72,12 @@ class _SplitFacts(Config):
     sha256: str
 
 
-class _Splits(Config):
+class _Splits(Known):
     train: _SplitFacts
     validation: _SplitFacts
 
 
-class Manifest(Config):
+class Manifest(Known):
     """What `prepare` writes beside its tables."""
 
     source: str
@@ -84,7 +86,7 @@ class Manifest(Config):
 
 def read_manifest(folder: Path) -> Manifest:
     """Raises FileError, which names the file and the key, where it is missing or not what `prepare` writes."""
-    return load_model(folder / "manifest.json", Manifest)
+    return load_model(folder / MANIFEST, Manifest)
 
 
 def open_split(folder: str | Path, split: str) -> Split:
@@ -104,20 +106,23 @@ def open_split(folder: str | Path, split: str) -> Split:
     return table
 
 
-def prepare(data: config.Data, image_size: int, folder: str | Path) -> dict:
+def prepare(data: config.Data, image_size: int, folder: str | Path, run: Path | None = None) -> dict:
     """Write `folder`/train, `folder`/validation (tables of `image`, encoded bytes as found, and `label`) and manifest.json.
 
     image_size: side of the embedded digits, which are drawn at that size; files of an image folder are packed as they are.
     Returns the manifest, which names what was skipped: files that look like images and are not read rightly (`opened`). The
     folder appears whole or not at all. Raises DataError for folders that do not hold two splits of the same classes, and where
-    more than 1 % of a split's files would be skipped.
+    more than 1 % of a split's files would be skipped. In the folder `run`, where it is named, they are kept.
     """
-    manifest = {"source": data.source, "splits": {}}
-    with atomic_folder(folder) as partial:
-        for split, source in _sources(data, image_size).items():
-            manifest["splits"][split] = _pack(source, partial / split, data.workers)
-        write_json(partial / "manifest.json", manifest)
-    return manifest
+    sources = _sources(data, image_size)
+
+    def write(partial: Path) -> dict:
+        splits = {split: _pack(source, partial / split, data.workers) for split, source in sources.items()}
+        return {"source": data.source, "splits": splits}
+
+    listed = {split: _listing(source, data.workers) for split, source in sources.items()}
+    make(Path(folder), Origin("data", {"source": data.source}, listed), run, write)
+    return read_json(Path(folder) / MANIFEST)
 
 
 class _Source(NamedTuple):
@@ -127,6 +132,20 @@ class _Source(NamedTuple):
     classes: list[str]
     files: list[Path | bytes]
     labels: list[int]
+
+
+def _listing(source: _Source, workers: int) -> str:
+    """A sha256 by which a source that did not change is known: over names, sizes and times, or over the digits themselves."""
+    def about(file: Path | bytes) -> bytes:
+        if isinstance(file, bytes):
+            return file
+        facts = file.lstat()
+        return b"%s %d %d\n" % (os.fsencode(file.relative_to(source.name)), facts.st_size, facts.st_mtime_ns)
+
+    digest = hashlib.sha256()
+    for line in map_ahead(about, source.files, workers):
+        digest.update(line)
+    return digest.hexdigest()
 
 
 def _pack(source: _Source, folder: Path, workers: int) -> dict:

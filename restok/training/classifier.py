@@ -19,7 +19,7 @@ from restok.training.loop import LossError
 from restok.training.optim import AdamW, learning_rate
 
 
-def train_classifier(params: config.Params, data: Path, out: Path) -> None:
+def train_classifier(params: config.Params, data: Path, out: Path, run: Path | None = None) -> None:
     """Train from scratch with the tokenizer's crops; seconds, so it is not resumed. Writes model.safetensors, config.json and
     metrics.json with the validation accuracy. Raises ConfigError where the parameters have no classifier, LossError, FileError
     for an `out` that holds anything else."""
@@ -38,7 +38,7 @@ def train_classifier(params: config.Params, data: Path, out: Path) -> None:
                                              "step": settings.steps, "parameters": sum(p.numel() for p in model.parameters())})
         return {}
 
-    make(out, origin("classifier", params, train=split.digest, validation=validation.digest), None, write)
+    make(out, origin("classifier", params, train=split.digest, validation=validation.digest), run, write)
 
 
 def _trained(params: config.Params, split: Split) -> SmallClassifier:

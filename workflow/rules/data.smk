@@ -14,7 +14,7 @@ rule prepare:
     params:
         settings=settings("data"),
     shell:
-        "restok prepare --params params/{wildcards.run:q}.yaml --out {output:q} 2> {log:q}"
+        "restok prepare --params params/{wildcards.run:q}.yaml --run runs/{wildcards.run:q}/data --out {output:q} 2> {log:q}"
 
 
 rule train_classifier:
@@ -36,4 +36,5 @@ rule train_classifier:
     params:
         settings=settings("classifier"),
     shell:
-        "restok train-classifier --params params/{wildcards.run:q}.yaml --data {input.data:q} --out {output:q} 2> {log:q}"
+        "restok train-classifier --params params/{wildcards.run:q}.yaml --data {input.data:q} "
+        "--run runs/{wildcards.run:q}/classifier --out {output:q} 2> {log:q}"
