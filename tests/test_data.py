@@ -378,7 +378,7 @@ def test_images_that_did_not_change_are_packed_once(tmp_path, caplog):
         assert prepare(settings(root), 256, out, run) == first and "data: stands already" in caplog.text
         shutil.rmtree(out)
         assert prepare(settings(root), 256, out, run) == first and "was finished before; taken from" in caplog.text
-        os.utime(next((root / "train").rglob("*.png")))                              # it may be another picture now
+        os.utime(next((root / "train").rglob("*.jpg")))                              # it may be another picture now
         caplog.clear()
         again = prepare(settings(root), 256, out, run)
     assert again["splits"] == first["splits"] and not caplog.text
