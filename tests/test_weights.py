@@ -11,6 +11,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from restok import compat
+from restok.config import Tokenizer
 from restok.config.load import ConfigError
 from restok.files import FileError
 from restok.generator.model import HAR
@@ -18,7 +19,7 @@ from restok.metrics.statistics import Statistics
 from restok.networks.backbone import VisionTransformer
 from restok.networks.classifier import load_classifier
 from restok.networks.pretrained import read_tensors
-from restok.networks.saved import WeightsError, write_tensors
+from restok.networks.saved import WeightsError, load_network, write_tensors
 from restok.nn.finite import NotFiniteError, not_finite
 from restok.tokenizer.model import ResTok
 from restok.training.state import load_state
@@ -111,13 +112,18 @@ def test_weights_of_earlier_versions_carry_no_digest_and_load(saved):
     (b"\xff\xfe{", FileError, r"config\.json: not valid JSON"), (b"[" * 100_000, FileError, r"config\.json: not valid JSON"),
     (b"[]", ConfigError, r"config\.json: .*object"), (b"null", ConfigError, r"config\.json: .*object"),
     (b"NaN", ConfigError, r"config\.json: .*object"), (b'{"width": "32"}', ConfigError, r"config\.json: width: .*'32'"),
-    ({"width": 2 ** 40}, ConfigError, r"config\.json: no model of these sizes.*train-tokenizer")])
+    ({"width": 2 ** 40}, ConfigError, r"config\.json: width: .*found 1099511627776.*train-tokenizer")])
 def test_settings_that_are_none_are_one_message(saved, content, error, message):
     if isinstance(content, dict):
         content = json.dumps(json.loads((saved / "config.json").read_text()) | content).encode()
     (saved / "config.json").write_bytes(content)
     with pytest.raises(error, match=message):
         load_tokenizer(saved)
+
+
+def test_sizes_beyond_all_memory_are_one_message(saved):
+    with pytest.raises(ConfigError, match=r"config\.json: no model of these sizes can be made \(.*; run `restok x` again"):
+        load_network(saved, Tokenizer, lambda settings: torch.nn.Linear(2 ** 40, 2 ** 40), "model", "restok x")
 
 
 @pytest.mark.parametrize("load", ["tokenizer", "generator", "classifier"])

@@ -109,11 +109,8 @@ def load_released_generator(state_dict: Mapping[str, Tensor], config: Mapping[st
 
 
 def _load(model: type, config: Tokenizer | Generator, state_dict: Mapping[str, Tensor]) -> Any:
-    try:
-        with torch.device("meta"):
-            module = model(config)
-    except RuntimeError as error:
-        raise ReleasedWeightsError(f"no model of these settings can be made ({error}); mend its configuration") from None
+    with torch.device("meta"):
+        module = model(config)
     wanted = places(module)
     tensors = {name: tensor for name, tensor in plain_names(state_dict).items() if not TRAINING_EXTRAS.match(name)}
     faults = [f"unexpected: {name}" for name in tensors if name not in wanted]
