@@ -13,6 +13,7 @@ import torch
 
 from restok.cli.evaluate import print_result
 from restok.config.load import load_protocol
+from restok.experiments.records import Result, checked
 from restok.metrics import comparison, inception_score
 from restok.metrics.evaluate import evaluate_generation, evaluate_reconstruction
 from restok.metrics.features import FeatureNetwork, Features
@@ -191,6 +192,13 @@ def test_the_result_carries_what_a_comparison_needs_and_is_json():
     (made,) = result["made"]
     assert made["device"] == "cpu" and made["versions"]["torch"] == torch.__version__
     assert {"FD-digits", "KD-digits", "IS-digits", "precision", "recall", "precision adm-fp16"} <= set(result["metrics"])
+
+
+@pytest.mark.parametrize("n", [1, 2, 12])
+def test_every_result_fits_what_its_readers_check(n):
+    images, labels, codes = pictures(n), np.arange(n) % 4, torch.arange(4 * n).reshape(n, 4) % 4
+    for found in (generate(images, labels, pictures(n, seed=1)), reconstruct(pictures(n, seed=2), images, labels, codes)):
+        assert checked(json.loads(json.dumps(found)), Result).n == n
 
 
 def test_names_that_are_no_text_or_look_like_markup_are_shown(monkeypatch):

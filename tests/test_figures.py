@@ -339,6 +339,12 @@ def test_the_codebook_of_one_image_is_drawn_without_intervals(unchecked, run, pa
     assert (drawn.used, drawn.entropy, drawn.most_entropy) == (1, 0, 0) and math.isnan(drawn.entropy_high)
 
 
+@pytest.mark.parametrize("cells", [{"rfid_sd": -1}, {"rfid_low": 5, "rfid_high": 2}, {"rfid_low": 7, "rfid_high": 9}])
+def test_a_bar_that_misses_its_value_is_refused(chart, cells):
+    with pytest.raises(ReportError, match=r"table2\.csv: rfid: a value lies outside its own interval, or a deviation is neg"):
+        chart(**cells)
+
+
 def test_an_interval_that_misses_its_value_by_a_rounding_error_is_drawn(chart):
     value = -1.4426950427297987e-08                                # as results of earlier versions have it
     figure = chart(entropy=[value, 5, 6], entropy_low=[0, 4, 5], entropy_high=[value, 6, 7])

@@ -115,6 +115,9 @@ def _quantity(table: pd.DataFrame, name: str, path: Path) -> pd.DataFrame:
         raise fault(path, f"{name}: infinite, which no bar can show")
     metric = table[f"{name}_metric"] if f"{name}_metric" in table else pd.Series(name, table.index)
     low, high = ends(cells, name)
+    slack = 1e-6 * cells[name].abs().clip(lower=1)               # what rounding may take away
+    if ((cells[name] < low - slack) | (cells[name] > high + slack)).any():
+        raise fault(path, f"{name}: a value lies outside its own interval, or a deviation is negative")
     paper = cells[f"{name}_paper"].where(metric == (PAPERS[name][1] if name in PAPERS else name))
     return pd.DataFrame({"value": cells[name], "sd": cells[f"{name}_sd"], "low": low, "high": high, "paper": paper,
                          "seeds": cells["n_seeds"], "metric": one(metric) or name})
