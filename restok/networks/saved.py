@@ -14,6 +14,7 @@ from restok.config.base import Config
 from restok.config.load import ConfigError, parse
 from restok.errors import RestokError
 from restok.files import atomic_file, read_json, reading, write_json
+from restok.files.artifact import verify
 from restok.nn.finite import NotFiniteError, not_finite
 
 WEIGHTS, SETTINGS = "model.safetensors", "config.json"
@@ -71,6 +72,7 @@ def load_network(folder: str | Path, settings: type[Config], build: Callable[[An
     weights that are damaged, hold NaN or infinity, or do not belong to the settings.
     """
     require_network(folder, kind, command)
+    verify(Path(folder), WEIGHTS)
     weights, written = Path(folder, WEIGHTS), Path(folder, SETTINGS)
     found = read_json(written)
     try:
