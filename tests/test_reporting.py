@@ -136,6 +136,7 @@ def test_what_stages_write_fits_what_reports_read(run, params, tmp_path):
     """The made-up run holds what is read alone; a real one holds more, and a later version's still more."""
     path = run / "evaluation" / "late" / "generation.json"
     write(path, json.loads(path.read_text()) | {"inputs": {"tokenizer": "ab"}})
+    write(run / "tokenizer" / "late" / "metrics.json", {"step": 30, "parameters": 2 * 10**9, "device": "cuda"})
     assert len(evaluations(run, params)) == 3
 
 

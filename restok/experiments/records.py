@@ -46,14 +46,14 @@ class Known(BaseModel):
 class Trained(Known):
     """metrics.json of a tokenizer. Of finished weights nobody knows the step."""
 
-    parameters: Positive
+    parameters: Annotated[int, Field(gt=0)]
     step: Positive | None = None
 
 
 class TrainedGenerator(Known):
     """metrics.json of a generator."""
 
-    parameters: Positive
+    parameters: Annotated[int, Field(gt=0)]
     sampling_steps: Positive
 
 
