@@ -260,13 +260,13 @@ def unmeasurable(monkeypatch):
     def refuse(*words):
         raise AssertionError("was measured again")
 
-    return lambda: monkeypatch.setattr(Evaluator, "_measure", refuse)
+    return lambda: monkeypatch.setattr(Evaluator, "_take", refuse)
 
 
 def test_what_was_measured_is_not_measured_again(chain, theirs, tmp_path, unmeasurable, caplog):
     """It stands, copied without its times; or the workflow deleted it, because it was killed before it recorded success."""
     evaluator, subject = evaluator_of(chain), images_of(open_images(theirs))
-    write_statistics(evaluator, subject, WHOLE, tmp_path / "r.safetensors", tmp_path / "reference.safetensors")
+    write_statistics(evaluator, subject, WHOLE, tmp_path / "runs/r.safetensors", tmp_path / "reference.safetensors")
     told = []
 
     def measure():
@@ -281,8 +281,11 @@ def test_what_was_measured_is_not_measured_again(chain, theirs, tmp_path, unmeas
     (tmp_path / "e.json").unlink()
     assert measure() == first and "s.json: measured before" in caplog.text
     assert told[0] == told[1] == told[2]
-    write_statistics(evaluator, subject, WHOLE, tmp_path / "r.safetensors", tmp_path / "reference.safetensors")
-    assert "reference.safetensors: measured before" in caplog.text
+    for deleted in (False, True):
+        if deleted:
+            (tmp_path / "reference.safetensors").unlink()
+        write_statistics(evaluator, subject, WHOLE, tmp_path / "runs/r.safetensors", tmp_path / "reference.safetensors")
+    assert "reference.safetensors: measured before" in caplog.text and "goes on from image" in caplog.text
 
 
 @pytest.mark.parametrize("change", ["seed", "value"])

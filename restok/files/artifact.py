@@ -101,6 +101,7 @@ def publish(kept: Path, out: Path) -> None:
 
 def link(source: str | Path, target: str | Path) -> None:
     """`target` becomes a second name of the file `source`, or on another file system a copy."""
+    Path(target).parent.mkdir(parents=True, exist_ok=True)
     try:
         os.link(source, target)
     except OSError:                      # another file system, or one without links
