@@ -100,6 +100,12 @@ def device() -> torch.device:
     return torch.device("cuda", torch.cuda.current_device()) if torch.cuda.is_available() else torch.device("cpu")
 
 
+def use_threads(count: int) -> None:
+    """What torch computes on the CPU from here on takes so many threads, whatever OMP_NUM_THREADS and the machine say: they
+    decide how sums are split, and with that the last digits of a result."""
+    torch.set_num_threads(count)
+
+
 def own_share() -> Shard:
     """What of the work is this process's."""
     return Shard(dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else WHOLE

@@ -111,5 +111,13 @@ def say(text: str) -> None:
     CONSOLE.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
+def read_to_compute(params: Path, overrides: list[str] | None, experiment: str | None = None) -> Params:
+    """The settings, whose number of threads torch takes from here on."""
+    from restok.distributed import use_threads
+    settings = read(params, overrides, experiment)
+    use_threads(settings.threads)
+    return settings
+
+
 def read(params: Path, overrides: list[str] | None, experiment: str | None = None) -> Params:
     return load_trial(params, experiment, overrides or []) if experiment else load_params(params, overrides or [])

@@ -2,13 +2,27 @@
 
 from pathlib import Path
 
-from restok.cli.base import FOLDER, Classifier, Experiment, OutFile, Overrides, ParamsFile, State, argument, option, read, verb
+from restok.cli.base import (
+    FOLDER,
+    Classifier,
+    Experiment,
+    OutFile,
+    Overrides,
+    ParamsFile,
+    State,
+    argument,
+    option,
+    read,
+    read_to_compute,
+    verb,
+)
 from restok.cli.evaluate import print_choice, print_result
 from restok.config import Guidance
 
 Data = option(Path, "Folder that `restok prepare` wrote.")
 TokenizerFolder = option(Path, "Folder that `restok train-tokenizer` or `restok convert` wrote.")
 GeneratorFolder = option(Path, "Folder that `restok train-generator` or `restok convert` wrote.")
+ThreadsOf = option(Path | None, "Parameter file, of which the number of threads is taken.", "--params", "-p")
 Codes = option(Path, "Folder that `restok encode` wrote.")
 RunFolder = option(Path, "Folder for an unfinished run, to resume by the same command, and for what it made.", writes=FOLDER)
 KeptFolder = option(Path | None, "Folder in which what is made is kept, for when --out is deleted.", "--run",
@@ -36,7 +50,7 @@ def train_classifier(params: ParamsFile, data: Data, out: OutFolder, run: KeptFo
                      overrides: Overrides = None) -> None:
     """Train the demo's feature network on the training split; report its validation accuracy."""
     from restok.training.classifier import train_classifier
-    train_classifier(read(params, overrides), data, out, run)
+    train_classifier(read_to_compute(params, overrides), data, out, run)
 
 
 @verb
@@ -45,7 +59,7 @@ def train_tokenizer(params: ParamsFile, data: Data, run: RunFolder, out: OutFold
                     overrides: Overrides = None) -> None:
     """Train the tokenizer to a checkpoint, from the one before it (Table 7)."""
     from restok.training.tokenizer import train_tokenizer
-    train_tokenizer(read(params, overrides, experiment), checkpoint, data, classifier, previous, run, out)
+    train_tokenizer(read_to_compute(params, overrides, experiment), checkpoint, data, classifier, previous, run, out)
 
 
 @verb
@@ -53,7 +67,7 @@ def encode(params: ParamsFile, data: Data, tokenizer: TokenizerFolder, out: OutF
            experiment: Experiment = None, overrides: Overrides = None) -> None:
     """Encode every crop of the training split into one packed array."""
     from restok.stages.codes import encode
-    encode(read(params, overrides, experiment), data, tokenizer, out, run=run)
+    encode(read_to_compute(params, overrides, experiment), data, tokenizer, out, run=run)
 
 
 @verb
@@ -61,7 +75,7 @@ def train_generator(params: ParamsFile, codes: Codes, tokenizer: TokenizerFolder
                     experiment: Experiment = None, overrides: Overrides = None) -> None:
     """Train the generator on codes (Table 8)."""
     from restok.training.generator import train_generator
-    train_generator(read(params, overrides, experiment), codes, tokenizer, run, out)
+    train_generator(read_to_compute(params, overrides, experiment), codes, tokenizer, run, out)
 
 
 @verb
@@ -74,7 +88,7 @@ def score_guidance(params: ParamsFile, reference: Reference, tokenizer: Tokenize
     from restok.stages.evaluator import Evaluator
     from restok.stages.measure import score_guidance
     guidance = parse(Guidance, {"schedule": schedule, "scale": scale, "start": start}, "guidance")
-    settings = read(params, overrides, experiment)
+    settings = read_to_compute(params, overrides, experiment)
     with processes():
         evaluator = Evaluator.load(settings.evaluation, classifier, settings.tokenizer.image_size, settings.data.workers)
         score_guidance(evaluator, settings, guidance, tokenizer, generator, reference, state, out, print_result)
@@ -88,9 +102,12 @@ def search_guidance(candidates: Candidates, out: OutFile) -> None:
 
 
 @verb
-def panel(data: Data, tokenizer: TokenizerFolder, out: OutFile) -> None:
+def panel(data: Data, tokenizer: TokenizerFolder, out: OutFile, params: ThreadsOf = None, experiment: Experiment = None,
+          overrides: Overrides = None) -> None:
     """What Fig. 5 shows: a few images from every prefix of their codes, and the encoder's attention (npz)."""
     from restok.stages.images import panel
+    if params:
+        read_to_compute(params, overrides, experiment)
     panel(data, tokenizer, out)
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from restok.cli.base import FILE, Experiment, Overrides, argument, option, read, say, verb
+from restok.cli.base import FILE, Experiment, Overrides, argument, option, read_to_compute, say, verb
 from restok.cli.chain import GeneratorFolder, Start, TokenizerFolder
 from restok.config import Sampling
 from restok.config.load import ConfigError, parse
@@ -32,7 +32,7 @@ Reconstructions = option(Path, "What to write: .png or .jpg with the originals a
                          "folder, replaced whole.", "--out", "-o")
 Keep = option(int | None, "Decode the first so many codes alone.")
 BatchSize = option(int, "Images at once.", min=1)
-Workers = option(int, "Threads that decode images.", min=0)
+Workers = option(int, "Threads that decode images.", min=0, max=256)
 
 
 @verb
@@ -50,7 +50,7 @@ def sample(tokenizer: TokenizerFolder, generator: GeneratorFolder, out: SamplesF
         raise ConfigError("--class names classes, --classes says how many to spread evenly; leave one of them out")
     if (schedule is None) != (scale is None) or (start and schedule is None) or (schedule and guidance):
         raise ConfigError("guidance: name --schedule and --scale (and --start), or a file with --guidance")
-    settings = read(params, overrides, experiment) if params else None
+    settings = read_to_compute(params, overrides, experiment) if params else None
     named = schedule and {"schedule": schedule, "scale": scale, "start": start}
     given = {"temperature": temperature, "top_k": top_k, "top_p": top_p,
              "guidance": read_guidance(guidance).model_dump() if guidance else named}

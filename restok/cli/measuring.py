@@ -100,7 +100,7 @@ class NetworkOptions:
     classifier: Classifier = None
     crop: option(int | None, "Side of the centre crops of reference and originals in folders; else the tokenizer's image "
                  "size.", min=1) = None
-    workers: option(int | None, "Threads that decode images; else data.workers.", min=0) = None
+    workers: option(int | None, "Threads that decode images; else data.workers.", min=0, max=256) = None
 
     def read(self) -> tuple[Params | None, Evaluation]:
         """The parameter file, where one was named, and the protocol."""
@@ -113,9 +113,11 @@ class NetworkOptions:
 
     def load(self, params: Params | None, protocol: Evaluation, paired: bool) -> "Evaluator":
         """With LPIPS where images are `paired` with originals."""
+        from restok.distributed import use_threads
         from restok.stages.evaluator import Evaluator
         crop, workers = self.crop, self.workers
         if params:
+            use_threads(params.threads)
             crop = params.tokenizer.image_size if crop is None else crop
             workers = params.data.workers if workers is None else workers
         return Evaluator.load(protocol, self.classifier, crop, workers or 0, paired)

@@ -13,6 +13,7 @@ Many = Annotated[int, Field(gt=0, le=2**20)]                # images at a time, 
 Size = Annotated[int, Field(gt=0, le=2**16)]                # a side of tensors
 Positives = Annotated[tuple[Size, ...], Field(min_length=1)]
 Workers = Annotated[int, Field(ge=0, le=256)]
+Threads = Annotated[int, Field(gt=0, le=256)]
 Seed = Annotated[int, Field(ge=0, lt=2**43)]                # seed * 1_000_003 + step stays below 2^63
 Seeds = Annotated[int, Field(gt=0, le=1000)]                # how many
 Fraction = Annotated[float, Field(ge=0, le=1)]

@@ -4,7 +4,7 @@ from typing import Self
 
 from pydantic import JsonValue, model_validator
 
-from restok.config.base import Config, Seed, Seeds
+from restok.config.base import Config, Seed, Seeds, Threads
 from restok.config.data import Codes, Data
 from restok.config.evaluation import Classifier, Evaluation
 from restok.config.generator import Generator, GuidanceSearch, Sampling
@@ -23,6 +23,7 @@ class Experiments(Config):
 
 class Params(Config):
     seed: Seed
+    threads: Threads                       # CPU threads of a model's arithmetic: their number changes the last digits
     data: Data
     classifier: Classifier | None
     tokenizer: Tokenizer

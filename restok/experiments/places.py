@@ -17,8 +17,9 @@ from restok.experiments.items import Item
 from restok.experiments.trials import RELEASED, Sheet, Trial
 from restok.files.artifact import Origin
 
-FEATURES = ("evaluation.features", "evaluation.weights", "evaluation.batch_size")
-DRAWING = ("seed", "sampling.temperature", "sampling.top_k", "sampling.top_p", "sampling.class_cache", "sampling.rounding")
+FEATURES = ("threads", "evaluation.features", "evaluation.weights", "evaluation.batch_size")
+DRAWING = ("threads", "seed", "sampling.temperature", "sampling.top_k", "sampling.top_p", "sampling.class_cache",
+           "sampling.rounding")
 CANDIDATE = (*DRAWING, *FEATURES, "guidance_search.samples_per_class")
 
 
@@ -33,13 +34,14 @@ class Stage(NamedTuple):
 STAGES = {
     "data": Stage("data", "prepare", ("data.source", "data.path", "data.train", "data.validation"), shared=True),
     "classifier": Stage("classifier", "train-classifier", (
-        "seed", "classifier", "data.crop_scale", "data.flip", "tokenizer.image_size"), shared=True),
+        "threads", "seed", "classifier", "data.crop_scale", "data.flip", "tokenizer.image_size"), shared=True),
     "reference": Stage("reference/{name}.safetensors", "statistics", (*FEATURES, "tokenizer.image_size"), shared=True),
     "layout": Stage("layout.npz", "layout", ("tokenizer", "generator"), shared=True),
     "tokenizer": Stage("tokenizer/{label}", "train-tokenizer", (
-        "seed", "data", "tokenizer", "tokenizer_training", "objective")),
-    "codes": Stage("codes/{label}", "encode", ("codes.scales", "codes.five_crops", "codes.flip"), ("tokenizer",)),
-    "generator": Stage("generator/{label}", "train-generator", ("seed", "generator", "generator_training"), ("codes",)),
+        "threads", "seed", "data", "tokenizer", "tokenizer_training", "objective")),
+    "codes": Stage("codes/{label}", "encode", ("threads", "codes.scales", "codes.five_crops", "codes.flip"), ("tokenizer",)),
+    "generator": Stage("generator/{label}", "train-generator", (
+        "threads", "seed", "generator", "generator_training"), ("codes",)),
     "candidate": Stage("guidance/{label}/{schedule}_{scale}_{start}.json", "score-guidance", CANDIDATE, ("generator",)),
     "guidance": Stage("guidance/{label}.json", "search-guidance", ("guidance_search",), ("candidate",)),
     "reconstruction": Stage("evaluation/{label}/reconstruction.json", "evaluate", (
@@ -47,7 +49,7 @@ STAGES = {
     "generation": Stage("evaluation/{label}/generation.json", "evaluate", (
         *DRAWING, "sampling.guidance", *FEATURES, "evaluation.samples_per_class", "evaluation.neighbours",
         "evaluation.distances"), ("guidance",)),
-    "panel": Stage("panel/{label}.npz", "panel", (), ("tokenizer",)),
+    "panel": Stage("panel/{label}.npz", "panel", ("threads",), ("tokenizer",)),
     "samples": Stage("samples/{label}.npz", "sample", (*DRAWING, "sampling.guidance"), ("guidance",)),
 }
 

@@ -22,7 +22,7 @@ from restok.experiments.items import ITEMS
 from restok.experiments.trials import Feed, Sheet, Trial
 
 # What every row of a file shares, so that their numbers compare: other values belong in a parameter file of their own.
-SHARED = ("data.source", "data.path", "data.train", "data.validation", "classifier", "tokenizer.image_size",
+SHARED = ("threads", "data.source", "data.path", "data.train", "data.validation", "classifier", "tokenizer.image_size",
           "evaluation.features", "evaluation.weights", "evaluation.reference", "evaluation.batch_size")
 
 Bases = dict[str, tuple[tuple[str, ...], int]]          # main, ablation: what all of their rows change, and their seeds

@@ -87,7 +87,8 @@ class Statistics:
         self.facts, self.published = dict(facts), {}
         name = torch.cuda.get_device_name(device) if torch.device(device).type == "cuda" else torch.device(device).type
         versions = {"python": platform.python_version(), "torch": str(torch.__version__)}
-        self.made = [{"device": name, "versions": versions | {library: version(library) for library in LIBRARIES}}]
+        versions |= {library: version(library) for library in LIBRARIES}
+        self.made = [{"device": name, "threads": torch.get_num_threads(), "versions": versions}]
         n, dims, spatial, logits = self.n, facts["features"]["dims"], facts["spatial"], facts["logits"]
         self.pooled = Moments(n, dims, facts["shift"], GROUPS, device)
         self.spatial = Moments(n, spatial, facts["shift"], GROUPS, device) if spatial else None

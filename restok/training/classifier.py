@@ -35,7 +35,8 @@ def train_classifier(params: config.Params, data: Path, out: Path, run: Path | N
                         for images, labels in evaluation_batches(validation, size, settings.batch_size))
         model.save(folder)
         write_json(folder / "metrics.json", {"validation_accuracy": right / len(validation), "n": len(validation),
-                                             "step": settings.steps, "parameters": sum(p.numel() for p in model.parameters())})
+                                             "step": settings.steps, "parameters": sum(p.numel() for p in model.parameters()),
+                                             "threads": torch.get_num_threads()})
         return {}
 
     make(out, origin("classifier", params, train=split.digest, validation=validation.digest), run, write)

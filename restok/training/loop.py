@@ -73,7 +73,8 @@ def train(build: Callable[[], Job], name: str, batches: Callable[[int], Iterator
             shutil.copy(run.folder / "log.jsonl", folder)
             parameters = sum(p.numel() for p in job.average.parameters())
             write_json(folder / "metrics.json", facts | {"step": steps.stop, "parameters": parameters, "device": str(job.on),
-                                                         "torch": torch.__version__, "last": rows[-1]})
+                                                         "threads": torch.get_num_threads(), "torch": torch.__version__,
+                                                         "last": rows[-1]})
             return {}
 
         keep(run, out, origin, write)

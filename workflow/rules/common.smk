@@ -121,9 +121,14 @@ def gpus(wildcards):
     return demand.gpus(settings_of(wildcards))
 
 
+def model_threads(wildcards):
+    """Those of the model, which the verb takes from the settings: what Snakemake writes into OMP_NUM_THREADS changes nothing."""
+    return settings_of(wildcards).threads
+
+
 def with_workers(wildcards):
-    """One thread for the model and one for each loader process."""
-    return 1 + settings_of(wildcards).data.workers
+    """The threads of the model, and one for each loader process."""
+    return model_threads(wildcards) + settings_of(wildcards).data.workers
 
 
 def made_from(kind):

@@ -107,8 +107,11 @@ rule panel:
         mem_mb=memory,
         gpu=gpus,
         runtime=30,
+    params:
+        settings=settings("panel"),
+        options=options,
     shell:
-        "restok panel --data {input.data:q} --tokenizer {input.tokenizer:q} --out {output:q} 2> {log:q}"
+        "restok panel {params.options:q} --data {input.data:q} --tokenizer {input.tokenizer:q} --out {output:q} 2> {log:q}"
 
 
 rule sample:

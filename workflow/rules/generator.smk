@@ -10,7 +10,7 @@ rule train_generator:
         "results/{trial}/benchmarks/train_generator.{label}.tsv"
     conda:
         "../../environment.yml"
-    threads: 1
+    threads: model_threads
     resources:
         mem_mb=memory,
         gpu=gpus,
