@@ -1,4 +1,4 @@
-"""What every section of a parameter file is made of. Numbers that no machine could work on have an upper bound, too."""
+"""What every section of a parameter file is made of, and every record of a file that is checked where it is read."""
 
 import re
 import unicodedata
@@ -7,11 +7,15 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
-Count = Annotated[int, Field(ge=0, le=10**9)]
-Positive = Annotated[int, Field(gt=0, le=10**9)]
-Many = Annotated[int, Field(gt=0, le=2**20)]                # images at a time, or of a class
+Count = Annotated[int, Field(ge=0)]
+Positive = Annotated[int, Field(gt=0)]
+Positives = Annotated[tuple[Positive, ...], Field(min_length=1)]
+# Settings, up to what a machine can do.
+Bounded = Annotated[int, Field(ge=0, le=10**9)]
+Steps = Annotated[int, Field(gt=0, le=10**9)]
+Many = Annotated[int, Field(gt=0, le=2**20)]                # such as images at a time
 Size = Annotated[int, Field(gt=0, le=2**16)]                # a side of tensors
-Positives = Annotated[tuple[Size, ...], Field(min_length=1)]
+Sizes = Annotated[tuple[Size, ...], Field(min_length=1)]
 Workers = Annotated[int, Field(ge=0, le=256)]
 Threads = Annotated[int, Field(gt=0, le=256)]
 Seed = Annotated[int, Field(ge=0, lt=2**43)]                # seed * 1_000_003 + step stays below 2^63

@@ -4,7 +4,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from restok.config.base import Config, Many, Place, Positive, Positives, Weight
+from restok.config.base import Config, Many, Place, Sizes, Steps, Weight
 
 
 class Evaluation(Config):
@@ -17,7 +17,7 @@ class Evaluation(Config):
     neighbours: Many                       # k of precision and recall
     distances: Annotated[tuple[Literal["exact", "adm-fp16"], ...], Field(min_length=1)]   # of precision and recall
     batch_size: Many
-    save_every: Positive                   # images between resumable states: about the most that a killed run can lose
+    save_every: Steps                      # images between resumable states: about the most that a killed run can lose
 
     @model_validator(mode="after")
     def check(self) -> Self:
@@ -29,7 +29,7 @@ class Evaluation(Config):
 class Classifier(Config):
     """The demo's feature network, trained on the training split."""
 
-    channels: Positives
-    steps: Positive
+    channels: Sizes
+    steps: Steps
     batch_size: Many
     learning_rate: Weight

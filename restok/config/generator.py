@@ -4,7 +4,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from restok.config.base import Config, Count, Fraction, Many, Positive, Scale, Size
+from restok.config.base import Bounded, Config, Fraction, Many, Scale, Size
 from restok.hierarchy import group_sizes
 
 Schedule = Literal["constant", "linear", "step", "cosine"]
@@ -18,7 +18,7 @@ class Generator(Config):
     layers: Size
     heads: Size
     hidden: Size                           # of SwiGLU
-    rope_base: Positive
+    rope_base: Many
     ntp: Size | Literal["all"]             # next-token predictions before levels are drawn whole; 'all': vanilla autoregression
     token_dropout: Fraction
     residual_dropout: Fraction
@@ -58,7 +58,7 @@ class Guidance(Config):
 
 class Sampling(Config):
     temperature: Annotated[float, Field(ge=1e-6, le=1e6)]
-    top_k: Count                           # 0: off
+    top_k: Bounded                         # 0: off
     top_p: Fraction                        # 0 and 1: off
     guidance: Guidance | None              # null: the search's choice
     class_cache: Literal["kept", "overwritten"]   # overwritten: the release's fault with ntp 1, emulated to measure it

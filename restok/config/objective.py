@@ -4,15 +4,15 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from restok.config.base import Config, Count, Fraction, Weight
+from restok.config.base import Bounded, Config, Fraction, Weight
 from restok.config.training import Optimizer
 
 
 class Discriminator(Config):
     network: str                           # 'digits', or a timm name
     weights: str | None                    # a file to load instead of timm's download
-    layers: Annotated[tuple[Count, ...], Field(min_length=1)]   # judged
-    start: Count                           # first step of the adversary, of both updates
+    layers: Annotated[tuple[Bounded, ...], Field(min_length=1)]   # judged
+    start: Bounded                         # first step of the adversary, of both updates
     optimizer: Optimizer
     lecam: Weight
     augment: tuple[Literal["color", "translation", "cutout"], ...]   # DiffAugment

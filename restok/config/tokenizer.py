@@ -4,13 +4,13 @@ from typing import Annotated, Literal, Self
 
 from pydantic import model_validator
 
-from restok.config.base import Config, Count, Fraction, Positive, Positives, Size, Weight, Whole
+from restok.config.base import Bounded, Config, Fraction, Many, Size, Sizes, Weight, Whole
 from restok.hierarchy import group_sizes, latent_grids, merge_kernels, merge_layers, scale_grids
 
 
 class CNN(Config):
     channels: Size
-    multipliers: Positives                 # one level each; every level but the last halves the resolution
+    multipliers: Sizes                     # one level each; every level but the last halves the resolution
     blocks: Size                           # residual blocks a level
     latent_channels: Size
     groups: Size                           # of GroupNorm
@@ -30,7 +30,7 @@ class Tokenizer(Config):
     encoder_layers: Size
     decoder_layers: Size
     heads: Size
-    rope_base: Positive
+    rope_base: Many
     latents: Size
     latent_init: Literal["residual", "pooled", "learnable"]   # Algorithm 1; without its residual; one parameter a token
     latent_hierarchy: bool                 # levels of 1, 1, 2, 4, ...; or one flat level
@@ -44,7 +44,7 @@ class Tokenizer(Config):
     codebook_dim: Size
     commitment: Weight
     codebook_init: Literal["random", "data"]     # data: the first training batch's latents; random: as the release
-    revive_after: Count                    # steps unused before an entry is moved onto a latent; 0: never (the release)
+    revive_after: Bounded                  # steps unused before an entry is moved onto a latent; 0: never (the release)
     keep_minimum: Size                     # Table 9: the fewest latents nested dropout keeps
     drop_probability: Fraction
 

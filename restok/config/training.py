@@ -4,13 +4,13 @@ from typing import Literal, Self
 
 from pydantic import model_validator
 
-from restok.config.base import Beta, Config, Count, Fraction, Label, Many, Positive, Weight
+from restok.config.base import Beta, Bounded, Config, Fraction, Label, Many, Steps, Weight
 
 
 class Optimizer(Config):
     learning_rate: Weight
     final_learning_rate: Weight
-    warmup_steps: Count
+    warmup_steps: Bounded
     betas: tuple[Beta, Beta]
     weight_decay: Weight
 
@@ -21,13 +21,13 @@ class Training(Config):
     clip: Weight
     precision: Literal["fp32", "bf16", "fp16"]
     ema: Fraction
-    log_every: Positive
-    save_every: Positive                   # steps between resumable states: the most that a killed run can lose
+    log_every: Steps
+    save_every: Steps                      # steps between resumable states: the most that a killed run can lose
 
 
 class TokenizerTraining(Training):
-    checkpoints: dict[Label, Positive]     # label: step, increasing
-    schedule_steps: Positive | None        # where the learning rate ends; null: with the last checkpoint
+    checkpoints: dict[Label, Steps]        # label: step, increasing
+    schedule_steps: Steps | None           # where the learning rate ends; null: with the last checkpoint
 
     @model_validator(mode="after")
     def check(self) -> Self:
@@ -50,4 +50,4 @@ class TokenizerTraining(Training):
 
 
 class GeneratorTraining(Training):
-    steps: Positive
+    steps: Steps
