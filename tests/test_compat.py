@@ -122,7 +122,7 @@ def test_missing_unexpected_and_misshapen_tensors_are_all_listed():
 
 @pytest.mark.parametrize("change", [
     {"vit_dec_model_size": "small"}, {"reduction_ratio": 0.25}, {"vae_encoder": False}, {"use_l2_norm": False},
-    {"learnable_dec_image_tokens": False}, {"vit_enc_patch_size": 8}, {"vit_dec_patch_size": 8}, {"latent_hierarchy": False}])
+    {"learnable_dec_image_tokens": False}, {"vit_enc_patch_size": 8}, {"vit_dec_patch_size": 8}])
 def test_a_design_that_was_never_published_is_refused_by_its_key(change):
     (key, value), = change.items()
     with pytest.raises(compat.ReleasedWeightsError, match=rf"only the published design loads:\n  {key} {value!r}, not .*\nRun"):
@@ -238,7 +238,9 @@ def test_configurations_come_back_as_they_were():
     assert compat.generator_settings(compat.generator_config(generator)) == generator
     flat = LARGE_TOKENIZER | {"merge_tokens": False, "hierarchy_stages": 1, "residual_latent_tokens": False,
                               "residual_image_tokens": False}
-    assert compat.tokenizer_settings(compat.tokenizer_config(flat)) == flat
+    for theirs in (flat, LARGE_TOKENIZER | {"latent_hierarchy": False}):
+        assert compat.tokenizer_settings(compat.tokenizer_config(theirs)) == theirs
+    assert compat.tokenizer_config(theirs).latent_init == "sequence" and len(compat.tokenizer_config(theirs).levels) == 8
     assert "ar_token_num" not in compat.generator_settings(compat.generator_config(generator | {"spe_token_num": 0}))
 
 

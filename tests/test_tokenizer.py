@@ -184,7 +184,8 @@ def test_the_legacy_layout_mixes_all_latents_into_each_code():
 # The options.
 
 @pytest.mark.parametrize("option", [
-    "latent_init=residual", "latent_init=pooled", "latent_init=learnable", "latent_hierarchy=false", "latent_layout=legacy",
+    "latent_init=residual", "latent_init=pooled", "latent_init=sequence", "latent_init=learnable", "latent_hierarchy=false",
+    "latent_layout=legacy",
     "merge=average", "merge=nearest", "merge_grid=width", "merge_factor=1", "merge_factor=4", "merge_residual=false",
     "scales=1", "scales=4"])
 def test_every_option_trains_every_parameter(option):

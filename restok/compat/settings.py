@@ -26,7 +26,7 @@ HEAD_WIDTH = 64                          # of every released model
 # What only the release's code can vary. Where a mapping does not say it, it is this; another value is another model, of which
 # names and shapes may tell nothing.
 TOKENIZER_FIXED = {"vae_encoder": True, "reduction_ratio": 0.5, "use_l2_norm": True, "learnable_dec_image_tokens": True,
-                   "vit_enc_patch_size": 16, "vit_dec_patch_size": 16, "latent_hierarchy": True}
+                   "vit_enc_patch_size": 16, "vit_dec_patch_size": 16}
 GENERATOR_FIXED = {"rope_base": 10000, "norm_eps": 1e-5, "multiple_of": 256, "ffn_dim_multiplier": None, "cls_token_num": 1}
 
 # Our names -> the authors', of the settings that mean the same.
@@ -48,8 +48,7 @@ REASONS = {
 # And what the fixed ones of its own would mean.
 MEANINGS = {
     "vae_encoder": "there is no CNN encoder", "use_l2_norm": "the quantiser measures distances off the sphere",
-    "learnable_dec_image_tokens": "the decoder starts from upsampled latents",
-    "latent_hierarchy": "latents start from means of neighbours in reading order, and keep their levels (here it is one level)"}
+    "learnable_dec_image_tokens": "the decoder starts from upsampled latents"}
 OURS_ALONE = {"codebook_init", "revive_after"}       # of training, no part of the model
 OF_MERGING = {"merge", "merge_factor", "merge_grid", "merge_residual"}
 
@@ -93,9 +92,10 @@ def tokenizer_config(config: Mapping[str, Any]) -> Tokenizer:
     width, layers, heads = config.size("vit_enc_model_size")
     config.require({"vit_dec_model_size": config["vit_enc_model_size"]} | TOKENIZER_FIXED)
     pooled = "residual" if config.flag("residual_latent_tokens") else "pooled"
+    start = pooled if config.flag("latent_hierarchy", True) else "sequence"
     return parse(Tokenizer, {ours: config[theirs] for ours, theirs in TOKENIZER_KEYS.items()} | dict(
         image_size=256, cnn=MASKGIT.model_dump(), width=width, encoder_layers=layers, decoder_layers=layers, heads=heads,
-        latent_init="learnable" if config.flag("learnable_latent_tokens") else pooled, latent_hierarchy=True,
+        latent_init="learnable" if config.flag("learnable_latent_tokens") else start, latent_hierarchy=True,
         scales=config["hierarchy_stages"] or 1 if config.flag("merge_tokens") else 1, merge_factor=2, merge="nearest",
         merge_grid="width", latent_layout="legacy" if config.flag("is_legacy", True) else "tokens",
         codebook_init="random", revive_after=0), THEIRS)
@@ -112,7 +112,8 @@ def tokenizer_settings(config: Tokenizer) -> dict[str, Any]:
     settings = TOKENIZER_PUBLISHED | {theirs: getattr(config, ours) for ours, theirs in TOKENIZER_KEYS.items()} | {
         "use_l2_norm": True, "entropy_loss_ratio": 0.0, "vit_enc_model_size": sizes[dims], "vit_dec_model_size": sizes[dims],
         "vit_dec_patch_size": 16, "test_num_latent_tokens": config.latents, "merge_tokens": config.scales > 1,
-        "hierarchy_stages": config.scales, "residual_latent_tokens": config.latent_init == "residual",
+        "hierarchy_stages": config.scales, "residual_latent_tokens": config.latent_init != "pooled",
+        "latent_hierarchy": config.latent_init != "sequence",
         "learnable_dec_image_tokens": True, "drop_latent_tokens": config.drop_probability > 0,
         "encoder_feature_supervision": False, "decoder_feature_supervision": False, "learnable_dec_feat_tokens": True}
     _refuse_differences(config, tokenizer_config(settings), OURS_ALONE | (OF_MERGING if config.scales == 1 else set()))

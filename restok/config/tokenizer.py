@@ -32,7 +32,9 @@ class Tokenizer(Config):
     heads: Size
     rope_base: Many
     latents: Size
-    latent_init: Literal["residual", "pooled", "learnable"]   # Algorithm 1; without its residual; one parameter a token
+    # Algorithm 1; without its residual; means of neighbours in reading order (the release's `latent_hierarchy: false`); one
+    # parameter a token.
+    latent_init: Literal["residual", "pooled", "sequence", "learnable"]
     latent_hierarchy: bool                 # levels of 1, 1, 2, 4, ...; or one flat level
     scales: Size                           # S: S - 1 residual merging blocks
     merge_factor: Annotated[Literal[1, 2, 4], Whole]   # tokens merged into one (Table 3)
@@ -76,7 +78,7 @@ class Tokenizer(Config):
             scale_grids(self.grid, self.merge_kernels)
         except ValueError as error:
             raise ValueError(f"scales: {error}; take fewer scales or a larger image") from None
-        if self.latent_init != "learnable":
+        if self.latent_init in ("residual", "pooled"):
             height, width = latent_grids(self.latents)[-1]
             if self.grid % height or self.grid % width:
                 raise ValueError(f"latents: the last level's {height}x{width} does not divide the {self.grid}x{self.grid} grid")

@@ -9,7 +9,7 @@ from restok.hierarchy import latent_grids, merge_layers, scale_grids
 from restok.nn.blocks import Block
 from restok.nn.masks import block_causal_on
 from restok.nn.rope import encoder_rotation
-from restok.tokenizer.latents import pooling, residual_pooling
+from restok.tokenizer.latents import pooling, residual_pooling, sequence_pooling
 from restok.tokenizer.merging import split_scale
 
 
@@ -34,6 +34,8 @@ class Encoder(nn.Module):
         config = self.config
         if config.latent_init == "learnable":
             return self.latents.expand(len(p), -1, -1)
+        if config.latent_init == "sequence":
+            return sequence_pooling(p, config.latents)
         return (residual_pooling if config.latent_init == "residual" else pooling)(p, latent_grids(config.latents))
 
     def forward(self, features: Float[Tensor, "b c h w"], out: dict) -> Float[Tensor, "b n k"]:

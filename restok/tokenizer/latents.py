@@ -23,3 +23,9 @@ def residual_pooling(p: Float[Tensor, "b d h w"], grids: Sequence[Grid]) -> Floa
 def pooling(p: Float[Tensor, "b d h w"], grids: Sequence[Grid]) -> Float[Tensor, "b n d"]:
     """Algorithm 1 without its subtraction: each level pools the tokens themselves (Table 2's latents without residual)."""
     return torch.cat([F.adaptive_avg_pool2d(p, grid).flatten(2) for grid in grids], dim=-1).transpose(1, 2)
+
+
+def sequence_pooling(p: Float[Tensor, "b d h w"], latents: int) -> Float[Tensor, "b n d"]:
+    """As many means of neighbours in reading order, whatever their levels: what the release starts from instead, where its
+    `latent_hierarchy` is off."""
+    return F.adaptive_avg_pool1d(p.flatten(2), latents).transpose(1, 2)
