@@ -154,6 +154,15 @@ def test_folders_of_the_sheet_and_the_reference_are_words_of_the_shell_lines(wor
     assert [weights in line or images in line for line in words] == [True, True]
 
 
+@pytest.mark.parametrize(("run", "classes"), [("demo", 10), ("imagenet256", 20)])
+def test_samples_are_asked_of_classes_that_there_are(workflow, run, classes):
+    params = workflow / f"params/{run}.yaml"                     # ImageNet's is not there
+    text = re.sub(r"(?m)^  reference: .*", "  reference: null", params.read_text())
+    params.write_text(text)
+    planned = dry_run(workflow, "--printshellcmds", f"results/{run}/samples/1M.npz")
+    assert [f"--classes {classes} " in line for line in planned.splitlines() if "restok sample" in line] == [True]
+
+
 def test_the_search_takes_small_and_large_numbers(workflow):
     params = workflow / "params/short.yaml"
     params.write_text(params.read_text().replace("scales: [2.0]", "scales: [1e-5, 2, 250.5]")

@@ -121,6 +121,11 @@ def gpus(wildcards):
     return demand.gpus(settings_of(wildcards))
 
 
+def pictured(wildcards):
+    """How many classes Fig. 6 shows at most."""
+    return min(20, settings_of(wildcards).generator.classes)
+
+
 def model_threads(wildcards):
     """Those of the model, which the verb takes from the settings: what Snakemake writes into OMP_NUM_THREADS changes nothing."""
     return settings_of(wildcards).threads

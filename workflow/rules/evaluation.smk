@@ -136,7 +136,8 @@ rule sample:
     params:
         settings=settings("samples"),
         options=options,
+        classes=pictured,
         guidance=optional("guidance"),
     shell:
         "restok sample {params.options:q} --tokenizer {input.tokenizer:q} --generator {input.generator:q} "
-        "{params.guidance:q} --per-class 8 --classes 20 --out {output:q} 2> {log:q}"
+        "{params.guidance:q} --per-class 8 --classes {params.classes:q} --out {output:q} 2> {log:q}"
