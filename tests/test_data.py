@@ -8,6 +8,7 @@ import zlib
 from itertools import islice
 
 import numpy as np
+import pyarrow
 import pytest
 import torch
 from PIL import Image
@@ -219,6 +220,19 @@ def test_a_missing_or_half_written_split_names_the_command(digits, tmp_path):
         open_split(tmp_path / "short", "train")
     with pytest.raises(DataError, match=r"short/validation.*restok prepare"):
         open_split(tmp_path / "short", "validation")
+
+
+@pytest.mark.parametrize("labels", [[0.5] * 1437, ["zero"] * 1437, [None] * 1437])
+def test_packed_labels_that_are_no_whole_numbers_are_refused(digits, tmp_path, labels):
+    shutil.copytree(digits, tmp_path / "data")
+    (table,) = (tmp_path / "data/train").iterdir()
+    images = pyarrow.ipc.open_stream(table).read_all()["image"]
+    table.unlink()
+    spoilt = pyarrow.table({"image": images, "label": labels})
+    with pyarrow.ipc.new_stream(table, spoilt.schema) as writer:
+        writer.write(spoilt)
+    with pytest.raises(DataError, match=r"train: not a prepared split.*restok prepare"):
+        open_split(tmp_path / "data", "train")
 
 
 def test_files_are_read_ahead_in_order_and_no_further():

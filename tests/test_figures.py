@@ -111,6 +111,12 @@ def test_a_figure_is_drawn_in_a_folder_without_the_papers_numbers(command, run, 
     assert result.exit_code == 0 and (tmp_path / "fig8.png").is_file(), result.stderr
 
 
+def test_a_figure_is_called_as_what_is_written(run, command, tmp_path):
+    result = command("figure", "fig8", "--params", ROOT / "params/imagenet256.yaml", "--results", run, "--out",
+                     tmp_path / "fig8.gif")
+    assert result.exit_code == 1 and "fig8.gif: a figure is written as PNG and PDF" in result.stderr
+
+
 def test_fig5_data_are_the_panels_shares_by_layer_and_their_mean_and_the_psnr_of_what_is_shown(tmp_path):
     attention = np.array([[[np.nan, 0.5]], [[0.25, 0.75]]], np.float32)
     np.savez(tmp_path / "p.npz", psnr=[[34.5, 48.25], [33.0, 47.5]], kept=np.array([1, 2]), attention=attention)

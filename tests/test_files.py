@@ -1,6 +1,7 @@
 """Files are whole or absent, and one array of an npz is read by rows."""
 
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -14,12 +15,18 @@ import torch
 from matplotlib.figure import Figure
 from torch import nn
 
-from restok.files import FileError, atomic_file, atomic_folder, read_json, remove_left_over, write_json
+from restok.config.text import read_text
+from restok.data.codes import CodeStore, write_codes
+from restok.errors import RestokError
+from restok.experiments.records import load_record
+from restok.files import FileError, atomic_file, atomic_folder, read_json, remove_left_over, sha256_file, write_json
 from restok.files.npz import NpzArray, npz_names, write_npz, write_npz_rows
+from restok.metrics.statistics import Statistics
 from restok.networks.saved import save_network
 from restok.reporting.cells import write_csv
 from restok.reporting.figures.common import save
 from restok.stages.images import write_grid
+from restok.training.state import load_state
 
 ROWS = np.random.default_rng(0).integers(256, size=(50, 20, 30, 3), dtype=np.uint8)
 
@@ -32,6 +39,44 @@ def npz(request, tmp_path):
 
 def files(folder):
     return sorted(path.name for path in folder.iterdir())
+
+
+# What is no file
+
+READERS = {"text": read_text, "a record": load_record, "JSON": read_json, "a digest": sha256_file, "an npz": npz_names,
+           "a state": load_state, "statistics": Statistics.load}
+
+
+@pytest.fixture
+def soon():
+    """Ends a test that waits for what never comes."""
+    signal.alarm(20)
+    yield
+    signal.alarm(0)
+
+
+@pytest.mark.parametrize("reader", READERS)
+def test_a_pipe_is_refused_before_it_is_read(reader, tmp_path, soon):
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(RestokError, match="pipe: no regular file"):
+        READERS[reader](tmp_path / "pipe")
+
+
+@pytest.mark.parametrize("name", ["codes.npy", "labels.npy", "manifest.json"])
+def test_codes_that_are_a_pipe_are_refused(name, tmp_path, soon):
+    write_codes(tmp_path / "codes", [(np.zeros((3, 1, 4), int), np.zeros(3, int))], 3, 1, 4, 8, 2, "tokenizer", "dataset")
+    (tmp_path / "codes" / name).unlink()
+    os.mkfifo(tmp_path / "codes" / name)
+    with pytest.raises(RestokError, match=rf"{name}: no regular file"):
+        CodeStore(tmp_path / "codes")
+
+
+def test_links_in_a_circle_are_one_message(tmp_path, command):
+    (tmp_path / "a.yaml").symlink_to("b.yaml")
+    (tmp_path / "b.yaml").symlink_to("a.yaml")
+    for given, out in (("a.yaml", "out.npz"), ("a.yaml", "b.yaml"), ("a.yaml", "a.yaml/out.npz")):
+        result = command("layout", "--params", tmp_path / given, "--out", tmp_path / out)
+        assert result.exit_code == 1 and "a.yaml" in result.stderr, (result.stderr, result.exception)
 
 
 # Whole or absent

@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -75,6 +76,12 @@ def test_a_place_that_cannot_be_written_is_found_before_any_work(home, command):
     for place in ("/proc/nowhere/r.json", "/dev/full/r.json"):
         result = command(*MEASURE, "--out", place)
         assert result.exit_code == 1 and place in result.stderr and "95 % interval" not in result.stderr, result.stderr
+
+
+def test_a_pipe_is_not_replaced_by_a_file(home, command):
+    os.mkfifo("r.json")
+    result = command(*MEASURE, "--out", "r.json")
+    assert result.exit_code == 1 and "r.json: no regular file" in result.stderr and Path("r.json").is_fifo()
 
 
 def test_what_restok_wrote_is_known_by_its_contents(home, command):

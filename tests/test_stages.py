@@ -374,7 +374,8 @@ def test_calls_that_mean_nothing_are_refused_with_the_remedy(command, chain, opt
 
 
 @pytest.mark.parametrize(("options", "message"), [
-    (["--crop", "0"], "--crop"), (["--crop", "-5"], "--crop"), (["--workers", "-3"], "--workers")])
+    (["--crop", "0"], "--crop"), (["--crop", "-5"], "--crop"), (["--workers", "-3"], "--workers"),
+    (["--seed", str(2**43)], "--seed")])
 def test_options_out_of_their_range_are_refused(command, chain, theirs, options, message):
     result = command("evaluate", "--params", "params/demo.yaml", "--classifier", chain / "classifier", "--samples", theirs,
                      "--reference", chain / "data", *options)

@@ -230,6 +230,15 @@ def test_stopping_at_a_checkpoint_changes_nothing_after_it(digits, classifier, c
     assert [row["step"] for row in logged(stopped)] == [5, 6, 7, 8]
 
 
+@pytest.mark.parametrize("name", ["state_new.pt", "state_6 (copy).pt"])
+def test_a_file_among_the_states_that_is_none_is_left_alone(killed_in_step_7, codes, caplog, name):
+    stray = states(killed_in_step_7)[-1].with_name(name)
+    stray.touch()
+    with caplog.at_level("INFO", "restok"):
+        train("generator", training_params(), None, None, codes, killed_in_step_7)
+    assert "state_6.pt: resuming after step 6" in caplog.text and stray.exists()
+
+
 @pytest.fixture
 def killed_in_step_7(codes, tmp_path, monkeypatch):
     """A generator's run folder with the states of steps 4 and 6."""
@@ -381,6 +390,27 @@ def test_a_checkpoint_whose_state_was_swapped_is_refused(digits, classifier, cod
     shutil.copy(tmp_path / "1/out/state.pt", tmp_path / "2/out/state.pt")
     with pytest.raises(StateError, match=r"state\.pt: not the file that manifest\.json beside it lists.*train that"):
         train("tokenizer", training_params("seed=2"), digits, classifier, codes, tmp_path / "3", "second", tmp_path / "2/out")
+
+
+@pytest.mark.parametrize("lacking", ["step", "identity", "state"])
+def test_a_state_that_lacks_a_part_is_passed_over(killed_in_step_7, codes, caplog, lacking):
+    newest = states(killed_in_step_7)[-1]
+    save_state(newest, {key: value for key, value in torch.load(newest).items() if key != lacking})
+    with caplog.at_level("INFO", "restok"):
+        train("generator", training_params(), None, None, codes, killed_in_step_7)
+    assert f"{newest}: not a state of a run" in caplog.text and "state_4.pt: resuming after step 4" in caplog.text
+
+
+def test_a_checkpoint_whose_weights_were_swapped_or_that_does_not_say_its_step_is_refused(digits, classifier, codes, tmp_path):
+    for seed in (1, 2):
+        train("tokenizer", training_params(f"seed={seed}"), digits, classifier, codes, tmp_path / str(seed))
+    given = training_params("seed=2"), digits, classifier, codes, tmp_path / "3", "second", tmp_path / "2/out"
+    shutil.copy(tmp_path / "1/out/model.safetensors", tmp_path / "2/out/model.safetensors")
+    with pytest.raises(StateError, match=r"model\.safetensors: not the file that manifest\.json beside it lists.*train that"):
+        train("tokenizer", *given)
+    (tmp_path / "2/out/metrics.json").write_text("{}")
+    with pytest.raises(FileError, match=r"2/out/metrics\.json: has no 'step'"):
+        train("tokenizer", *given)
 
 
 # What goes wrong.

@@ -6,6 +6,7 @@ from pathlib import Path
 from restok.cli.base import FILE, Experiment, Overrides, argument, option, read_to_compute, say, verb
 from restok.cli.chain import GeneratorFolder, Start, TokenizerFolder
 from restok.config import Sampling
+from restok.config.base import LARGEST_SEED
 from restok.config.load import ConfigError, parse
 
 PRINTED = 64                             # lines of single images at most
@@ -23,7 +24,7 @@ PerClass = option(int | None, "Samples of each class, if not given 16; into an .
 Temperature = option(float | None, "Else sampling.temperature, or 1.")
 TopK = option(int | None, "Draw from the k likeliest codes; 0 is off. Else sampling.top_k, or 0.")
 TopP = option(float | None, "Draw from the likeliest codes of this probability in all; 0 is off. Else sampling.top_p, or 0.95.")
-Seed = option(int | None, "Else the parameters', or 0.", min=0)
+Seed = option(int | None, "Else the parameters', or 0.", min=0, max=LARGEST_SEED)
 SamplesFile = option(Path, "File to write: .npz (arr_0, labels), or .png or .jpg with a class a row.", "--out", "-o",
                      writes=FILE)
 Images = argument(list[Path], "Image files, folders of them, folders that `restok prepare` wrote (their validation "

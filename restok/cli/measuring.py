@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from restok.cli.base import AnyParams, Classifier, Experiment, Overrides, option, read
 from restok.config import Evaluation, Params, Tokenizer
+from restok.config.base import LARGEST_SEED
 from restok.config.load import ConfigError, load_protocol, parse
 
 if TYPE_CHECKING:                        # torch takes seconds to import, and `--help` does without
@@ -28,7 +29,7 @@ class SubjectOptions:
     generator: option(Path | None, "Generator to sample from, with --tokenizer and --guidance.") = None
     guidance: option(Path | None, "File that `restok search-guidance` wrote; else sampling.guidance.") = None
     seed: option(int | None, "Seed to sample with, else the parameters'; of --samples, the seed they were drawn from.",
-                 min=0) = None
+                 min=0, max=LARGEST_SEED) = None
 
     @property
     def are_statistics(self) -> bool:

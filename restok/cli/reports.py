@@ -81,6 +81,8 @@ def figure(name: FigureName, out: OutFile, params: FigureParams = None, results:
     from restok.reporting.figures.bars import chart
     from restok.reporting.inputs import draw
     item = chosen(name, "figure", "chart")
+    if out.suffix.lower() not in (".png", ".pdf"):
+        raise ConfigError(f"{out}: a figure is written as PNG and PDF, side by side; name a .png")
     given = {"--params": params, "--results": results, "--table": table}
     needed = ("--table",) if item.kind == "chart" else ("--params", "--results")
     if missing := [flag for flag in needed if given[flag] is None]:

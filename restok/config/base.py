@@ -18,7 +18,8 @@ Size = Annotated[int, Field(gt=0, le=2**16)]                # a side of tensors
 Sizes = Annotated[tuple[Size, ...], Field(min_length=1)]
 Workers = Annotated[int, Field(ge=0, le=256)]
 Threads = Annotated[int, Field(gt=0, le=256)]
-Seed = Annotated[int, Field(ge=0, lt=2**43)]                # seed * 1_000_003 + step stays below 2^63
+LARGEST_SEED = 2**43 - 1                                    # seed * 1_000_003 + step stays below 2^63
+Seed = Annotated[int, Field(ge=0, le=LARGEST_SEED)]
 Seeds = Annotated[int, Field(gt=0, le=1000)]                # how many
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Beta = Annotated[float, Field(ge=0, lt=1)]

@@ -93,7 +93,7 @@ def apply_overrides(tree: dict, overrides: Iterable[str]) -> None:
         node = tree
         for parent in parents:
             node = node.get(parent) if isinstance(node, dict) else None
-        if "=" not in override or not isinstance(node, dict):
+        if "=" not in override or not leaf or not isinstance(node, dict):
             raise ConfigError(f"override {override!r}: expected SECTION.KEY=VALUE with a section of the parameter file")
         try:
             node[leaf] = read_yaml(value)

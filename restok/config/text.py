@@ -11,6 +11,7 @@ from ruamel.yaml.error import MarkedYAMLError, StringMark, YAMLError
 from ruamel.yaml.nodes import MappingNode, Node, ScalarNode
 
 from restok.errors import RestokError
+from restok.files import FileError, require_no_pipe
 
 DEEPEST, MOST = 50, 100_000      # levels and values of a file, its aliases written out; parameters have 5 and 300
 CORE = "tag:yaml.org,2002:"
@@ -24,7 +25,10 @@ class ConfigError(RestokError):
 def read_text(path: str | Path, what: str = "text") -> str:
     """A file in UTF-8, which some editors open with a mark. Raises ConfigError, which says what else it is in."""
     try:
+        require_no_pipe(path)
         data = Path(path).read_bytes()
+    except FileError as error:
+        raise ConfigError(str(error)) from None
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read ({error.strerror})") from None
     if b"\0" in data:

@@ -15,7 +15,7 @@ from jaxtyping import Int
 
 from restok.errors import RestokError
 from restok.experiments.records import Codes, load_record
-from restok.files import atomic_folder, sha256_file, write_json
+from restok.files import atomic_folder, require_no_pipe, sha256_file, write_json
 from restok.files.artifact import MANIFEST
 
 LARGEST_CODEBOOK = 2 ** 16               # what uint16 can number
@@ -40,8 +40,8 @@ class CodeStore:
         self.manifest = load_record(self.folder / MANIFEST, Codes, lambda what: self._broken(f"{MANIFEST}: {what}"))
         shape = tuple(self.manifest[key] for key in ("images", "crops", "tokens"))
         try:
-            self.codes = np.load(self.folder / "codes.npy", mmap_mode="r")
-            self.labels = np.array(np.load(self.folder / "labels.npy", mmap_mode="r"))
+            self.codes, labels = (_mapped(self.folder / name) for name in ("codes.npy", "labels.npy"))
+            self.labels = np.array(labels)
         except (OSError, TypeError, ValueError, EOFError) as error:
             raise self._broken(f"{type(error).__name__}: {error}") from None
         if (self.codes.shape, self.codes.dtype, self.labels.shape) != (shape, np.uint16, shape[:1]):
@@ -60,6 +60,11 @@ class CodeStore:
 
     def _broken(self, what: str) -> CodesError:
         return CodesError(f"{self.folder}: not a whole code store ({what}); run `restok encode` to write it again")
+
+
+def _mapped(path: Path) -> np.ndarray:
+    require_no_pipe(path)
+    return np.load(path, mmap_mode="r")
 
 
 def write_codes(folder: str | Path, batches: Iterable[tuple[Int[np.ndarray, "b crops n"], Int[np.ndarray, " b"]]], count: int,

@@ -19,7 +19,7 @@ from restok.config.base import Positive
 from restok.data.reading import DataError, image_names, opened, require_file, require_suffix
 from restok.data.threads import map_ahead
 from restok.experiments.records import Known, load_model
-from restok.files import read_json
+from restok.files import read_json, require_no_pipe
 from restok.files.artifact import MANIFEST, Origin
 from restok.files.run import make
 from restok.progress import track
@@ -41,9 +41,13 @@ class Split:
         import pyarrow
 
         self.folder, self.classes, self.digest = folder, list(classes), digest
-        shards = [pyarrow.memory_map(str(path)) for path in sorted(folder.glob("*.arrow"))]
+        paths = sorted(folder.glob("*.arrow"))
+        for path in paths:
+            require_no_pipe(path)
+        shards = [pyarrow.memory_map(str(path)) for path in paths]
         table = pyarrow.concat_tables(pyarrow.ipc.open_stream(shard).read_all() for shard in shards).flatten()
-        self.labels = np.array(table["label"].to_pylist(), dtype=np.int64)       # np.asarray(table) would import pandas
+        labels = table["label"].cast(pyarrow.int64())            # or ArrowInvalid, of halves
+        self.labels = np.array(labels.to_pylist(), dtype=np.int64)               # np.asarray(labels) would import pandas
         self._images = table.column(0)   # `image`, or `image.bytes` as earlier versions wrote it
 
     def __reduce__(self) -> tuple:       # for workers that are not forked: pickled, the table would be a copy of all images

@@ -18,7 +18,7 @@ from restok.config import Guidance
 from restok.config.base import Count, Fraction, Positive, Weight
 from restok.config.generator import Schedule
 from restok.errors import InputError, RestokError
-from restok.files import FileError
+from restok.files import FileError, require_no_pipe
 
 SLACK = 1e-6                             # of what earlier versions wrote: how far rounding took a value out of its bounds
 KINDS = {                                # of metrics, by their names: what bounds them
@@ -300,6 +300,7 @@ def load_model(path: str | Path, model: type[M], refuse: Refuse | None = None) -
 
 def _load(path: Path, model: type[M], refuse: Refuse | None) -> tuple[Record, M]:
     refuse = refuse or (lambda what: FileError(f"{path}: {what}; make it again with the step that writes it"))
+    require_no_pipe(path)
     try:
         tree = json.loads(path.read_text("utf-8"), object_pairs_hook=_once, parse_constant=_no_number)
         record = _records(tree, path, refuse)

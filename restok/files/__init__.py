@@ -79,9 +79,14 @@ def new_folder(path: str | Path) -> Iterator[Path]:
         shutil.rmtree(partial, ignore_errors=True)
 
 
+def real(path: str | Path) -> Path:
+    """Where a path leads, through all links; those in a circle lead nowhere, and are no error here."""
+    return Path(os.path.realpath(path))
+
+
 def _place(path: str | Path) -> Path:
     """Where a folder is written: behind a link, what it links to."""
-    return Path(path).resolve() if Path(path).is_symlink() else Path(path)
+    return real(path) if Path(path).is_symlink() else Path(path)
 
 
 def _take_place(partial: Path, path: Path) -> None:
@@ -171,9 +176,9 @@ def require_free(out: Path, inputs: Iterable[Path], written: Callable[[Path], bo
     `written`: which paths below `out` the verb itself writes, where `out` is a folder, replaced whole: it must hold nothing
     else. None: `out` is a file.
     """
-    place = out.resolve()
+    place = real(out)
     for path in inputs:
-        if place.is_relative_to(path.resolve()) or path.resolve().is_relative_to(place):
+        if place.is_relative_to(real(path)) or real(path).is_relative_to(place):
             raise FileError(f"{out}: would be written over {path}, which is read, or among its files; name another file or "
                             "folder")
     if written and out.exists() and not out.is_dir():
@@ -183,7 +188,8 @@ def require_free(out: Path, inputs: Iterable[Path], written: Callable[[Path], bo
 
 
 def sha256_file(path: str | Path) -> str:
-    """Hexadecimal sha256 of a file's bytes."""
+    """Hexadecimal sha256 of a file's bytes. Raises FileError for a pipe."""
+    require_no_pipe(path)
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

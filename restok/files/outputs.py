@@ -6,7 +6,7 @@ import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from restok.files import FileError, read_json
+from restok.files import FileError, read_json, real, require_no_pipe
 
 MARK = "restok"          # by which files are known: an npz's comment, a picture's Software or comment
 
@@ -14,12 +14,12 @@ MARK = "restok"          # by which files are known: an npz's comment, a picture
 def require_apart(written: Mapping[str, tuple[Path, bool]], read: Mapping[str, Sequence[Path]]) -> None:
     """Raises FileError where what is written, files and (True) folders by their options, would take the place of what is read,
     or of each other."""
-    places = {flag: path.resolve() for flag, (path, _) in written.items()}
+    places = {flag: real(path) for flag, (path, _) in written.items()}
     for flag, (path, folder) in written.items():
         place = places[flag]
         for other, paths in read.items():
             for at in paths:
-                if place == at.resolve() or (folder and _nested(place, at.resolve())):
+                if place == real(at) or (folder and _nested(place, real(at))):
                     raise FileError(f"{flag} {path}: would take the place of {other} {at}, which is read, or lies in it; name "
                                     "another place")
         for other, at in places.items():
@@ -37,6 +37,7 @@ def require_writable(path: Path, folder: bool) -> None:
     verb looks into itself); OSError where nothing can be written beside it, as on a full disk."""
     if not folder and path.is_dir():
         raise FileError(f"{path}: is a folder; name a file to write")
+    require_no_pipe(path)                # nor a device: the new file would take its place
     if not folder and path.is_file() and not is_own(path):
         raise FileError(f"{path}: is there, and restok did not write it; name another file, or move it away")
     above = next(up for up in Path(os.path.abspath(path)).parents if up.exists())

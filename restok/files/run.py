@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from restok.errors import RestokError
-from restok.files import FileError, atomic_folder, locked, new_folder, remove_left_over, reserved
+from restok.files import FileError, atomic_folder, locked, new_folder, real, remove_left_over, reserved
 from restok.files.artifact import MANIFEST, Origin, already_made, log, publish
 
 LOCK = ".run.lock"                       # by which the folder of a run is known
@@ -22,7 +22,7 @@ class RunFolder:
     def __init__(self, root: Path, identity: str):
         self.root, self.folder = root, root / identity[:12]
         inner = chain(root.glob(f"*/**/{LOCK}"), root.glob("*/*/**/state_*.pt"))
-        if other := next(chain((up for up in root.resolve().parents if (up / LOCK).exists()), inner), None):
+        if other := next(chain((up for up in real(root).parents if (up / LOCK).exists()), inner), None):
             raise self.error(f"{root}: {other} belongs to another run; give every run a folder of its own, side by side")
         self.folder.mkdir(parents=True, exist_ok=True)
         self._lock = locked(root / LOCK, self.error(f"{root}: another run is training here; wait for it, or stop it first"))

@@ -8,7 +8,7 @@ import torch
 from restok import compat
 from restok.compat.files import weights_file
 from restok.config.load import ConfigError
-from restok.files import atomic_folder, require_free, sha256_file, write_json
+from restok.files import atomic_folder, real, require_free, sha256_file, write_json
 from restok.generator.model import HAR
 from restok.networks.saved import write_tensors
 from restok.stages.images import pair
@@ -87,5 +87,5 @@ def to_release(tokenizer: Path, generator: Path | None, out: Path) -> None:
 
 def _require_replaceable(out: Path, inputs: list[Path | None], written: set[Path]) -> None:
     """`out` holds nothing but what is `written` there, relative to it, and no input even under such a name."""
-    held = [path.resolve() for path in inputs if path]
-    require_free(out, [], lambda path: path.relative_to(out) in written and path.resolve() not in held)
+    held = [real(path) for path in inputs if path]
+    require_free(out, [], lambda path: path.relative_to(out) in written and real(path) not in held)

@@ -82,7 +82,7 @@ def train(build: Callable[[], Job], name: str, batches: Callable[[int], Iterator
 
 def _state_of(previous: Path) -> dict:
     try:
-        verify(previous, "state.pt")
+        verify(previous, "state.pt", "model.safetensors", "config.json", "metrics.json")
         return load_state(previous / "state.pt")
     except (StateError, FileError) as error:
         raise StateError(f"{error}; delete {previous} and train that checkpoint again") from None

@@ -69,8 +69,10 @@ class RunFolder(run.RunFolder):
         return self
 
     def states(self) -> list[Path]:
-        """Newest first."""
-        return sorted(self.folder.glob("state_*.pt"), key=lambda p: int(p.stem.removeprefix("state_")), reverse=True)
+        """Newest first; files of other names, such as copies of states, are none."""
+        steps = {path: path.stem.removeprefix("state_") for path in self.folder.glob("state_*.pt")}
+        own = (path for path, step in steps.items() if step.isdecimal())
+        return sorted(own, key=lambda path: int(steps[path]), reverse=True)
 
     def save(self, step: int, state: dict) -> None:
         save_state(self.folder / f"state_{step}.pt", {"step": step, "identity": self.folder.name, "state": state})
@@ -82,7 +84,9 @@ class RunFolder(run.RunFolder):
         for path in self.states():
             try:
                 saved = load_state(path)
-                if saved.get("identity") != self.folder.name or path.stem != f"state_{saved['step']}":
+                if saved.keys() != {"step", "identity", "state"}:
+                    raise StateError(f"{path}: not a state of a run")
+                if saved["identity"] != self.folder.name or path.stem != f"state_{saved['step']}":
                     raise StateError(f"{path}: of another run, or of another step")
             except StateError as error:
                 log.warning("%s; passed over", error)

@@ -16,6 +16,7 @@ from restok.data.loader import batches
 from restok.data.sources import open_split
 from restok.distributed import device
 from restok.experiments.places import origin
+from restok.experiments.records import load_record
 from restok.files import read_json, sha256_file
 from restok.networks.classifier import require_classifier
 from restok.objective.tokenizer import Adversary, TokenizerObjective
@@ -120,7 +121,7 @@ def _steps(params: config.Params, checkpoint: str, previous: Path | None) -> ran
         raise ConfigError(f"checkpoint {checkpoint}: give the folder of {before} to go on from")
     if not (previous / "model.safetensors").is_file():
         raise ConfigError(f"{previous}: no checkpoint here to go on from; train {before} first")
-    if read_json(previous / "metrics.json")["step"] != steps[before]:
+    if load_record(previous / "metrics.json")["step"] != steps[before]:
         raise ConfigError(f"{previous}: not at step {steps[before]}, where {before} is; train {before} again")
     if read_json(previous / "config.json") != params.tokenizer.model_dump(mode="json"):
         raise ConfigError(f"{previous / 'config.json'}: another tokenizer than the parameters'; train {before} again")
