@@ -63,6 +63,7 @@ MEASURE = ("evaluate", "--params", DEMO, "--classifier", "classifier", "--sample
     ((*MEASURE, "--out", "thesis.tex/r.json"), "cannot be written below"),
     (("sample", "--tokenizer", "tok", "--generator", "gen", "--out", "s.npz"), "s.npz: is there, and restok did not write it"),
     (("sample", "--tokenizer", "tok", "--generator", "gen", "--out", "photos/a.png"), "photos/a.png: is there, and restok did"),
+    (("reconstruct", "s.npz", "--tokenizer", "tok", "--out", "photos/a.png"), "photos/a.png: is there, and restok did not"),
     (("reconstruct", "s.npz", "--tokenizer", "tok", "--out", "photos"), "photos: would be replaced whole, and holds photos"),
 ])
 def test_what_is_read_and_what_is_not_ours_is_never_replaced(words, message, home, command):
