@@ -6,7 +6,7 @@ from conftest import ROOT, small_params
 from restok.config import Guidance
 from restok.config.load import ConfigError, canonical_json, load_params, load_protocol, schema
 from restok.config.text import read_yaml
-from restok.training.loop import step_generator
+from restok.training.parallel import step_generator
 
 IMAGENET = ROOT / "params/imagenet256.yaml"
 

@@ -58,8 +58,10 @@ def train_tokenizer(params: ParamsFile, data: Data, run: RunFolder, out: OutFold
                     previous: Previous = None, classifier: Classifier = None, experiment: Experiment = None,
                     overrides: Overrides = None) -> None:
     """Train the tokenizer to a checkpoint, from the one before it (Table 7)."""
+    from restok.distributed import processes
     from restok.training.tokenizer import train_tokenizer
-    train_tokenizer(read_to_compute(params, overrides, experiment), checkpoint, data, classifier, previous, run, out)
+    with processes():
+        train_tokenizer(read_to_compute(params, overrides, experiment), checkpoint, data, classifier, previous, run, out)
 
 
 @verb
@@ -74,8 +76,10 @@ def encode(params: ParamsFile, data: Data, tokenizer: TokenizerFolder, out: OutF
 def train_generator(params: ParamsFile, codes: Codes, tokenizer: TokenizerFolder, run: RunFolder, out: OutFolder,
                     experiment: Experiment = None, overrides: Overrides = None) -> None:
     """Train the generator on codes (Table 8)."""
+    from restok.distributed import processes
     from restok.training.generator import train_generator
-    train_generator(read_to_compute(params, overrides, experiment), codes, tokenizer, run, out)
+    with processes():
+        train_generator(read_to_compute(params, overrides, experiment), codes, tokenizer, run, out)
 
 
 @verb

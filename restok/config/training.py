@@ -16,7 +16,8 @@ class Optimizer(Config):
 
 
 class Training(Config):
-    batch_size: Many
+    batch_size: Many                       # of one update, whatever the number of processes
+    micro_batch: Many | None               # images in one forward on one device; as many as make up the batch; null: all of it
     optimizer: Optimizer
     clip: Weight
     precision: Literal["fp32", "bf16", "fp16"]

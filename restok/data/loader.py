@@ -20,6 +20,7 @@ from restok import config
 from restok.data.codes import CodeStore
 from restok.data.sources import Split
 from restok.data.transforms import Pixels, center_crop, crop_count, crops, random_crop, to_tensor
+from restok.distributed import WHOLE, Shard
 
 # Told apart from the position's own stream, default_rng((seed, position)).
 _ORDER, _CROPS = 1, 2
@@ -33,23 +34,24 @@ def order(seed: int, epoch: int, count: int) -> Int[np.ndarray, " count"]:
     return np.random.default_rng((seed, epoch, _ORDER)).permutation(count)
 
 
-def batches(split: Split, data: config.Data, image_size: int, batch_size: int, seed: int, start_step: int = 0) -> ImageBatches:
-    """Endless training batches from step `start_step` on: (images b c h w in [0, 1], labels b).
+def batches(split: Split, data: config.Data, image_size: int, batch_size: int, seed: int, start_step: int = 0,
+            share: Shard = WHOLE) -> ImageBatches:
+    """Endless training batches from step `start_step` on, or a share of each: (images b c h w in [0, 1], labels b).
 
     The view of position p is drawn from default_rng((seed, p)) alone.
     """
     view = partial(_training_view, size=image_size, data=data, seed=seed)
-    return _loader(split, view, _steps(len(split), batch_size, seed, start_step), data.workers)
+    return _loader(split, view, _steps(len(split), batch_size, seed, start_step, share), data.workers)
 
 
-def code_batches(store: CodeStore, batch_size: int, seed: int, start_step: int = 0) -> CodeBatches:
-    """Endless batches of codes from step `start_step` on: (codes b n int64, labels b).
+def code_batches(store: CodeStore, batch_size: int, seed: int, start_step: int = 0, share: Shard = WHOLE) -> CodeBatches:
+    """Endless batches of codes from step `start_step` on, or a share of each: (codes b n int64, labels b).
 
     Each image appears once an epoch, as one of its crops, drawn anew.
     """
     images, crops, _ = store.codes.shape
     chosen = lru_cache(maxsize=1)(lambda epoch: np.random.default_rng((seed, epoch, _CROPS)).integers(crops, size=images))
-    for step in _steps(images, batch_size, seed, start_step):
+    for step in _steps(images, batch_size, seed, start_step, share):
         rows = [image for image, _ in step]
         columns = [chosen(position // images)[image] for image, position in step]
         codes = store.codes[rows, columns].astype(np.int64)
@@ -71,11 +73,12 @@ def _once(split: Split, view: Callable, batch_size: int, workers: int) -> ImageB
     return _loader(split, view, BatchSampler(((index,) for index in range(len(split))), batch_size, drop_last=False), workers)
 
 
-def _steps(count: int, batch_size: int, seed: int, start: int) -> Iterator[list[tuple[int, int]]]:
-    """The batches from step `start` on, without end, each a list of (image, position)."""
+def _steps(count: int, batch_size: int, seed: int, start: int, share: Shard) -> Iterator[list[tuple[int, int]]]:
+    """A share of the batches from step `start` on, without end, each a list of (image, position)."""
+    own = range(*share.bounds(batch_size))
     permutation = lru_cache(maxsize=1)(lambda epoch: order(seed, epoch, count))
     for step in itertools.count(start):
-        positions = range(step * batch_size, (step + 1) * batch_size)
+        positions = (step * batch_size + i for i in own)
         yield [(int(permutation(position // count)[position % count]), position) for position in positions]
 
 

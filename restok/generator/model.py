@@ -6,6 +6,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from restok.config import Generator
+from restok.distributed import WHOLE, Shard
 from restok.nn.attention import Cache
 from restok.nn.blocks import LlamaBlock
 from restok.nn.masks import block_causal_on
@@ -38,9 +39,11 @@ class HAR(nn.Module):
     def no_class(self) -> int:
         return self.config.classes
 
-    def drop_labels(self, labels: Int[Tensor, " b"], generator: torch.Generator) -> Int[Tensor, " b"]:
-        """Labels with the class replaced by 'no class' at rate `class_dropout`: what guidance needs."""
-        drop = torch.rand(len(labels), generator=generator) < self.config.class_dropout
+    def drop_labels(self, labels: Int[Tensor, " b"], generator: torch.Generator, share: Shard = WHOLE) -> Int[Tensor, " b"]:
+        """Labels with the class replaced by 'no class' at rate `class_dropout`: what guidance needs. Of a batch of which they
+        are a share, all is drawn, so that the draws do not depend on how it is shared."""
+        drop = torch.rand(len(labels) * share.parts, generator=generator) < self.config.class_dropout
+        drop = drop[slice(*share.bounds(len(drop)))]
         return labels.masked_fill(drop.to(labels.device), self.no_class)
 
     def group_input(self, step: int, previous: Int[Tensor, "b m"] | None, labels: Int[Tensor, " b"]) -> Float[Tensor, "b g d"]:

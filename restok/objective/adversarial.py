@@ -31,13 +31,15 @@ class LeCam(nn.Module):
         self.register_buffer("fake", torch.zeros(()))
 
     def forward(self, real: Float[Tensor, "b s"], fake: Float[Tensor, "b s"]) -> Float[Tensor, ""]:
-        """The penalty against the averages so far; in training mode, the averages then take these predictions in."""
+        """The penalty against the averages so far."""
         # The paper prints squares without the ReLU; its authors' code, and the tokenizers that took it over, have it.
-        penalty = F.relu(real.float() - self.fake).square().mean() + F.relu(self.real - fake.float()).square().mean()
-        if self.training:
-            for average, predictions in ((self.real, real), (self.fake, fake)):
-                average.lerp_(predictions.detach().float().mean(), 1 - self.decay)
-        return penalty
+        return F.relu(real.float() - self.fake).square().mean() + F.relu(self.real - fake.float()).square().mean()
+
+    @torch.no_grad()
+    def update(self, real: Float[Tensor, ""], fake: Float[Tensor, ""]) -> None:
+        """The averages take in the mean predictions of a step's whole batch."""
+        self.real.lerp_(real, 1 - self.decay)
+        self.fake.lerp_(fake, 1 - self.decay)
 
 
 def diff_augment(images: Float[Tensor, "b c h w"], policy: Sequence[str],

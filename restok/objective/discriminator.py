@@ -1,5 +1,6 @@
 """The discriminator: small trained heads on the features of a frozen network (the paper: DINO-S/16)."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -26,12 +27,24 @@ class FeatureDiscriminator(nn.Module):
         if not self.layers or list(self.layers) != sorted(set(self.layers)) or self.layers[-1] >= len(widths):
             raise InputError(f"layers: {list(self.layers)}; {config.network} has layers 0 to {len(widths) - 1}, "
                              "of which one or more, increasing, are judged")
-        self.heads = nn.ModuleList(Head(widths[layer]) for layer in self.layers)
+        self.heads = Heads(Head(widths[layer]) for layer in self.layers)
 
     def forward(self, images: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b s"]:
         """One logit a position and layer in float32, high for real, layer after layer; images in [0, 1] of any size."""
-        features = self.backbone.tokens(images, self.layers)
-        return torch.cat([head(tokens).float() for head, tokens in zip(self.heads, features, strict=True)], dim=1)
+        return self.heads(self.features(images))[0]
+
+    def features(self, images: Float[Tensor, "b 3 h w"]) -> list[Float[Tensor, "b _ _"]]:
+        """What the heads judge, of each layer."""
+        return self.backbone.tokens(images, self.layers)
+
+
+class Heads(nn.ModuleList):
+    """All that is trained here."""
+
+    def forward(self, *sets: Sequence[Float[Tensor, "b _ _"]]) -> list[Float[Tensor, "b _"]]:
+        """The logits of sets of images, one after the other, from their features."""
+        return [torch.cat([head(tokens).float() for head, tokens in zip(self, features, strict=True)], dim=1)
+                for features in sets]
 
 
 class Head(nn.Module):

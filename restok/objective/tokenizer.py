@@ -72,9 +72,15 @@ class Adversary(nn.Module):
             heads.requires_grad_(True)
 
     def discriminator_loss(self, images: Float[Tensor, "b 3 h w"], reconstruction: Float[Tensor, "b 3 h w"],
-                           rng: torch.Generator) -> Float[Tensor, ""]:
-        real = self.discriminator(diff_augment(images, self.config.augment, rng))
-        fake = self.discriminator(diff_augment(reconstruction.detach(), self.config.augment, rng))
+                           rng: torch.Generator, heads: nn.Module | None = None,
+                           out: dict | None = None) -> Float[Tensor, ""]:
+        """`heads` stands for the discriminator's own, where they are wrapped; `out` receives the mean predictions, "real" and
+        "fake", which `lecam` is to be updated with."""
+        pairs = images, reconstruction.detach()
+        real, fake = (heads or self.discriminator.heads)(
+            *(self.discriminator.features(diff_augment(one, self.config.augment, rng)) for one in pairs))
+        if out is not None:
+            out |= {"real": real.detach().mean(), "fake": fake.detach().mean()}
         return hinge_discriminator(real, fake) + self.config.lecam * self.lecam(real, fake)
 
     def trained_state(self) -> dict:

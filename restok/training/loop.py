@@ -5,6 +5,7 @@ import logging
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from math import isfinite
 from pathlib import Path
 from typing import Any
@@ -14,11 +15,13 @@ from torch import Tensor
 from torch.optim.swa_utils import AveragedModel
 
 from restok import config
+from restok.distributed import from_first, is_first, own_share, shared_errors
 from restok.errors import RestokError
 from restok.files import FileError, atomic_file, reserved, write_json
 from restok.files.artifact import Origin, already_made, verify
 from restok.files.run import keep
 from restok.progress import track
+from restok.training.parallel import averaged, require_division
 from restok.training.state import RunFolder, StateError, Stateful, load_state, save_state
 from restok.weights import save_model
 
@@ -42,11 +45,6 @@ def autocast(precision: str, on: torch.device) -> torch.autocast:
     return torch.autocast(on.type, dtype=dtype, enabled=precision != "fp32")
 
 
-def step_generator(seed: int, step: int) -> torch.Generator:
-    """The randomness of one step, a function of (seed, step) alone: resuming needs no generator state."""
-    return torch.Generator().manual_seed(seed * 1_000_003 + step)
-
-
 def train(build: Callable[[], Job], name: str, batches: Callable[[int], Iterator], steps: range, training: config.Training,
           run_folder: Path, origin: Origin, out: Path, facts: dict, previous: Path | None = None,
           keep_state: bool = False) -> None:
@@ -56,28 +54,41 @@ def train(build: Callable[[], Job], name: str, batches: Callable[[int], Iterator
     `batches`: those from a step on. Writes `out`: the average of the weights, log.jsonl, metrics.json with `facts`, and, to go
     on from, state.pt where `keep_state`. Raises StateError, LossError, and FileError for an `out` that holds anything else.
     """
-    if already_made(out, origin):
+    require_division(f"{name.split()[0]}_training", training, own_share().parts)
+    if from_first(lambda: already_made(out, origin)):
         return
-    with reserved(out), RunFolder(run_folder, origin.identity) as run:
-        def write(folder: Path) -> dict:
-            job, first = build(), steps.start
-            if resumed := run.resume():
-                first, state = resumed
-                job.load_state_dict(state)
-            elif previous:
-                job.load_state_dict(_state_of(previous))
-            rows = _run(job, name, batches(first), first, steps.stop, training, run)
+    run = RunFolder(run_folder, origin.identity)
+
+    def write(folder: Path | None) -> dict:
+        job, first = build(), steps.start
+        if found := from_first(run.newest):
+            first, state = run.load(found)
+            job.load_state_dict(state)
+        elif previous:
+            job.load_state_dict(_state_of(previous))
+        last = _run(job, name, batches(first), first, steps.stop, training, run)
+        if folder:
             save_model(folder, job.average.module)
             if keep_state:
                 save_state(folder / "state.pt", job.state_dict())
             shutil.copy(run.folder / "log.jsonl", folder)
-            parameters = sum(p.numel() for p in job.average.parameters())
-            write_json(folder / "metrics.json", facts | {"step": steps.stop, "parameters": parameters, "device": str(job.on),
-                                                         "threads": torch.get_num_threads(), "torch": torch.__version__,
-                                                         "last": rows[-1]})
-            return {}
+            write_json(folder / "metrics.json", facts | {
+                "step": steps.stop, "parameters": sum(p.numel() for p in job.average.parameters()), "device": str(job.on),
+                "threads": torch.get_num_threads(), "processes": own_share().parts, "batch_size": training.batch_size,
+                "micro_batch": training.micro_batch or training.batch_size, "torch": torch.__version__, "last": last})
+        return {}
 
-        keep(run, out, origin, write)
+    with ExitStack() as held:
+        with shared_errors():
+            if is_first():
+                held.enter_context(reserved(out))
+                held.enter_context(run)
+        finished = from_first(lambda: origin.made(run.finished))
+        with shared_errors():
+            if is_first():
+                keep(run, out, origin, write)
+            elif not finished:
+                write(None)
 
 
 def _state_of(previous: Path) -> dict:
@@ -88,35 +99,40 @@ def _state_of(previous: Path) -> dict:
         raise StateError(f"{error}; delete {previous} and train that checkpoint again") from None
 
 
-def _run(job: Job, name: str, batches: Iterator, first: int, last: int, training: config.Training,
-         run: RunFolder) -> list[dict]:
-    """Steps first .. last - 1. Returns the log's rows, one every `log_every` steps. Nothing is saved after a LossError, which
-    a logged loss, or a state to be kept, raises where it is not finite."""
-    rows = _resume_log(run.folder / "log.jsonl", first)
-    sums, since = {}, time.perf_counter()
-    with (run.folder / "log.jsonl").open("a", encoding="utf-8") as file:
-        for step in track(range(first, last), name, total=last - first):
+def _run(job: Job, name: str, batches: Iterator, first: int, last: int, training: config.Training, run: RunFolder) -> dict:
+    """Steps first .. last - 1. Returns the last of the log's rows, of which there is one every `log_every` steps. Nothing is
+    saved after a LossError, which a logged loss, or a state to be kept, raises where it is not finite. Of several processes the
+    first one writes."""
+    row, sums, logged, since = {}, {}, first, time.perf_counter()
+    with _log(run.folder / "log.jsonl", first) as write:
+        for step in track(range(first, last), name, total=last - first) if is_first() else range(first, last):
             losses = job.step(next(batches), step)
             sums = {key: sums.get(key, 0) + value for key, value in losses.items()}
             done, saving = step + 1, (step + 1) % training.save_every == 0 and step + 1 < last
             if done % training.log_every == 0 or saving or done == last:
-                count = done - (rows[-1]["step"] if rows and rows[-1]["step"] > first else first)
-                means = {key: float(value) / count for key, value in sums.items()}
+                count, totals = done - logged, averaged(torch.stack(list(sums.values())))
+                means = {key: value / count for key, value in zip(sums, totals.tolist(), strict=True)}
                 if bad := [key for key, mean in means.items() if not isfinite(mean)]:
                     raise _loss_error(f"loss {', '.join(bad)} is not finite within the steps before {done}", run)
                 rate = count / (time.perf_counter() - since)
-                rows.append({"step": done, **means, "steps_per_second": round(rate, 3)})
-                file.write(json.dumps(rows[-1]) + "\n")
-                file.flush()
-                log.info("%s %d/%d: %s", name, done, last, ", ".join(f"{k} {v:.4g}" for k, v in means.items()))
-                sums, since = {}, time.perf_counter()
+                row = {"step": done, **means, "steps_per_second": round(rate, 3)}
+                write(json.dumps(row))
+                if is_first():
+                    log.info("%s %d/%d: %s", name, done, last, ", ".join(f"{k} {v:.4g}" for k, v in means.items()))
+                sums, logged, since = {}, done, time.perf_counter()
             if saving or done == last:
-                state = job.state_dict()
-                if bad := [key for key, tensor in _tensors(state) if not tensor.isfinite().all()]:     # though no loss was
-                    raise _loss_error(f"after step {done}, {bad[0]} is not finite", run)
-                if saving:
-                    run.save(done, state)
-    return rows
+                with shared_errors():
+                    if is_first():
+                        _keep_state(job, done, run, saving)
+    return row
+
+
+def _keep_state(job: Job, done: int, run: RunFolder, saving: bool) -> None:
+    state = job.state_dict()
+    if bad := [key for key, tensor in _tensors(state) if not tensor.isfinite().all()]:     # though no loss was
+        raise _loss_error(f"after step {done}, {bad[0]} is not finite", run)
+    if saving:
+        run.save(done, state)
 
 
 def _tensors(state: Any, name: str = "") -> Iterator[tuple[str, Tensor]]:
@@ -134,15 +150,26 @@ def _loss_error(what: str, run: RunFolder) -> LossError:
                      "starts again, unchanged it resumes.")
 
 
-def _resume_log(path: Path, step: int) -> list[dict]:
-    """The rows, one JSON object a line, up to the step that a run resumes from; the log keeps no others."""
-    rows = []
+@contextmanager
+def _log(path: Path, step: int) -> Iterator[Callable[[str], None]]:
+    """Writes lines to the log, one JSON object each, after those up to the step that a run resumes from, which alone are kept.
+    Only the first process does."""
+    if not is_first():
+        yield lambda line: None
+        return
+    kept = []
     for line in path.read_text("utf-8", "replace").splitlines() if path.exists() else ():
         try:
-            rows.append(json.loads(line))
+            row = json.loads(line)
         except json.JSONDecodeError:              # the line a killed run was writing
             break
-    rows = [row for row in rows if row["step"] <= step]
+        if row["step"] <= step:
+            kept.append(line)
     with atomic_file(path) as partial:
-        partial.write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
-    return rows
+        partial.write_text("".join(line + "\n" for line in kept), "utf-8")
+    with path.open("a", encoding="utf-8") as file:
+        def write(line: str) -> None:
+            file.write(line + "\n")
+            file.flush()
+
+        yield write

@@ -43,7 +43,8 @@ class AdamW(torch.optim.AdamW):
 
 
 class Updater(Stateful):
-    """AdamW on some modules with their own schedule; steps are counted from `start` to `total`."""
+    """AdamW on some modules with their own schedule; steps are counted from `start` to `total`. An update takes the gradients
+    of `backward`, which add."""
 
     def __init__(self, modules: Iterable[nn.Module], optimizer: config.Optimizer, clip: float, precision: str, total: int,
                  start: int = 0):
@@ -53,17 +54,19 @@ class Updater(Stateful):
         self.scaler = torch.amp.GradScaler(self.parameters[0].device.type, enabled=precision == "fp16")
         self.config, self.clip, self.start, self.total = optimizer, clip, start, total
 
-    def apply(self, loss: Tensor, step: int) -> None:
-        """Backward and one update at training step `step`; a clip of 0 is none."""
+    def backward(self, loss: Tensor) -> None:
+        self.scaler.scale(loss).backward()
+
+    def step(self, step: int) -> None:
+        """One update at training step `step`, after which there are no gradients; a clip of 0 is none."""
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(step - self.start, self.config, self.total - self.start)
-        self.optimizer.zero_grad(set_to_none=True)
-        self.scaler.scale(loss).backward()
         self.scaler.unscale_(self.optimizer)
         if self.clip:
             nn.utils.clip_grad_norm_(self.parameters, self.clip)
         self.scaler.step(self.optimizer)
         self.scaler.update()
+        self.optimizer.zero_grad(set_to_none=True)
 
     def parts(self) -> dict:
         return {"optimizer": self.optimizer, "scaler": self.scaler}

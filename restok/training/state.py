@@ -60,6 +60,7 @@ class RunFolder(run.RunFolder):
     """Where an unfinished run of a training keeps its last two states and its log."""
 
     error = StateError
+    _loaded: tuple[Path | None, dict | None] = (None, None)
 
     def __enter__(self) -> "RunFolder":
         super().__enter__()
@@ -80,6 +81,11 @@ class RunFolder(run.RunFolder):
             old.unlink()
 
     def resume(self) -> tuple[int, dict] | None:
+        """Step and state of `newest`."""
+        path = self.newest()
+        return path and self.load(path)
+
+    def newest(self) -> Path | None:
         """The newest sound state of this run. Damaged and strange ones are named in the log and passed over."""
         for path in self.states():
             try:
@@ -92,8 +98,15 @@ class RunFolder(run.RunFolder):
                 log.warning("%s; passed over", error)
                 continue
             log.info("%s: resuming after step %d", path, saved["step"])
-            return saved["step"], saved["state"]
+            self._loaded = path, saved                   # it may take minutes to read
+            return path
         return None
+
+    def load(self, path: Path) -> tuple[int, dict]:
+        """Step and state of a file that `newest` found, here or in another process."""
+        (found, saved), self._loaded = self._loaded, (None, None)
+        saved = saved if found == path else load_state(path)
+        return saved["step"], saved["state"]
 
     def clear(self) -> None:
         """The run is complete: its states have served, too."""

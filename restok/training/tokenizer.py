@@ -1,30 +1,56 @@
 """Training the tokenizer, from one checkpoint to the next (Table 7)."""
 
+from collections.abc import Iterator
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any, TypeVar
 
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from restok import config
 from restok.config.load import ConfigError
 from restok.data.loader import batches
 from restok.data.sources import open_split
-from restok.distributed import device
+from restok.distributed import device, own_share
 from restok.experiments.places import origin
 from restok.experiments.records import load_record
 from restok.files import read_json, sha256_file
 from restok.networks.classifier import require_classifier
+from restok.objective.alignment import Alignment
 from restok.objective.tokenizer import Adversary, TokenizerObjective
 from restok.tokenizer.model import ResTok
 from restok.tokenizer.nested_dropout import draw_keep
 from restok.tokenizer.quantizer import Revival
-from restok.training.loop import Job, autocast, step_generator, train
+from restok.training.loop import Job, autocast, train
 from restok.training.optim import Updater
+from restok.training.parallel import (
+    averaged,
+    exchanging,
+    from_first_micro_batch,
+    joined,
+    micro_batches,
+    own_part,
+    replicated,
+    step_generator,
+)
+
+T = TypeVar("T")
+
+
+class _Forward(nn.Module):
+    """What Eq. 4 trains; the frozen networks stay outside."""
+
+    def __init__(self, tokenizer: ResTok, alignment: Alignment):
+        super().__init__()
+        self.tokenizer, self.alignment = tokenizer, alignment
+
+    def forward(self, images: Tensor, keep: Tensor, out: dict) -> Tensor:
+        return self.tokenizer(images, keep, self.alignment.vf_token, out)
 
 
 class TokenizerJob(Job):
@@ -43,38 +69,77 @@ class TokenizerJob(Job):
         self.update = Updater([self.tokenizer, self.objective.alignment], training.optimizer, *update)
         if self.adversary:
             self.discriminate = Updater([self.adversary], discriminator.optimizer, *update, start=discriminator.start)
+            self.heads = replicated(self.adversary.discriminator.heads)
+        self.forward = replicated(_Forward(self.tokenizer, self.objective.alignment))
 
     def step(self, batch: tuple[Float[Tensor, "b 3 h w"], Tensor | None], step: int) -> dict[str, Tensor]:
-        """Eq. 4 for tokenizer and alignment, then the discriminator's hinge loss, then the averages."""
-        images, rng = batch[0].to(self.on, non_blocking=True), step_generator(self.params.seed, step)
-        adversarial = self.adversary and step >= self.params.objective.discriminator.start
-        precise = autocast(self.params.tokenizer_training.precision, self.on)
-        keep = draw_keep(self.params.tokenizer, len(images), rng)
-        if step == 0 and self.params.tokenizer.codebook_init == "data":
+        """Eq. 4 for tokenizer and alignment, then the discriminator's hinge loss, then the averages. Each process has its part
+        of the batch, and of each loss the mean over that."""
+        params, seed, size = self.params, self.params.seed, self.params.tokenizer_training.micro_batch
+        images, rng = batch[0].to(self.on, non_blocking=True), step_generator(seed, step)
+        keep = own_part(draw_keep(params.tokenizer, len(images) * own_share().parts, rng))
+        if step == 0 and params.tokenizer.codebook_init == "data":
             self.place_codebook(images, rng)
+        adversarial = self.adversary is not None and step >= params.objective.discriminator.start
+        parts = [(x, kept, step_generator(seed, step, number) if number else rng)
+                 for number, x, kept in micro_batches(size, images, keep)]
 
+        made, terms = [], []
+        for x, kept, own in self.repeated(parts):
+            with exchanging(self.forward, last=x is parts[-1][0]):
+                made.append(self.reconstruct(x, kept, own, adversarial))
+                terms.append(made[-1].pop("terms"))
+                self.update.backward(self.objective.total(terms[-1]) / len(parts))
+            terms[-1] = {name: term.detach() for name, term in terms[-1].items()}
+        self.update.step(step)
+
+        if adversarial:
+            for (x, _, own), out, losses in zip(self.repeated(parts), made, terms, strict=True):
+                with exchanging(self.heads, last=x is parts[-1][0]), self.precise():
+                    loss = self.adversary.discriminator_loss(x, out["reconstruction"], own, self.heads, out)
+                    self.discriminate.backward(loss / len(parts))
+                losses["discriminator"] = loss.detach()
+            self.discriminate.step(step)
+            predictions = torch.stack([torch.stack([out["real"], out["fake"]]) for out in made]).mean(0)
+            self.adversary.lecam.update(*averaged(predictions))
+
+        self.average.update_parameters(self.tokenizer)
+        if self.revival.after:
+            codes, latents = (joined(torch.cat([out[name] for out in made])) for name in ("codes", "latents"))
+            self.revival.step(codes, latents, from_first_micro_batch(rng))
+        return {name: torch.stack([losses[name] for losses in terms]).mean() for name in terms[0]}
+
+    def reconstruct(self, images: Tensor, keep: Tensor, rng: torch.Generator, adversarial: bool) -> dict[str, Any]:
+        """The terms of Eq. 4 for a micro-batch, with the reconstruction, codes and latents, which take no gradients."""
         out = {}
-        with precise:
-            reconstruction = self.tokenizer(images, keep, self.objective.alignment.vf_token, out)
+        with self.precise():
+            reconstruction = self.forward(images, keep, out)
             terms = self.objective.terms(images, reconstruction, out)
             if adversarial:
                 terms["gan"] = self.adversary.generator_loss(reconstruction, rng)
-        self.update.apply(self.objective.total(terms), step)
+        return {"terms": terms, "reconstruction": reconstruction.detach(), "codes": out["quantized"].codes,
+                "latents": out["latents"].detach()}
 
-        if adversarial:
-            with precise:
-                terms["discriminator"] = self.adversary.discriminator_loss(images, reconstruction, rng)
-            self.discriminate.apply(terms["discriminator"], step)
+    def precise(self) -> torch.autocast:
+        return autocast(self.params.tokenizer_training.precision, self.on)
 
-        self.average.update_parameters(self.tokenizer)
-        self.revival.step(out["quantized"].codes, out["latents"].detach(), rng)
-        return {name: term.detach() for name, term in terms.items()}
+    def repeated(self, parts: list[T]) -> Iterator[T]:
+        """The parts in turn, each of which finds the vectors of the spectral norms where the first one did: they take a step
+        with each forward, and must not depend on how many there are."""
+        vectors = list(self.adversary.discriminator.heads.buffers()) if self.adversary else []
+        start = [vector.clone() for vector in vectors]
+        for part in parts:
+            for vector, at in zip(vectors, start, strict=True):
+                vector.copy_(at)
+            yield part
 
     def place_codebook(self, images: Tensor, rng: torch.Generator) -> None:
         """Start every entry on a latent of the first batch."""
+        size = self.params.tokenizer_training.micro_batch or len(images)
         with torch.no_grad():
             entries = torch.arange(self.params.tokenizer.codebook_size)
-            self.tokenizer.quantizer.place(entries, self.tokenizer.latents(images), rng)
+            latents = joined(torch.cat([self.tokenizer.latents(part) for part in images.split(size)]))
+            self.tokenizer.quantizer.place(entries, latents, rng)
 
     def parts(self) -> dict:
         parts = {"tokenizer": self.tokenizer, "alignment": self.objective.alignment, "average": self.average,
@@ -101,7 +166,8 @@ def train_tokenizer(params: config.Params, checkpoint: str, data: Path, classifi
         require_classifier(classifier)
     weights = {name: folder and sha256_file(folder / "model.safetensors")
                for name, folder in (("classifier", classifier), ("previous", previous))}
-    images = partial(batches, split, params.data, params.tokenizer.image_size, training.batch_size, params.seed)
+    images = partial(batches, split, params.data, params.tokenizer.image_size, training.batch_size, params.seed,
+                     share=own_share())
     train(lambda: TokenizerJob(params, classifier, device()), f"tokenizer {checkpoint}", images, steps, training, run_folder,
           origin("tokenizer", params, checkpoint, data=split.digest, **weights), out, {"checkpoint": checkpoint}, previous,
           keep_state=True)

@@ -22,8 +22,9 @@ from restok.stages.bench.timing import machine, report, require_positive, time_r
 from restok.tokenizer.model import ResTok
 from restok.tokenizer.nested_dropout import draw_keep
 from restok.training.generator import GeneratorJob
-from restok.training.loop import autocast, step_generator
+from restok.training.loop import autocast
 from restok.training.optim import Updater
+from restok.training.parallel import step_generator
 from restok.training.tokenizer import TokenizerJob
 
 log = logging.getLogger("restok")
@@ -84,7 +85,11 @@ def _tokenizer_cases(params: config.Params, images: torch.Tensor, on: torch.devi
         return F.mse_loss(reconstruction.float(), images) + out["quantized"].codebook_loss
 
     yield Case("tokenizer forward", training.precision, lambda: forward(gradients=False))
-    yield Case("tokenizer update, alone", training.precision, lambda: update.apply(forward(gradients=True), step=0))
+    def change() -> None:
+        update.backward(forward(gradients=True))
+        update.step(0)
+
+    yield Case("tokenizer update, alone", training.precision, change)
     tokenizer.eval()
     codes = tokenizer.encode(images)
     yield Case("encode", "fp32", lambda: tokenizer.encode(images))
