@@ -2,13 +2,16 @@
 
 import itertools
 import json
+import subprocess
+import sys
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 import torch.distributed as dist
-from conftest import small_params
+from conftest import ROOT, SMALL, small_params
 from test_distributed import together
 
 from restok.config.load import ConfigError
@@ -16,7 +19,7 @@ from restok.data.codes import CodeStore, write_codes
 from restok.data.loader import batches, code_batches
 from restok.data.sources import open_split
 from restok.distributed import Shard, own_share
-from restok.files import sha256_file
+from restok.files import read_json, sha256_file
 from restok.training.generator import GeneratorJob, train_generator
 from restok.training.optim import Updater
 from restok.training.parallel import micro_batches, require_division, step_generator
@@ -89,8 +92,8 @@ def test_two_processes_equal_one(make, micro, steps, digits, classifier, codes):
 
 @pytest.mark.parametrize("make", [tokenizer_job, generator_job])
 def test_accumulation_equals_one_forward(make, digits, classifier, codes, monkeypatch):
-    """In the gradients of each update, but for what is drawn for each micro-batch, dropout and augmentation, which are off; as is
-    the perceptual distance, whose ReLUs turn on what is rounded."""
+    """In the gradients of each update, but for what is drawn for each micro-batch, dropout and augmentation, which are off; and
+    so is the perceptual distance, whose ReLUs turn on what is rounded."""
     off = {"objective__discriminator__augment": "[]", "generator__token_dropout": 0.0, "generator__residual_dropout": 0.0,
            "generator__ffn_dropout": 0.0, "objective__discriminator__start": 0,
            "objective__perceptual": 0.0}
@@ -145,6 +148,20 @@ def test_a_run_of_one_process_goes_on_in_two(codes, tmp_path, monkeypatch):
 def lines(out):
     rows = map(json.loads, (out / "log.jsonl").read_text().splitlines())
     return [(row["step"], row["cross_entropy"]) for row in rows]
+
+
+def test_torchrun_trains_as_the_tasks_of_slurm_do(codes, tmp_path):
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "--no-python", "--"]
+    settings = [word for override in (*SMALL, *TRAINING, "generator_training.micro_batch=4") for word in ("--set", override)]
+    command = [Path(sys.executable).with_name("restok"), "train-generator", "--params", ROOT / "params/demo.yaml", *settings,
+               "--codes", codes, "--tokenizer", codes.parent, "--run", tmp_path / "run", "--out", tmp_path / "out"]
+    done = subprocess.run([*torchrun, *map(str, command)], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    facts = read_json(tmp_path / "out/metrics.json")
+    assert (facts["processes"], facts["batch_size"], facts["micro_batch"], facts["step"]) == (2, BATCH, 4, 6)
+    train_generator(params(4), codes, codes.parent, tmp_path / "one/run", tmp_path / "one/out")
+    assert read_json(tmp_path / "one/out/metrics.json")["last"]["cross_entropy"] == pytest.approx(
+        facts["last"]["cross_entropy"], rel=1e-6)
 
 
 def test_an_error_of_the_first_process_stops_all(codes, tmp_path):
