@@ -21,7 +21,7 @@ from restok.networks.saved import WeightsError
 from restok.training.classifier import train_classifier
 from restok.training.generator import GeneratorJob, train_generator
 from restok.training.loop import LossError
-from restok.training.optim import AdamW, learning_rate, parameter_groups
+from restok.training.optim import AdamW, average_decay, learning_rate, parameter_groups
 from restok.training.state import RunFolder, StateError, load_state, save_state
 from restok.training.tokenizer import TokenizerJob, train_tokenizer
 from restok.weights import load_generator, load_tokenizer, save_model
@@ -130,6 +130,22 @@ def test_the_average_starts_as_a_copy_and_then_follows_slowly(codes):
     expected = 0.9 * (0.9 * seen[0] + 0.1 * seen[1]) + 0.1 * seen[2]
     assert torch.allclose(job.average.module.head.weight, expected, atol=1e-7)
     assert not torch.allclose(seen[2], expected, atol=1e-5)
+
+
+def test_the_releases_ramp_holds_the_average_near_the_weights_at_first():
+    assert [average_decay(t, 0.9, ramp=True) for t in (0, 1, 2, 79, 80, 1000)] == [0, 2 / 11, 3 / 12, 80 / 89, 0.9, 0.9]
+    assert [average_decay(t, 0.9, ramp=False) for t in (0, 1, 1000)] == [0, 0.9, 0.9]
+    assert average_decay(89_989, 0.9999, ramp=True) < 0.9999 == average_decay(89_991, 0.9999, ramp=True)
+
+
+def test_the_average_follows_the_ramp(codes):
+    job = GeneratorJob(training_params("generator_training.ema_ramp=true"), CPU)
+    batch, seen = (torch.arange(64).reshape(4, 16), torch.arange(4)), []
+    for step in range(3):
+        job.step(batch, step)
+        seen.append(job.generator.head.weight.detach().clone())
+    expected = 3 / 12 * (2 / 11 * seen[0] + 9 / 11 * seen[1]) + 9 / 12 * seen[2]
+    assert torch.allclose(job.average.module.head.weight, expected, atol=1e-7)
 
 
 # Resuming: k steps, saved, loaded by a new process, and n - k steps are n steps.

@@ -21,7 +21,8 @@ class Training(Config):
     optimizer: Optimizer
     clip: Weight
     precision: Literal["fp32", "bf16", "fp16"]
-    ema: Fraction
+    ema: Fraction                          # decay of the average of the weights, an update
+    ema_ramp: bool                         # decay of (1 + t) / (10 + t) at update t, up to `ema`, as the release's
     log_every: Steps
     save_every: Steps                      # steps between resumable states: the most that a killed run can lose
 

@@ -5,7 +5,6 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from restok import config
 from restok.config.load import ConfigError
@@ -17,7 +16,7 @@ from restok.files import sha256_file
 from restok.files.artifact import verify
 from restok.generator.model import HAR
 from restok.training.loop import Job, autocast, train
-from restok.training.optim import Updater
+from restok.training.optim import Average, Updater
 from restok.training.parallel import exchanging, micro_batches, replicated, step_generator
 
 
@@ -36,7 +35,7 @@ class GeneratorJob(Job):
         training = params.generator_training
         self.params, self.on = params, on
         self.generator = HAR(params.generator).to(on)
-        self.average = AveragedModel(self.generator, multi_avg_fn=get_ema_multi_avg_fn(training.ema))
+        self.average = Average(self.generator, training)
         self.update = Updater([self.generator], training.optimizer, training.clip, training.precision, training.steps)
         self.forward = replicated(_Loss(self.generator))
 

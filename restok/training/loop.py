@@ -12,7 +12,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.optim.swa_utils import AveragedModel
 
 from restok import config
 from restok.distributed import from_first, is_first, own_share, shared_errors
@@ -21,6 +20,7 @@ from restok.files import FileError, atomic_file, reserved, write_json
 from restok.files.artifact import Origin, already_made, verify
 from restok.files.run import keep
 from restok.progress import track
+from restok.training.optim import Average
 from restok.training.parallel import averaged, require_division
 from restok.training.state import RunFolder, StateError, Stateful, load_state, save_state
 from restok.weights import save_model
@@ -32,7 +32,7 @@ class Job(Stateful):
     """Everything that changes while a model trains, and the step that changes it."""
 
     on: torch.device
-    average: AveragedModel               # of the model's weights: what is written in the end
+    average: Average                     # of the model's weights: what is written in the end
     step: Callable[[Any, int], dict[str, Tensor]]      # one update on a batch at a step from 0 on; named, detached losses
 
 

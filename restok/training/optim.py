@@ -1,4 +1,4 @@
-"""Optimiser groups, the learning rate schedule, and one update: scaled, clipped, stepped."""
+"""Optimiser groups, the learning rate schedule, one update (scaled, clipped, stepped), and the average of the weights."""
 
 from collections.abc import Iterable
 from inspect import unwrap
@@ -7,6 +7,7 @@ from math import cos, pi
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.parametrize import ParametrizationList
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from restok import config
 from restok.training.state import Stateful
@@ -70,3 +71,25 @@ class Updater(Stateful):
 
     def parts(self) -> dict:
         return {"optimizer": self.optimizer, "scaler": self.scaler}
+
+
+def average_decay(update: int, decay: float, ramp: bool) -> float:
+    """How much of the average stays at an update, counted from 0, where it becomes the weights. With the release's ramp it is
+    (1 + t) / (10 + t) at first, so that the average forgets the start sooner."""
+    if update == 0:
+        return 0.0
+    return min(decay, (1 + update) / (10 + update)) if ramp else decay
+
+
+class Average(AveragedModel):
+    """The moving average of a model's weights. Its count of updates stays on the CPU, where nobody waits for it."""
+
+    def __init__(self, model: nn.Module, training: config.Training):
+        super().__init__(model)
+        self.decay, self.ramp = training.ema, training.ema_ramp
+
+    def update_parameters(self, model: nn.Module) -> None:
+        """torch's own copies the count to the device, which then has to finish its work first."""
+        update = get_ema_multi_avg_fn(average_decay(int(self.n_averaged), self.decay, self.ramp))
+        update(list(self.module.parameters()), list(model.parameters()), self.n_averaged)
+        self.n_averaged += 1

@@ -10,7 +10,6 @@ from typing import Any, TypeVar
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from restok import config
 from restok.config.load import ConfigError
@@ -27,7 +26,7 @@ from restok.tokenizer.model import ResTok
 from restok.tokenizer.nested_dropout import draw_keep
 from restok.tokenizer.quantizer import Revival
 from restok.training.loop import Job, autocast, train
-from restok.training.optim import Updater
+from restok.training.optim import Average, Updater
 from restok.training.parallel import (
     averaged,
     exchanging,
@@ -63,7 +62,7 @@ class TokenizerJob(Job):
         self.tokenizer = ResTok(params.tokenizer).to(on)
         self.objective = TokenizerObjective(params.objective, params.tokenizer, classifier).to(on)
         self.adversary = Adversary(discriminator, classifier).to(on) if params.objective.gan else None
-        self.average = AveragedModel(self.tokenizer, multi_avg_fn=get_ema_multi_avg_fn(training.ema))
+        self.average = Average(self.tokenizer, training)
         self.revival = Revival(self.tokenizer.quantizer, params.tokenizer.revive_after)
         update = training.clip, training.precision, training.total
         self.update = Updater([self.tokenizer, self.objective.alignment], training.optimizer, *update)
