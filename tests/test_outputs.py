@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 from conftest import ROOT
 from PIL import Image
 
+from restok.files import sha256_file
 from restok.files.outputs import is_own, require_writable
 
 DEMO = ROOT / "params/demo.yaml"
@@ -98,6 +100,10 @@ def test_what_restok_wrote_is_known_by_its_contents(home, command):
         result = command(*MEASURE, "--out", "r.json", "--statistics", "sums.safetensors", "--state", "state.safetensors")
         assert result.exit_code == 0 and is_own(home / "r.json") and is_own(home / "sums.safetensors"), result.stderr
     assert json.loads((home / "r.json").read_text())["kind"] == "evaluation"
+    with zipfile.ZipFile(home / "samples.npz") as archive:
+        made_of = json.loads(archive.comment.decode().partition(" ")[2])
+    assert made_of["kind"] == "samples" and made_of["inputs"] == {
+        name: sha256_file(home / folder / "model.safetensors") for name, folder in (("tokenizer", "tok"), ("generator", "gen"))}
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")

@@ -1,10 +1,12 @@
 """npz files, whole or by rows: memory never holds an array that the disk can."""
 
+import json
 import math
 import zipfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from threading import Lock
 
@@ -12,21 +14,27 @@ import numpy as np
 
 from restok.errors import InputError
 from restok.files import FileError, atomic_file, require_no_pipe
+from restok.files.artifact import Origin
 from restok.files.outputs import MARK
 
 
-def write_npz(path: str | Path, **arrays: np.ndarray) -> None:
-    """Write named arrays, uncompressed as ADM's batches are."""
+def _mark(made_of: Origin | None) -> bytes:
+    """The comment of the archive: by whom, and what its arrays were made of."""
+    return f"{MARK} {json.dumps(made_of and asdict(made_of))}".encode()
+
+
+def write_npz(path: str | Path, made_of: Origin | None = None, /, **arrays: np.ndarray) -> None:
+    """Write named arrays, uncompressed as ADM's batches are, with what they were made of in the archive's comment."""
     with atomic_file(path) as partial:
         with open(partial, "wb") as file:                # savez would append its suffix to a name
             np.savez(file, **arrays)
         with zipfile.ZipFile(partial, "a") as archive:
-            archive.comment = MARK.encode()
+            archive.comment = _mark(made_of)
 
 
 def write_npz_rows(path: str | Path, name: str, shape: tuple[int, ...], dtype: np.dtype | type, rows: Iterable[np.ndarray],
-                   **arrays: Callable[[], np.ndarray]) -> None:
-    """Write an npz whose array `name` comes in pieces, some rows after the other, so that memory never holds it whole.
+                   made_of: Origin | None = None, /, **arrays: Callable[[], np.ndarray]) -> None:
+    """Write an npz, as `write_npz` does, whose array `name` comes in pieces, some rows after the other, so that memory never holds it whole.
 
     `arrays` are asked for their values after the last piece. Raises ValueError where the pieces do not make up `shape`.
     """
@@ -42,7 +50,7 @@ def write_npz_rows(path: str | Path, name: str, shape: tuple[int, ...], dtype: n
                 written += len(piece)
         if written != shape[0]:
             raise InputError(f"{path}: {written} rows came, {shape[0]} were announced")
-        archive.comment = MARK.encode()
+        archive.comment = _mark(made_of)
         for other, value in arrays.items():
             with archive.open(f"{other}.npy", "w") as file:
                 np.lib.format.write_array(file, value(), allow_pickle=False)

@@ -61,7 +61,7 @@ def is_own(path: Path) -> bool:
             return "kind" in value or (isinstance(value, list) and "repeats" in value[0])       # a result, or a benchmark
         if suffix == ".npz":
             with zipfile.ZipFile(path) as archive:
-                return archive.comment == MARK.encode()
+                return archive.comment.startswith(MARK.encode())
         if suffix == ".safetensors":
             from safetensors import safe_open
             with safe_open(path, "np") as file:

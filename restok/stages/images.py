@@ -20,6 +20,7 @@ from restok.data.transforms import center_crop, to_tensor, to_uint8
 from restok.distributed import device
 from restok.experiments.records import MadeFrom, load_model
 from restok.files import atomic_file, sha256_file
+from restok.files.artifact import Origin
 from restok.files.npz import write_npz, write_npz_rows
 from restok.files.outputs import MARK
 from restok.generator.sampling import generate
@@ -76,7 +77,8 @@ def panel(data: Path, tokenizer: Path, out: Path, count: int = 8) -> None:
     images, model = open_split(data, "validation"), load_tokenizer(tokenizer).to(device())
     first = np.unique(images.labels, return_index=True)[1][:count]
     chosen = np.stack([center_crop(images[index][0], model.config.image_size) for index in first])
-    write_npz(out, **_panel(model, to_tensor(chosen).to(device())))
+    made_of = Origin("panel", {}, {"data": images.digest, "tokenizer": sha256_file(tokenizer / "model.safetensors")})
+    write_npz(out, made_of, **_panel(model, to_tensor(chosen).to(device())))
 
 
 def _panel(model: ResTok, images: Float[Tensor, "m 3 h w"]) -> dict[str, np.ndarray]:
@@ -164,7 +166,8 @@ def sample(tokenizer: Path, generator: Path, sampling: config.Sampling, seed: in
     pictures = (sampler(sampling, sampling.guidance, labels[start:start + size], seed, start)
                 for start in track(starts, "sample", total=len(starts)))
     if not picture:
-        write_npz_rows(out, "arr_0", (len(labels), side, side, 3), np.uint8, pictures, labels=lambda: labels)
+        made_of = Origin("samples", sampling.model_dump(mode="json") | {"seed": seed}, sampler.digests)
+        write_npz_rows(out, "arr_0", (len(labels), side, side, 3), np.uint8, pictures, made_of, labels=lambda: labels)
         return
     by_class = np.concatenate(list(pictures)).reshape(per_class, len(classes), side, side, 3).swapaxes(0, 1)
     write_grid(out, by_class.reshape(-1, side, side, 3), per_class if len(classes) > 1 else ceil(sqrt(per_class)))

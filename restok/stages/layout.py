@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from restok import config
+from restok.experiments.places import origin
 from restok.files.npz import write_npz
 from restok.hierarchy import scale_grids
 from restok.nn.masks import block_causal
@@ -22,8 +23,8 @@ def layout(params: config.Params, out: Path) -> None:
     `generator_groups` and `generator_inputs`, what each place of its sequence reads.
     """
     tokenizer, groups = params.tokenizer, params.generator.groups
-    write_npz(out, **encoder(tokenizer), **decoder(tokenizer), generator_mask=block_causal(groups).numpy(),
-              generator_groups=np.array(groups), generator_inputs=np.array(inputs(groups)))
+    write_npz(out, origin("layout", params), **encoder(tokenizer), **decoder(tokenizer),
+              generator_mask=block_causal(groups).numpy(), generator_groups=np.array(groups), generator_inputs=np.array(inputs(groups)))
 
 
 def encoder(tokenizer: config.Tokenizer) -> dict[str, np.ndarray]:

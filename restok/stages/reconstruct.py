@@ -39,8 +39,8 @@ def reconstruct(images: Sequence[Path], tokenizer: Path, out: Path, keep: int | 
     folder = suffix not in (".npz", *PICTURES)
     if folder and suffix in Image.registered_extensions():
         raise ConfigError(f"{out}: expected {', '.join(PICTURES)}, .npz, or a folder")
-    require_writable(out, folder)
     require_free(out, images, (lambda path: path.is_dir() or is_own(path)) if folder else None)
+    require_writable(out, folder)
     model = load_tokenizer(tokenizer).to(device())
     config, sources, names, values, codes = model.config, [], [], [], []
     if keep is not None and not 1 <= keep <= config.latents:
