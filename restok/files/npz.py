@@ -34,7 +34,8 @@ def write_npz(path: str | Path, made_of: Origin | None = None, /, **arrays: np.n
 
 def write_npz_rows(path: str | Path, name: str, shape: tuple[int, ...], dtype: np.dtype | type, rows: Iterable[np.ndarray],
                    made_of: Origin | None = None, /, **arrays: Callable[[], np.ndarray]) -> None:
-    """Write an npz, as `write_npz` does, whose array `name` comes in pieces, some rows after the other, so that memory never holds it whole.
+    """Write an npz, as `write_npz` does, whose array `name` comes in pieces, some rows after the other, so that memory never
+    holds it whole.
 
     `arrays` are asked for their values after the last piece. Raises ValueError where the pieces do not make up `shape`.
     """

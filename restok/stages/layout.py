@@ -24,7 +24,8 @@ def layout(params: config.Params, out: Path) -> None:
     """
     tokenizer, groups = params.tokenizer, params.generator.groups
     write_npz(out, origin("layout", params), **encoder(tokenizer), **decoder(tokenizer),
-              generator_mask=block_causal(groups).numpy(), generator_groups=np.array(groups), generator_inputs=np.array(inputs(groups)))
+              generator_mask=block_causal(groups).numpy(), generator_groups=np.array(groups),
+              generator_inputs=np.array(inputs(groups)))
 
 
 def encoder(tokenizer: config.Tokenizer) -> dict[str, np.ndarray]:
