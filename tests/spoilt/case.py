@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 from collections.abc import Callable
 from functools import reduce
@@ -128,7 +129,6 @@ MISHAPS = {"missing": gone, "empty": empty, "cut short": cut, "of noise": garbag
 
 def mishaps(what: str, name: str, words: str, named: str | None = None, without: tuple[str, ...] = ()) -> list[Case]:
     """Every mishap of a file that a command reads; the message names the file, or `named`."""
-    import re
     return [Case(f"{what}, {mishap}", words, named or re.escape(name.rpartition("/")[2]), does(name))
             for mishap, does in MISHAPS.items() if mishap not in without]
 

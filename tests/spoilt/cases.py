@@ -1,10 +1,10 @@
 """All bad inputs, by group."""
 
-from spoilt import images, models, outputs, results, settings, workflow
+from spoilt import images, models, outputs, released, results, settings, workflow
 
 GROUPS = {"parameter files": settings.PARAMETERS, "the sheet of experiments": settings.EXPERIMENTS, "options": settings.OPTIONS,
           "images and folders of them": images.IMAGES, "arrays of images": images.ARRAYS, "prepared images": images.PREPARED,
           "models": models.MODELS, "codes": models.STORES, "checkpoints and states": models.STATES,
-          "released weights": models.RELEASED,
-          "statistics": models.STATISTICS, "results": results.RECORDS, "tables and figures": results.TABLES,
+          "released weights": released.RELEASED,
+          "statistics": released.STATISTICS, "results": results.RECORDS, "tables and figures": results.TABLES,
           "places to write": outputs.OUTPUTS, "the workflow": workflow.PLANNED}

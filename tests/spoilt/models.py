@@ -1,6 +1,6 @@
-"""Models, stores of codes, states of trainings, released weights and statistics."""
+"""Models, stores of codes, and the states of trainings."""
 
-import json
+import io
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,21 +9,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from spoilt.case import (
-    DROP,
-    Case,
-    Spoil,
-    altered,
-    both,
-    copied,
-    cut,
-    empty,
-    garbage,
-    keys,
-    mishaps,
-    pipe,
-    written,
-)
+from spoilt.case import DROP, Case, Spoil, altered, both, copied, cut, empty, garbage, gone, keys, mishaps, pipe, written
 from spoilt.chain import C, E, G, P, R, T
 
 TOK, GEN, CLS, CODES = f"{R}/tokenizer/750k", f"{R}/generator/750k", f"{R}/classifier", f"{R}/codes/750k"
@@ -58,45 +44,40 @@ def spoiled(value: float) -> Callable[[torch.Tensor], torch.Tensor]:
     return lambda tensor: tensor.view(-1).index_fill(0, torch.tensor(tensor.numel() // 2), value).view(tensor.shape)
 
 
-def model(kind: str, folder: str, words: str, other: str) -> list[Case]:
-    """What may happen to the folder of a model."""
-    at, name = f"{folder}/{WEIGHTS}", folder.removeprefix(f"{R}/")
+def bare(folder: str, spoil: Spoil) -> Spoil:
+    """The folder of a model without a manifest, as `convert` writes it: what a digest would refuse first is looked at."""
+    return both(gone(f"{folder}/manifest.json"), spoil)
+
+
+def model(kind: str, folder: str, words: str, other: str, *changes: tuple[str, object]) -> list[Case]:
+    """What may happen to the folder of a model; `changes` of its settings."""
+    at, name, settings = f"{folder}/{WEIGHTS}", folder.removeprefix(f"{R}/"), f"{folder}/config.json"
     return [
         *mishaps(f"{kind}, weights", at, words, name, without=("empty", "a link to itself")),
-        *mishaps(f"{kind}, settings", f"{folder}/config.json", words, name, without=("cut short",)),
-        *(Case(f"{kind}, {what}", words, f"{name}/.*safetensors", tensors(at, change)) for what, change in (
+        *mishaps(f"{kind}, settings", settings, words, name, without=("cut short",)),
+        *(Case(f"{kind}, {what}", words, f"{name}/model.safetensors", bare(folder, tensors(at, change))) for what, change in (
             ("NaN", one(spoiled(torch.nan))), ("infinity", one(spoiled(torch.inf), -1)),
             ("a tensor more", lambda held: held | {"more": torch.zeros(2)}),
             ("a tensor less", lambda held: dict(list(held.items())[1:])),
             ("a tensor of another shape", one(lambda value: value[..., :-1])),
             ("whole numbers", one(lambda value: value.long())))),
-        Case(f"{kind}, another model", words, name, copied(f"{other}/{WEIGHTS}", at)),
-        Case(f"{kind}, an unknown setting", words, r"config\.json.*more", keys(f"{folder}/config.json", {"more": 1})),
+        Case(f"{kind}, a changed byte", words, f"{name}/model.safetensors", altered(at)),
+        Case(f"{kind}, another model", words, f"{name}/model.safetensors", bare(folder, copied(f"{other}/{WEIGHTS}", at))),
+        *(Case(f"{kind}, {key} is {'missing' if value is DROP else value}", words, rf"{name}/config\.json",
+               bare(folder, keys(settings, {key: value}))) for key, value in (("more", 1), *changes)),
     ]
 
 
-def settings(kind: str, words: str, at: str, *changes: tuple) -> list[Case]:
-    return [Case(f"{kind}, {key} is {'missing' if value is DROP else value}", words,
-                 rf"config\.json.*{named}|{at}.*config\.json",
-                 keys(f"{at}/config.json", {key: value})) for key, value, named in changes]
-
-
 MODELS = [
-    *model("tokenizer", TOK, ENCODE, GEN), *model("generator", GEN, SAMPLE, TOK), *model("classifier", CLS, MEASURE, TOK),
-    *settings("tokenizer", ENCODE, TOK, ("width", DROP, "width"), ("width", 10**9, "width|memory"),
-              ("rope_base", 20000, "rope_base"),
-              ("latent_init", "pooled", "x"), ("width", "64", "width"), ("heads", 3, "heads|width"),
-              ("commitment", -1, "commitment")),
-    *settings("generator", SAMPLE, GEN, ("layers", DROP, "layers"), ("layers", 10**6, "x"), ("rope_base", 5, "rope_base"),
-              ("ntp", 0, "ntp"),
-              ("classes", None, "classes")),
-    *settings("classifier", MEASURE, CLS, ("channels", [], "channels"), ("channels", [16, 32, -64], "channels"),
-              ("classes", DROP, "classes")),
+    *model("tokenizer", TOK, ENCODE, GEN, ("width", DROP), ("width", 10**9), ("width", "64"), ("rope_base", 20000),
+           ("latent_init", "pooled"), ("heads", 3), ("commitment", -1)),
+    *model("generator", GEN, SAMPLE, TOK, ("layers", DROP), ("layers", 10**6), ("rope_base", 5), ("ntp", 0), ("classes", None)),
+    *model("classifier", CLS, MEASURE, TOK, ("channels", []), ("channels", [16, 32, -64]), ("classes", DROP)),
     Case("generator of another tokenizer", SAMPLE, "750k", copied(f"{R}/generator/1M", GEN)),
-    *(Case(f"generator, metrics.json {what}", SAMPLE, r"metrics\.json", spoil(f"{GEN}/metrics.json")) for what, spoil in (
-        ("without its tokenizer", lambda at: keys(at, {"tokenizer": DROP})),
-        ("with a number for it", lambda at: keys(at, {"tokenizer": 7})), ("cut", cut),
-        ("a pipe", pipe))),
+    *(Case(f"generator, metrics.json {what}", SAMPLE, r"metrics\.json", bare(GEN, spoil(f"{GEN}/metrics.json")))
+      for what, spoil in (
+        ("without its tokenizer", lambda at: keys(at, {"tokenizer": DROP})), ("cut", cut), ("a pipe", pipe),
+        ("with a number for it", lambda at: keys(at, {"tokenizer": 7})))),
 ]
 
 TRAIN = f"train-generator {P} --codes {CODES} {T} --run new --out out"
@@ -142,7 +123,6 @@ class Harmful:
 
 
 def pickled(value: object) -> bytes:
-    import io
     buffer = io.BytesIO()
     torch.save(value, buffer)
     return buffer.getvalue()
@@ -188,112 +168,4 @@ STATES = [
          read=True),
     Case("states of a killed run, a strange file among them", RESUME, "state_new|resuming",
          lambda home: next(Path(home, "unfinished").glob("*/state_6.pt")).with_name("state_new.pt").touch(), read=True),
-]
-
-CONVERT = "convert --from release theirs/tokenizer.pt theirs/generator.safetensors out"
-PT, INDEX = "convert --from release theirs/a.pt - out", "theirs/model.safetensors.index.json"
-BY_INDEX = f"convert --from release {INDEX} - out"
-
-
-def released(what: str, named: str, spoil: Spoil, words: str = CONVERT) -> Case:
-    return Case(f"released weights, {what}", words, named, spoil)
-
-
-def checkpoint(what: str, value: object, named: str = r"a\.pt") -> Case:
-    """A pickle, or bytes in the place of one."""
-    return released(what, named, written("theirs/a.pt", value if isinstance(value, bytes) else pickled(value)), PT)
-
-
-def tokenizers(change: Callable[[dict], object]) -> Spoil:
-    def spoil(home: Path) -> None:
-        held = torch.load(home / "theirs/tokenizer.pt")
-        change(held)
-        written("theirs/tokenizer.pt", pickled(held))(home)
-
-    return spoil
-
-
-def generators(change: Callable[[dict], object]) -> Spoil:
-    return tensors("theirs/generator.safetensors", change)
-
-
-RELEASED = [
-    *mishaps("released tokenizer", "theirs/tokenizer.pt", CONVERT),
-    *mishaps("released generator", "theirs/generator.safetensors", CONVERT, without=("a link to nothing", "of noise", "empty")),
-    *mishaps("released settings", "theirs/tokenizer.json", CONVERT,
-             without=("missing", "empty", "a pipe", "a link to nothing", "a link to itself", "a folder")),
-    checkpoint("a pickle that runs code", {"model": Harmful()}), checkpoint("numbers alone", {"steps": 3}),
-    checkpoint("a list", [torch.zeros(2)]), checkpoint("averages without names", {"ema": {"shadow_params": [torch.zeros(2)]}}),
-    checkpoint("of another model", {"model": {"conv.weight": torch.zeros(3, 3)}}),
-    checkpoint("a pickle cut short", pickled({"a": torch.zeros(99)})[:200]),
-    checkpoint("a zip of something else", b"PK\x05\x06" + bytes(18)),
-    checkpoint("sparse", {"model": {"a": torch.eye(3).to_sparse()}}),
-    released("of another suffix", r"a\.onnx", written("theirs/a.onnx", b"x"), PT.replace("a.pt", "a.onnx")),
-    released("a part alone", "00001-of-00002", copied("theirs/generator.safetensors",
-                                                      "theirs/model-00001-of-00002.safetensors"),
-             "convert --from release theirs/model-00001-of-00002.safetensors - out"),
-    *(released(f"an index {what}", r"index\.json", written(INDEX, content), BY_INDEX) for what, content in (
-        ("of nothing", "{}"), ("that is none", "[]"), ("of files that are missing", '{"weight_map": {"a": "b.safetensors"}}'),
-        ("out of its folder", '{"weight_map": {"a": "../b.safetensors"}}'), ("cut short", '{"weight_map": {"a"'),
-        ("of other tensors", '{"weight_map": {"nosuch": "generator.safetensors"}}'))),
-    released("two files in a folder", "theirs.*name the file", copied("theirs/generator.safetensors", "theirs/b.safetensors"),
-             "convert --from release theirs - out"),
-    released("swapped", "generator.safetensors|tokenizer.pt", lambda home: None,
-             "convert --from release theirs/generator.safetensors theirs/tokenizer.pt out"),
-    released("NaN", r"tokenizer\.pt",
-             tokenizers(lambda held: held.update({"quantize.embedding.weight": torch.full((64, 8), torch.nan)}))),
-    released("a tensor of another shape", r"generator\.safetensors", generators(one(lambda value: value[..., :-1]))),
-    released("a tensor less", r"generator\.safetensors.*missing", generators(lambda held: dict(list(held.items())[1:]))),
-    *(released(f"{key} is {value}", "n_layer|layers", keys("theirs/generator.json", {key: value})) for key, value in (
-        ("n_layer", 3), ("n_layer", "two"), ("n_layer", 10**9))),
-    released("settings that are none", r"other\.yaml", written("other.yaml", "learning_rate: 1"),
-             f"{CONVERT} --generator-config other.yaml"),
-    released("to release a model of other sizes", "tokenizer", lambda home: None, f"convert --to release {TOK} {GEN} out"),
-]
-
-REF = f"{R}/reference/validation.safetensors"
-
-
-def header(key: str, value: object) -> Spoil:
-    """Another value in what the header of statistics says."""
-    def spoil(home: Path) -> None:
-        with safe_open(home / REF, "pt") as file:
-            about = file.metadata()
-        held, facts = load_file(home / REF), json.loads(about["facts"])
-        node, (*parents, leaf) = facts, key.split(".")
-        for parent in parents:
-            node = node[parent]
-        if value is DROP:
-            del node[leaf]
-        else:
-            node[leaf] = value
-        written(REF, b"")(home)
-        save_file(held, home / REF, about | {"facts": json.dumps(facts)})
-
-    return spoil
-
-
-STATISTICS = [
-    *mishaps("statistics", REF, MEASURE),
-    *(Case(f"statistics, {key} is {'missing' if value is DROP else value}", MEASURE, "validation.safetensors",
-           header(key, value))
-      for key, value in (("images", DROP), ("images.n", 0), ("images.n", 10**15), ("images.n", "all"), ("features.dims", -3),
-                         ("features.dims", 10**9), ("features.sha256", DROP),
-                         ("levels", "none"), ("shift", None), ("batch_size", 0), ("spatial", 2.5), ("logits", 11))),
-    Case("statistics, of another network", MEASURE, "features|network|sha256", header("features.sha256", "another")),
-    *(Case(f"statistics, {what}", MEASURE, "validation", tensors(REF, change)) for what, change in (
-        ("NaN", one(spoiled(torch.nan))), ("a tensor less", lambda held: dict(list(held.items())[1:])),
-        ("a tensor more", lambda held: held | {"published.other.mean": torch.zeros(2)}),
-        ("images missing", lambda held: held | {"seen": torch.zeros_like(held["seen"])}),
-        ("half precision", lambda held: {key: value.half() if value.is_floating_point() else value for key,
-                                         value in held.items()}))),
-    Case("statistics, without a header", MEASURE, "validation.safetensors",
-         lambda home: (written(REF, b"")(home), save_file({"a": torch.zeros(2)}, home / REF)) and None),
-    Case("statistics, twice the same shard", f"evaluate {P} {E} --samples {REF} --samples {REF} --out out.json",
-         "counted twice"),
-    Case("weights as statistics", f"evaluate {P} {E} --samples {TOK}/{WEIGHTS} --out out.json", "model.safetensors"),
-    Case("sums of another measurement", f"{MEASURE} --state sums.safetensors", "sums.safetensors: of other.*starting again",
-         copied(REF, "sums.safetensors"), read=True),
-    Case("sums cut short", f"{MEASURE} --state sums.safetensors", "sums.safetensors",
-         both(copied(REF, "sums.safetensors"), cut("sums.safetensors"))),
 ]
