@@ -30,7 +30,7 @@ from spoilt import cases, chain
 from spoilt.case import Case
 from typer.testing import CliRunner
 
-SECONDS, MEMORY = 30, 8 * 2**30         # of a call, at most
+SECONDS, MEMORY = 60, 8 * 2**30          # of a call, at most
 OUTCOMES = ("clear", "unclear", "silent", "traceback", "hang", "died", "lost")
 MEANING = """\
 clear: refused with one message that names the file, the option or the key; or read rightly, where it can be
