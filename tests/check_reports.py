@@ -28,6 +28,7 @@ REPORTS = ROOT / "reports" / PARAMS.stem
 PAGE = REPORTS / "index.html"
 PICTURES = [f"{name}.png" for name, item in ITEMS.items() if item.kind != "table"]
 SHEET = load_sheet(PARAMS)
+LABEL = next(iter(load_params(PARAMS).tokenizer_training.checkpoints))
 
 
 @pytest.fixture
@@ -129,6 +130,25 @@ def test_the_workflow_has_nothing_left_to_do():
     command = [sys.executable, "-m", "snakemake", "--cores", "1", "--dry-run", PAGE.relative_to(ROOT).as_posix()]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0 and "Nothing to be done" in done.stdout + done.stderr, done.stdout + done.stderr
+
+
+def test_results_copied_without_their_times_are_not_trained_again(tmp_path):
+    """The workflow plans every step and deletes its output; the step finds what it made in runs/."""
+    folder, run = tmp_path / "copy", PARAMS.stem
+    for name in ("workflow", "profiles", "params", ".snakemake/metadata", f"results/{run}/data", f"results/{run}/classifier",
+                 f"results/{run}/tokenizer/{LABEL}", f"runs/{run}/classifier", f"runs/{run}/tokenizer/{LABEL}"):
+        shutil.copytree(ROOT / name, folder / name, copy_function=shutil.copyfile)
+    for name in ("Snakefile", "environment.yml"):
+        shutil.copyfile(ROOT / name, folder / name)
+    target = f"results/{run}/tokenizer/{LABEL}"
+    forced = "--forcerun", "train_classifier", "train_tokenizer"
+    command = [sys.executable, "-m", "snakemake", "--cores", "1", *forced, "--", target]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    for log in ("train_classifier", f"train_tokenizer.{LABEL}"):
+        assert "was finished before; taken from" in (folder / f"results/{run}/logs/{log}.log").read_text()
+    weights = f"{target}/model.safetensors"
+    assert (folder / weights).read_bytes() == (ROOT / weights).read_bytes()
 
 
 @pytest.fixture(scope="module")
