@@ -4,9 +4,11 @@ SLURM's `srun`."""
 import logging
 import os
 import re
+import resource
 import socket
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 import torch
@@ -98,6 +100,21 @@ def device() -> torch.device:
         raise RestokError(f"{process.count} processes were started together, but this step works in one: start one (srun "
                           "--ntasks=1)")
     return torch.device("cuda", torch.cuda.current_device()) if torch.cuda.is_available() else torch.device("cpu")
+
+
+def peak_memory(on: torch.device, forget: bool = False) -> int:
+    """The most memory that this process has had, of its GPU or else of the machine, in bytes; from now on, after `forget`.
+    Linux's ru_maxrss starts at the parent's own peak and cannot be reset, so it is read elsewhere there."""
+    process = Path("/proc/self")
+    if on.type == "cuda":
+        if forget:
+            torch.cuda.reset_peak_memory_stats()
+        return torch.cuda.max_memory_allocated()
+    if not process.exists():
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    if forget:
+        (process / "clear_refs").write_text("5", "utf-8")       # proc(5): the peak becomes what is in use
+    return 1024 * int((process / "status").read_text("utf-8").partition("VmHWM:")[2].split()[0])
 
 
 def use_threads(count: int) -> None:

@@ -209,9 +209,13 @@ def train(what, params, data, classifier, codes, folder, checkpoint="first", pre
     return folder / "out"
 
 
+OF_THE_MACHINE = {"steps_per_second", "images_per_second", "data_seconds", "memory_gb"}      # times and memory
+
+
 def logged(out):
-    return [{k: v for k, v in json.loads(line).items() if k != "steps_per_second"} for line in
-            (out / "log.jsonl").read_text().splitlines()]
+    """What its rows say of the training."""
+    rows = map(json.loads, (out / "log.jsonl").read_text().splitlines())
+    return [{key: value for key, value in row.items() if key not in OF_THE_MACHINE} for row in rows]
 
 
 def states(folder):

@@ -53,6 +53,9 @@ class GeneratorJob(Job):
         self.average.update_parameters(self.generator)
         return {"cross_entropy": torch.stack([loss.detach() for loss in losses]).mean()}
 
+    def measured(self) -> dict[str, float]:
+        return self.update.measured()
+
     def loss(self, codes: Tensor, labels: Tensor, rng: torch.Generator) -> Tensor:
         with torch.random.fork_rng(devices=[self.on] if self.on.type == "cuda" else []):
             torch.manual_seed(rng.initial_seed())              # dropout draws from the global generator

@@ -1,11 +1,9 @@
 """The training of a model, from one checkpoint to the next: resumed, logged, saved on the way, written whole."""
 
-import json
 import logging
 import shutil
-import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from math import isfinite
 from pathlib import Path
 from typing import Any
@@ -16,12 +14,13 @@ from torch import Tensor
 from restok import config
 from restok.distributed import from_first, is_first, own_share, shared_errors
 from restok.errors import RestokError
-from restok.files import FileError, atomic_file, reserved, write_json
+from restok.files import FileError, reserved, write_json
 from restok.files.artifact import Origin, already_made, verify
 from restok.files.run import keep
 from restok.progress import track
+from restok.training.log import Row, Tally, Watch, log_file
 from restok.training.optim import Average
-from restok.training.parallel import averaged, require_division
+from restok.training.parallel import require_division
 from restok.training.state import RunFolder, StateError, Stateful, load_state, save_state
 from restok.weights import save_model
 
@@ -34,6 +33,7 @@ class Job(Stateful):
     on: torch.device
     average: Average                     # of the model's weights: what is written in the end
     step: Callable[[Any, int], dict[str, Tensor]]      # one update on a batch at a step from 0 on; named, detached losses
+    measured: Callable[[], Row]          # what else the log says of the steps since the last row, on all processes the same
 
 
 class LossError(RestokError):
@@ -103,27 +103,27 @@ def _run(job: Job, name: str, batches: Iterator, first: int, last: int, training
     """Steps first .. last - 1. Returns the last of the log's rows, of which there is one every `log_every` steps. Nothing is
     saved after a LossError, which a logged loss, or a state to be kept, raises where it is not finite. Of several processes the
     first one writes."""
-    row, sums, logged, since = {}, {}, first, time.perf_counter()
-    with _log(run.folder / "log.jsonl", first) as write:
+    row, tally, watch = {}, Tally(job.on, first, training.batch_size), Watch(training.optimizer.warmup_steps)
+    with log_file(run.folder / "log.jsonl", first) as write:
         for step in track(range(first, last), name, total=last - first) if is_first() else range(first, last):
-            losses = job.step(next(batches), step)
-            sums = {key: sums.get(key, 0) + value for key, value in losses.items()}
+            losses = job.step(tally.next(batches), step)
+            tally.add(losses)
             done, saving = step + 1, (step + 1) % training.save_every == 0 and step + 1 < last
             if done % training.log_every == 0 or saving or done == last:
-                count, totals = done - logged, averaged(torch.stack(list(sums.values())))
-                means = {key: value / count for key, value in zip(sums, totals.tolist(), strict=True)}
-                if bad := [key for key, mean in means.items() if not isfinite(mean)]:
+                row = tally.row(done, job.measured)
+                if bad := [key for key, value in row.items() if not isfinite(value)]:
                     raise _loss_error(f"loss {', '.join(bad)} is not finite within the steps before {done}", run)
-                rate = count / (time.perf_counter() - since)
-                row = {"step": done, **means, "steps_per_second": round(rate, 3)}
-                write(json.dumps(row))
+                write(row)
                 if is_first():
-                    log.info("%s %d/%d: %s", name, done, last, ", ".join(f"{k} {v:.4g}" for k, v in means.items()))
-                sums, logged, since = {}, done, time.perf_counter()
+                    means = ", ".join(f"{key} {row[key]:.4g}" for key in losses)
+                    log.info("%s %d/%d: %s", name, done, last, means)
+                    for warning in watch.see(row):
+                        log.warning("%s %d/%d: %s", name, done, last, warning)
             if saving or done == last:
                 with shared_errors():
                     if is_first():
                         _keep_state(job, done, run, saving)
+                tally.start()
     return row
 
 
@@ -148,28 +148,3 @@ def _loss_error(what: str, run: RunFolder) -> LossError:
     where = f"the last good state is {kept}" if kept else "no state of this stage was saved yet; the one before is untouched"
     return LossError(f"{what}; {where}. A lower learning rate or a higher precision may help; with changed settings the stage "
                      "starts again, unchanged it resumes.")
-
-
-@contextmanager
-def _log(path: Path, step: int) -> Iterator[Callable[[str], None]]:
-    """Writes lines to the log, one JSON object each, after those up to the step that a run resumes from, which alone are kept.
-    Only the first process does."""
-    if not is_first():
-        yield lambda line: None
-        return
-    kept = []
-    for line in path.read_text("utf-8", "replace").splitlines() if path.exists() else ():
-        try:
-            row = json.loads(line)
-        except json.JSONDecodeError:              # the line a killed run was writing
-            break
-        if row["step"] <= step:
-            kept.append(line)
-    with atomic_file(path) as partial:
-        partial.write_text("".join(line + "\n" for line in kept), "utf-8")
-    with path.open("a", encoding="utf-8") as file:
-        def write(line: str) -> None:
-            file.write(line + "\n")
-            file.flush()
-
-        yield write

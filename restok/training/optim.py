@@ -54,6 +54,7 @@ class Updater(Stateful):
         self.optimizer = AdamW(groups, lr=optimizer.learning_rate, betas=optimizer.betas, fused=True)
         self.scaler = torch.amp.GradScaler(self.parameters[0].device.type, enabled=precision == "fp16")
         self.config, self.clip, self.start, self.total = optimizer, clip, start, total
+        self.steps, self.norms = 0, torch.zeros(2, device=self.parameters[0].device)   # finite norms: their sum and number
 
     def backward(self, loss: Tensor) -> None:
         self.scaler.scale(loss).backward()
@@ -63,11 +64,36 @@ class Updater(Stateful):
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(step - self.start, self.config, self.total - self.start)
         self.scaler.unscale_(self.optimizer)
-        if self.clip:
-            nn.utils.clip_grad_norm_(self.parameters, self.clip)
+        self.measure(self.clipped())
         self.scaler.step(self.optimizer)
         self.scaler.update()
         self.optimizer.zero_grad(set_to_none=True)
+
+    def clipped(self) -> Tensor:
+        """Clips the gradients; their norm before."""
+        if self.clip:
+            return nn.utils.clip_grad_norm_(self.parameters, self.clip)
+        return nn.utils.get_total_norm([p.grad for p in self.parameters if p.grad is not None])
+
+    def measure(self, norm: Tensor) -> None:
+        finite = norm.isfinite()
+        self.norms += torch.stack([norm.where(finite, 0.0), finite.to(norm)])
+        self.steps += 1
+
+    def measured(self, suffix: str = "") -> dict[str, float]:
+        """Of the steps since this was last read, if there were any: the last learning rate, the mean norm of the gradients
+        before clipping, and, with a loss scaler, its scale and the share of steps that it skipped, whose norms are infinite."""
+        if not self.steps:
+            return {}
+        total, finite = self.norms.tolist()
+        row = {"learning_rate": self.optimizer.param_groups[0]["lr"]}
+        if finite:
+            row["gradient_norm"] = total / finite
+        if self.scaler.is_enabled():
+            row |= {"loss_scale": self.scaler.get_scale(), "skipped_share": 1 - finite / self.steps}
+        self.steps = 0
+        self.norms.zero_()
+        return {key + suffix: value for key, value in row.items()}
 
     def parts(self) -> dict:
         return {"optimizer": self.optimizer, "scaler": self.scaler}

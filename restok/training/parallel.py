@@ -74,6 +74,14 @@ def averaged(value: Tensor) -> Tensor:
     return value
 
 
+def largest(value: Tensor) -> Tensor:
+    """The maximum over the processes, element by element."""
+    if own_share() != WHOLE:
+        value = value.clone()
+        dist.all_reduce(value, dist.ReduceOp.MAX)
+    return value
+
+
 def joined(part: Tensor) -> Tensor:
     """The whole batch, of which each process has a part."""
     if own_share() == WHOLE:

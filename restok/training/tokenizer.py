@@ -25,6 +25,7 @@ from restok.objective.tokenizer import Adversary, TokenizerObjective
 from restok.tokenizer.model import ResTok
 from restok.tokenizer.nested_dropout import draw_keep
 from restok.tokenizer.quantizer import Revival
+from restok.training.log import CodebookUse
 from restok.training.loop import Job, autocast, train
 from restok.training.optim import Average, Updater
 from restok.training.parallel import (
@@ -64,6 +65,7 @@ class TokenizerJob(Job):
         self.adversary = Adversary(discriminator, classifier).to(on) if params.objective.gan else None
         self.average = Average(self.tokenizer, training)
         self.revival = Revival(self.tokenizer.quantizer, params.tokenizer.revive_after)
+        self.use = CodebookUse(params.tokenizer.codebook_size, params.tokenizer.levels, on)
         update = training.clip, training.precision, training.total
         self.update = Updater([self.tokenizer, self.objective.alignment], training.optimizer, *update)
         if self.adversary:
@@ -88,6 +90,7 @@ class TokenizerJob(Job):
             with exchanging(self.forward, last=x is parts[-1][0]):
                 made.append(self.reconstruct(x, kept, own, adversarial))
                 terms.append(made[-1].pop("terms"))
+                self.use.add(made[-1]["codes"])
                 self.update.backward(self.objective.total(terms[-1]) / len(parts))
             terms[-1] = {name: term.detach() for name, term in terms[-1].items()}
         self.update.step(step)
@@ -107,6 +110,10 @@ class TokenizerJob(Job):
             codes, latents = (joined(torch.cat([out[name] for out in made])) for name in ("codes", "latents"))
             self.revival.step(codes, latents, from_first_micro_batch(rng))
         return {name: torch.stack([losses[name] for losses in terms]).mean() for name in terms[0]}
+
+    def measured(self) -> dict[str, float]:
+        discriminate = self.discriminate.measured("_discriminator") if self.adversary else {}
+        return self.update.measured() | discriminate | self.use.measured()
 
     def reconstruct(self, images: Tensor, keep: Tensor, rng: torch.Generator, adversarial: bool) -> dict[str, Any]:
         """The terms of Eq. 4 for a micro-batch, with the reconstruction, codes and latents, which take no gradients."""

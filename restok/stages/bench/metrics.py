@@ -2,7 +2,6 @@
 
 import logging
 import multiprocessing
-import resource
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -14,7 +13,7 @@ import torch
 from torch_fidelity.metric_prc import calculate_precision_recall_full
 
 from restok.config.load import load_protocol
-from restok.distributed import device
+from restok.distributed import device, peak_memory
 from restok.metrics.features import full_precision, inception_features
 from restok.metrics.frechet import Frechet, Gaussian, Moments
 from restok.metrics.intervals import GROUPS
@@ -153,21 +152,6 @@ def _taken(function: Callable, sizes: Sizes) -> int:
     on = device()
     features = [_features(sizes.samples, sizes.dims, seed).to(on) for seed in (0, 1)]
     function(*(x[:64] for x in features))      # libraries load now
-    before = _peak_memory(on, forget=True)
+    before = peak_memory(on, forget=True)
     function(*features)
-    return max(_peak_memory(on) - before, 1)
-
-
-def _peak_memory(on: torch.device, forget: bool = False) -> int:
-    """Of this process, in bytes; from now on, after `forget`. Linux's ru_maxrss starts at the parent's own peak and cannot
-    be reset, so it is read elsewhere there."""
-    process = Path("/proc/self")
-    if on.type == "cuda":
-        if forget:
-            torch.cuda.reset_peak_memory_stats()
-        return torch.cuda.max_memory_allocated()
-    if not process.exists():
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    if forget:
-        (process / "clear_refs").write_text("5", "utf-8")       # proc(5): the peak becomes what is in use
-    return 1024 * int((process / "status").read_text("utf-8").partition("VmHWM:")[2].split()[0])
+    return max(peak_memory(on) - before, 1)
