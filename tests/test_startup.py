@@ -24,7 +24,7 @@ LOAD = ("import sys, torch; from restok.weights import load_generator, load_toke
         "from restok import config; from restok.training.optim import Updater;"
         "settings = config.Optimizer(learning_rate=1, final_learning_rate=0, warmup_steps=0, betas=(.9, .95), weight_decay=0);"
         "loss = generator.loss(torch.zeros(1, generator.config.tokens, dtype=int), torch.zeros(1, dtype=int));"
-        "update = Updater([generator], settings, 1.0, 'fp32', 9); update.apply(loss, 0);"
+        "update = Updater([generator], settings, 1.0, 'fp32', 9); update.backward(loss); update.step(0);"
         "update.load_state_dict(update.state_dict()); assert generator.head.weight.any();"
         "sys.exit(' '.join({'torch._dynamo', 'sympy'} & set(sys.modules)) or 0)")
 
