@@ -337,6 +337,7 @@ def test_an_output_that_stands_is_left_as_it_is(codes, tmp_path, untrainable, ca
     """Also where it was copied without its times, and without the folder of the run."""
     train("generator", training_params(), None, None, codes, tmp_path)
     shutil.copytree(tmp_path / "out", tmp_path / "copy/out", copy_function=shutil.copyfile)
+    (tmp_path / "copy/out/.snakemake_timestamp").touch()
     untrainable()
     with caplog.at_level("INFO", "restok"):
         train("generator", training_params(), None, None, codes, tmp_path / "copy")
@@ -351,6 +352,14 @@ def test_an_output_that_was_altered_is_made_again(codes, tmp_path):
         file.write(b"\0" if sound[-1] else b"\1")
     train("generator", training_params(), None, None, codes, tmp_path)
     assert (out / "model.safetensors").read_bytes() == sound
+
+
+def test_an_output_with_a_file_of_somebodys_is_not_replaced(codes, tmp_path, untrainable):
+    out = train("generator", training_params(), None, None, codes, tmp_path)
+    (out / "notes.txt").write_text("mine")
+    untrainable()
+    with pytest.raises(FileError, match=r"out: holds notes\.txt, which writing generator there would delete"):
+        train("generator", training_params("seed=1"), None, None, codes, tmp_path)
 
 
 def test_what_nothing_shows_any_more_is_not_kept(codes, tmp_path):

@@ -13,6 +13,7 @@ from typing import Any
 from restok.files import FileError, new_folder, read_json, sha256_file, write_json
 
 MANIFEST = "manifest.json"
+PASSING = ".snakemake_timestamp", ".nfs", ".DS_Store"      # files that the workflow, and file systems, put into any folder
 log = logging.getLogger("restok")
 
 
@@ -68,10 +69,13 @@ def require_replaceable(out: Path, kind: str) -> None:
         return
     if not out.is_dir():
         raise FileError(f"{out}: is a file, or a link to nothing; name a folder to write")
-    facts = _manifest(out)
-    if any(out.iterdir()) and (facts is None or facts.get("kind") != kind):
-        held = f"holds {sorted(out.iterdir())[0].name}" if facts is None else f"is of kind {facts.get('kind')!r}"
-        raise FileError(f"{out}: {held}, which writing {kind} there would delete; name another folder, or move it away")
+    facts = _manifest(out) or {}
+    if "kind" in facts and facts["kind"] != kind:
+        raise FileError(f"{out}: is of kind {facts['kind']!r}, which writing {kind} there would delete; name another folder")
+    known = {MANIFEST, *facts["files"]} if isinstance(facts.get("files"), dict) else ()
+    if strange := [name for name in _files(out) if name not in known]:
+        raise FileError(f"{out}: holds {strange[0]}, which writing {kind} there would delete; name another folder, or move it "
+                        "away")
 
 
 def already_made(out: Path, origin: Origin) -> bool:
@@ -121,5 +125,9 @@ def _object(path: Path) -> dict | None:
 
 
 def _digests(folder: Path) -> dict[str, str]:
-    files = (path for path in sorted(folder.rglob("*")) if path.is_file() and path != folder / MANIFEST)
-    return {path.relative_to(folder).as_posix(): sha256_file(path) for path in files}
+    return {name: sha256_file(folder / name) for name in _files(folder) if name != MANIFEST}
+
+
+def _files(folder: Path) -> list[str]:
+    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*")
+                  if (path.is_file() or path.is_symlink()) and not path.name.startswith(PASSING))
