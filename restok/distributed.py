@@ -15,10 +15,12 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from restok import signals
 from restok.errors import RestokError
 
 T = TypeVar("T")
 log = logging.getLogger("restok")
+_cpus: dist.ProcessGroup | None = None   # of the CPUs, where the processes talk by their GPUs
 
 
 class Shard(NamedTuple):
@@ -82,11 +84,13 @@ def processes() -> Iterator[None]:
 
     After an exception the group is left as it is: taking it apart would wait for the others, which wait for this one.
     """
+    global _cpus
     process, gpus = launched(os.environ), torch.cuda.device_count()
     if process is not None:
         if gpus:
             torch.cuda.set_device(process.local % gpus)      # a task may see its own alone
         dist.init_process_group("nccl" if gpus else "gloo", process.meeting, rank=process.rank, world_size=process.count)
+        _cpus = dist.new_group(backend="gloo") if gpus else None
     yield
     if dist.is_initialized():
         dist.destroy_process_group()
@@ -146,6 +150,23 @@ def summed(tensor: Tensor) -> Tensor:
     if dist.is_initialized():
         dist.all_reduce(total)
     return total
+
+
+def leave_together() -> None:
+    """Several processes answer a signal between two steps, all of them (`leaving`): one that left by itself would stop the
+    others in the middle of theirs."""
+    if own_share() != WHOLE:
+        signals.defer()
+
+
+def leaving() -> bool:
+    """Whether a signal asked any of the processes to leave. They tell it by their CPUs, so that no GPU is waited for."""
+    asked = signals.asked() is not None
+    if own_share() == WHOLE:
+        return asked
+    told = torch.tensor(int(asked))
+    dist.all_reduce(told, dist.ReduceOp.MAX, group=_cpus)
+    return bool(told)
 
 
 @contextmanager

@@ -8,7 +8,7 @@ import pytest
 from conftest import ROOT
 
 LAYERS = [
-    {"errors"},
+    {"errors", "signals"},
     {"hierarchy", "files", "progress", "distributed"},
     {"config"},
     {"experiments"},

@@ -1,5 +1,13 @@
 """The `restok` command: one verb a step of the chain. Heavy imports wait until a verb runs."""
 
+import sys
+from pathlib import Path
+
+from restok import signals
+
+if Path(sys.argv[0]).name == "restok":               # the command itself, and no program that imports it
+    signals.install()
+
 from restok.cli import chain, evaluate, images, released, reports  # each registers its verbs
 from restok.cli.base import app
 

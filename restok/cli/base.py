@@ -19,6 +19,7 @@ from restok.errors import RestokError
 from restok.experiments import load_trial
 from restok.files.outputs import require_apart, require_writable
 from restok.progress import CONSOLE
+from restok.signals import EXIT, Interrupted, answered
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False, rich_markup_mode="rich",
                   help="ResTok: images to 128 ordered codes, and codes to images in 9 steps. Every verb reads a parameter file "
@@ -68,8 +69,8 @@ def main() -> None:
 def verb(function: Callable[..., None]) -> Callable[..., None]:
     """Registers a verb of the command; a parameter that is a dataclass of options becomes those options.
 
-    What this package raises itself, and what the system says of files, is one message on standard error and exit code 1;
-    anything else keeps its traceback.
+    What this package raises itself, and what the system says of files, is one message on standard error and exit code 1; a
+    signal that asks to leave is one message and EXIT; anything else keeps its traceback.
     """
     own = inspect.signature(function).parameters.values()
     groups = {each.name: each.annotation for each in own if is_dataclass(each.annotation)}
@@ -79,10 +80,14 @@ def verb(function: Callable[..., None]) -> Callable[..., None]:
     @wraps(function)
     def command(**given: Any) -> None:
         try:
-            _require_outputs(given, command.__annotations__)
-            for name, group in groups.items():
-                given[name] = group(**{field.name: given.pop(field.name) for field in fields(group)})
-            function(**given)
+            with answered():
+                _require_outputs(given, command.__annotations__)
+                for name, group in groups.items():
+                    given[name] = group(**{field.name: given.pop(field.name) for field in fields(group)})
+                function(**given)
+        except Interrupted as stop:
+            say(f"interrupted {stop}")
+            raise typer.Exit(EXIT) from None
         except (RestokError, OSError) as error:
             CONSOLE.print(f"[bold red]error[/]: {type(error).__name__}:", end=" ", highlight=False)
             say(str(error))

@@ -57,10 +57,14 @@ def train_classifier(params: ParamsFile, data: Data, out: OutFolder, run: KeptFo
 def train_tokenizer(params: ParamsFile, data: Data, run: RunFolder, out: OutFolder, checkpoint: Checkpoint,
                     previous: Previous = None, classifier: Classifier = None, experiment: Experiment = None,
                     overrides: Overrides = None) -> None:
-    """Train the tokenizer to a checkpoint, from the one before it (Table 7)."""
-    from restok.distributed import processes
+    """Train the tokenizer to a checkpoint, from the one before it (Table 7).
+
+    On SIGTERM, SIGINT, SIGHUP or SIGUSR1 it finishes the step, saves a state and leaves with exit code 75; the same command
+    goes on from there."""
+    from restok.distributed import leave_together, processes
     from restok.training.tokenizer import train_tokenizer
     with processes():
+        leave_together()
         train_tokenizer(read_to_compute(params, overrides, experiment), checkpoint, data, classifier, previous, run, out)
 
 
@@ -75,10 +79,14 @@ def encode(params: ParamsFile, data: Data, tokenizer: TokenizerFolder, out: OutF
 @verb
 def train_generator(params: ParamsFile, codes: Codes, tokenizer: TokenizerFolder, run: RunFolder, out: OutFolder,
                     experiment: Experiment = None, overrides: Overrides = None) -> None:
-    """Train the generator on codes (Table 8)."""
-    from restok.distributed import processes
+    """Train the generator on codes (Table 8).
+
+    On SIGTERM, SIGINT, SIGHUP or SIGUSR1 it finishes the step, saves a state and leaves with exit code 75; the same command
+    goes on from there."""
+    from restok.distributed import leave_together, processes
     from restok.training.generator import train_generator
     with processes():
+        leave_together()
         train_generator(read_to_compute(params, overrides, experiment), codes, tokenizer, run, out)
 
 

@@ -21,6 +21,7 @@ from restok.data.codes import CodeStore
 from restok.data.sources import Split
 from restok.data.transforms import Pixels, center_crop, crop_count, crops, random_crop, to_tensor
 from restok.distributed import WHOLE, Shard
+from restok.signals import leave_to_parent
 
 # Told apart from the position's own stream, default_rng((seed, position)).
 _ORDER, _CROPS = 1, 2
@@ -101,7 +102,8 @@ class _Views(Dataset):
 def _loader(split: Split, view: Callable, steps: Iterable[Sequence], workers: int) -> ImageBatches:
     # Its own generator: a loader otherwise draws from torch's global one, and a resumed run would draw once more.
     return iter(DataLoader(_Views(split, view), batch_sampler=steps, num_workers=workers, collate_fn=_collate,
-                           generator=torch.Generator(), pin_memory=torch.cuda.is_available()))
+                           generator=torch.Generator(), pin_memory=torch.cuda.is_available(),
+                           worker_init_fn=leave_to_parent))
 
 
 def _collate(items: list[tuple[Pixels | list[Pixels], int]]) -> tuple[Float[Tensor, "v c h w"], Int[Tensor, " b"]]:

@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from restok.errors import RestokError
-from restok.files import FileError, atomic_folder, locked, new_folder, real, remove_left_over, reserved
+from restok.files import FileError, atomic_folder, new_folder, real, remove_left_over, reserved
 from restok.files.artifact import MANIFEST, Origin, already_made, log, publish
+from restok.files.owner import Owner
 
-LOCK = ".run.lock"                       # by which the folder of a run is known
+MARK = ".run.lock"                       # by which the folder of a run is known
 
 
 class RunFolder:
@@ -21,19 +22,27 @@ class RunFolder:
 
     def __init__(self, root: Path, identity: str):
         self.root, self.folder = root, root / identity[:12]
-        inner = chain(root.glob(f"*/**/{LOCK}"), root.glob("*/*/**/state_*.pt"))
-        if other := next(chain((up for up in real(root).parents if (up / LOCK).exists()), inner), None):
+        inner = chain(root.glob(f"*/**/{MARK}"), root.glob("*/*/**/state_*.pt"))
+        if other := next(chain((up for up in real(root).parents if (up / MARK).exists()), inner), None):
             raise self.error(f"{root}: {other} belongs to another run; give every run a folder of its own, side by side")
         self.folder.mkdir(parents=True, exist_ok=True)
-        self._lock = locked(root / LOCK, self.error(f"{root}: another run is training here; wait for it, or stop it first"))
+        self.owner = Owner(root, lambda other: self.error(
+            f"{root}: another run is training here ({other}); wait for it, or stop it first"))
 
     def __enter__(self) -> "RunFolder":
-        self._lock.__enter__()
+        self.owner.__enter__()
+        (self.root / MARK).touch()
         remove_left_over(self.folder, "*.*")
         return self
 
     def __exit__(self, *error: Any) -> None:
-        self._lock.__exit__(*error)
+        self.owner.__exit__(*error)
+
+    def require_held(self) -> None:
+        """Raises `error` where another run took this one for dead, and the folder over."""
+        if not self.owner.holds():
+            raise self.error(f"{self.root}: another run took it over, since this one gave no sign of life; nothing more is "
+                             "written")
 
     @property
     def finished(self) -> Path:
@@ -71,5 +80,6 @@ def keep(run: RunFolder, out: Path, origin: Origin, write: Callable[[Path], dict
     else:
         with atomic_folder(run.finished) as folder:
             origin.seal(folder, **write(folder))
+            run.require_held()
     publish(run.finished, out)
     run.clear()

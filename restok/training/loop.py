@@ -11,8 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from restok import config
-from restok.distributed import from_first, is_first, own_share, shared_errors
+from restok import config, signals
+from restok.distributed import from_first, gathered, is_first, leaving, own_share, shared_errors
 from restok.errors import RestokError
 from restok.files import FileError, reserved, write_json
 from restok.files.artifact import Origin, already_made, verify
@@ -102,13 +102,17 @@ def _state_of(previous: Path) -> dict:
 def _run(job: Job, name: str, batches: Iterator, first: int, last: int, training: config.Training, run: RunFolder) -> dict:
     """Steps first .. last - 1. Returns the last of the log's rows, of which there is one every `log_every` steps. Nothing is
     saved after a LossError, which a logged loss, or a state to be kept, raises where it is not finite. Of several processes the
-    first one writes."""
+    first one writes. Raises signals.Interrupted between two steps, when a state is saved."""
+    signals.defer()
+    if leaving():
+        raise _interrupted(f"before step {first + 1} of {last}")
     row, tally, watch = {}, Tally(job.on, first, training.batch_size), Watch(training.optimizer.warmup_steps)
     with log_file(run.folder / "log.jsonl", first) as write:
         for step in track(range(first, last), name, total=last - first) if is_first() else range(first, last):
             losses = job.step(tally.next(batches), step)
             tally.add(losses)
-            done, saving = step + 1, (step + 1) % training.save_every == 0 and step + 1 < last
+            done, stop = step + 1, leaving()
+            saving = (stop or done % training.save_every == 0) and done < last
             if done % training.log_every == 0 or saving or done == last:
                 row = tally.row(done, job.measured)
                 if bad := [key for key, value in row.items() if not isfinite(value)]:
@@ -124,7 +128,14 @@ def _run(job: Job, name: str, batches: Iterator, first: int, last: int, training
                     if is_first():
                         _keep_state(job, done, run, saving)
                 tally.start()
+            if stop and saving:
+                raise _interrupted(f"after step {done} of {last}, whose state is saved in {run.folder}")
     return row
+
+
+def _interrupted(where: str) -> signals.Interrupted:
+    name = next(name for name in gathered(signals.asked()) if name)
+    return signals.Interrupted(f"by {name} {where}; the same command goes on from there")
 
 
 def _keep_state(job: Job, done: int, run: RunFolder, saving: bool) -> None:

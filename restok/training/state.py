@@ -76,6 +76,7 @@ class RunFolder(run.RunFolder):
         return sorted(own, key=lambda path: int(steps[path]), reverse=True)
 
     def save(self, step: int, state: dict) -> None:
+        self.require_held()
         save_state(self.folder / f"state_{step}.pt", {"step": step, "identity": self.folder.name, "state": state})
         for old in self.states()[2:]:
             old.unlink()

@@ -1,0 +1,127 @@
+"""Who holds a run's folder: a living owner is respected, wherever it runs, and of those that follow a dead one, one does."""
+
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+import torch
+
+from restok.files import FileError, owner
+from restok.files.owner import Owner
+from restok.training.state import RunFolder, StateError
+
+
+def hold(folder):
+    return Owner(folder, FileError)
+
+
+def left(folder, **facts):
+    """What an owner that was killed leaves."""
+    record = hold(folder).record | {"token": "another"} | facts
+    (folder / f"{owner.NAME}.3").write_text(json.dumps(record))
+    return folder / f"{owner.NAME}.3"
+
+
+@pytest.fixture
+def quick(monkeypatch):
+    monkeypatch.setattr(owner, "BEAT", 0.05)
+    monkeypatch.setattr(owner, "DEAD", 1.0)
+
+
+def test_a_living_process_of_this_machine_is_respected_and_named(tmp_path, monkeypatch):
+    monkeypatch.setenv("SLURM_JOB_ID", "71")
+    monkeypatch.setenv("SLURM_RESTART_COUNT", "2")
+    with hold(tmp_path), pytest.raises(FileError, match=rf"process {os.getpid()} of job 71, restart 2 on .*, since 20.* UTC"):
+        hold(tmp_path).__enter__()
+    with hold(tmp_path):
+        pass
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("dead", ["gone", "number used again", "not yet asked after"])
+def test_a_dead_process_of_this_machine_is_followed_at_once_and_named(dead, tmp_path, caplog):
+    child = subprocess.Popen([sys.executable, "-c", ""])
+    if dead == "gone":
+        child.wait()
+    while dead == "not yet asked after" and owner._started(child.pid) != "":
+        time.sleep(0.01)
+    left(tmp_path, **({"started": "1"} if dead == "number used again" else {"pid": child.pid}))
+    began = time.monotonic()
+    with hold(tmp_path):
+        assert [path.name for path in tmp_path.iterdir()] == [f"{owner.NAME}.4"]
+    assert "was held by process" in caplog.text and "which is dead; taken over" in caplog.text and time.monotonic() - began < 1
+    child.wait()
+
+
+def test_an_owner_elsewhere_is_respected_while_its_file_is_touched(tmp_path, quick):
+    file, done = left(tmp_path, system="elsewhere", host="node7", pid=1), threading.Event()
+
+    def live():
+        while not done.wait(0.1):
+            os.utime(file)
+
+    other = threading.Thread(target=live)
+    other.start()
+    with pytest.raises(FileError, match="process 1 on node7"):
+        hold(tmp_path).__enter__()
+    done.set()
+    other.join()
+    began = time.monotonic()
+    with hold(tmp_path):
+        assert 0.5 < time.monotonic() - began < 5          # waited for a sign of life, in vain
+    left(tmp_path, system="elsewhere")
+    os.utime(file, (1, 1))
+    began = time.monotonic()
+    with hold(tmp_path):
+        assert time.monotonic() - began < 0.5
+
+
+def test_a_file_that_says_nothing_yet_is_an_owner_s_until_it_is_old(tmp_path, quick, caplog):
+    left(tmp_path).write_text("")
+    with hold(tmp_path):
+        assert "held by a process that has just come, or whose record was lost, which is dead" in caplog.text
+
+
+def test_an_owner_shows_that_it_lives(tmp_path, quick):
+    with hold(tmp_path) as own:
+        os.utime(own.file, (1, 1))
+        time.sleep(0.5)
+        assert own.file.stat().st_mtime > 1
+
+
+def test_of_many_that_follow_a_dead_owner_one_does(tmp_path):
+    for _ in range(20):
+        left(tmp_path, started="1")
+        held, refused, start, end = [], [], threading.Barrier(6), threading.Barrier(6)
+
+        def follow(held=held, refused=refused, start=start, end=end):
+            own = hold(tmp_path)
+            start.wait()
+            try:
+                with own:
+                    held.append(own)
+                    end.wait()
+            except FileError as error:
+                refused.append(error)
+                end.wait()
+
+        threads = [threading.Thread(target=follow) for _ in range(6)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert (len(held), len(refused)) == (1, 5)
+
+
+def test_a_run_that_was_taken_for_dead_writes_nothing_more(tmp_path):
+    with RunFolder(tmp_path, "run") as run:
+        run.save(1, {"weights": torch.ones(1)})
+        run.owner.file.unlink()
+        other = left(tmp_path)
+        with pytest.raises(StateError, match="another run took it over, since this one gave no sign of life"):
+            run.save(2, {"weights": torch.ones(1)})
+    assert other.exists() and [path.name for path in run.states()] == ["state_1.pt"]
