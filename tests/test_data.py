@@ -1,9 +1,12 @@
 """Data: raw folders become checked tables, views are cut exactly, and the order of training is a function of (seed, step)."""
 
+import io
 import logging
 import os
+import re
 import shutil
 import struct
+import time
 import zlib
 from itertools import islice
 
@@ -12,8 +15,9 @@ import pyarrow
 import pytest
 import torch
 from PIL import Image
+from rich.console import Console
 
-from restok import config
+from restok import config, progress
 from restok.data.images import open_images
 from restok.data.loader import batches, evaluation_batches, order
 from restok.data.sources import DataError, Split, open_split, prepare
@@ -382,6 +386,17 @@ def test_progress_passes_items_through_and_reports_steps(caplog):
     with caplog.at_level(logging.INFO, logger="restok"):
         assert list(track(iter("abc"), "letters", total=3, every=0)) == ["a", "b", "c"]
     assert "letters: 1/3 (33%)" in caplog.text and "left" in caplog.text
+
+
+def test_a_terminal_shows_steps_rate_and_time_left(monkeypatch):
+    terminal = Console(file=io.StringIO(), force_terminal=True, width=120)
+    monkeypatch.setattr(progress, "CONSOLE", terminal)
+    for item in track(range(20), "tokenizer 250k", total=20):
+        time.sleep(0.02)
+        if item == 12:
+            terminal.print("a row of the log")
+    shown = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", terminal.file.getvalue())
+    assert re.search(r"tokenizer 250k.* 1[0-9]/20.* [0-9.]+/s.* 0:00:0[0-9]", shown) and "a row of the log" in shown
 
 
 def test_images_that_did_not_change_are_packed_once(tmp_path, caplog):
