@@ -6,12 +6,14 @@ import sys
 import zipfile
 from itertools import pairwise
 from math import nan
+from random import Random
 from unittest.mock import Mock
 
 import numpy as np
 import pytest
 import torch
 from conftest import ROOT, small_params
+from kill_training import killed
 
 from restok.config import Optimizer
 from restok.config.load import ConfigError
@@ -248,6 +250,21 @@ def test_stopping_at_a_checkpoint_changes_nothing_after_it(digits, classifier, c
     straight = train("tokenizer", at_once, digits, classifier, codes, tmp_path / "3", "only")
     assert differences(load_state(stopped / "state.pt"), load_state(straight / "state.pt")) == []
     assert [row["step"] for row in logged(stopped)] == [5, 6, 7, 8]
+
+
+def test_ten_kills_at_random_moments_change_nothing(digits, classifier, codes, tmp_path):
+    """SIGKILL, to a process that starts, trains, saves or finishes. `tests/kill_training.py` does more of them."""
+    params = training_params("tokenizer_training.checkpoints={first: 30}", "tokenizer_training.save_every=3")
+
+    def work(folder):
+        train("tokenizer", params, digits, classifier, codes, folder)
+
+    work(tmp_path / "whole")
+    ends = killed(work, tmp_path / "killed", 10, 1.0, Random(0))
+    for name in ("model.safetensors", "state.pt"):
+        assert len({sha256_file(folder / "out" / name) for folder in (tmp_path / "whole", *ends)}) == 1
+    assert all(logged(folder / "out") == logged(tmp_path / "whole/out") for folder in ends)
+    assert [path for folder in ends for path in folder.rglob(".*") if "partial" in path.name or "owner" in path.name] == []
 
 
 @pytest.mark.parametrize("name", ["state_new.pt", "state_6 (copy).pt"])
