@@ -14,7 +14,8 @@ from restok.config.text import ConfigError, read_text, read_yaml
 
 # What may change without changing any result: excluded from the identity of a run.
 INCIDENTAL = {"data": {"workers"}, "codes": {"batch_size"}, "sampling": {"batch_size"},
-              "tokenizer_training": {"log_every", "save_every"}, "generator_training": {"log_every", "save_every"},
+              "tokenizer_training": {"log_every", "save_every", "checkpointing"},
+              "generator_training": {"log_every", "save_every", "checkpointing"},
               "evaluation": {"save_every"}}
 
 

@@ -21,6 +21,8 @@ class Training(Config):
     optimizer: Optimizer
     clip: Weight
     precision: Literal["fp32", "bf16", "fp16"]
+    compile: bool                          # transformer blocks, by torch.compile
+    checkpointing: bool                    # blocks compute anew in the backward pass, not keep, what they need there
     ema: Fraction                          # decay of the average of the weights, an update
     ema_ramp: bool                         # decay of (1 + t) / (10 + t) at update t, up to `ema`, as the release's
     log_every: Steps

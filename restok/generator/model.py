@@ -44,7 +44,7 @@ class HAR(nn.Module):
         are a share, all is drawn, so that the draws do not depend on how it is shared."""
         drop = torch.rand(len(labels) * share.parts, generator=generator) < self.config.class_dropout
         drop = drop[slice(*share.bounds(len(drop)))]
-        return labels.masked_fill(drop.to(labels.device), self.no_class)
+        return labels.masked_fill(drop.to(labels.device, non_blocking=True), self.no_class)
 
     def group_input(self, step: int, previous: Int[Tensor, "b m"] | None, labels: Int[Tensor, " b"]) -> Float[Tensor, "b g d"]:
         """What group `step` reads: `previous` is the tokens of group step - 1 (None for the first)."""

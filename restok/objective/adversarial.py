@@ -89,14 +89,14 @@ def cutout(x: Float[Tensor, "b c h w"], generator: torch.Generator) -> Float[Ten
 def window(x: Float[Tensor, "b c h w"], side: int, generator: torch.Generator) -> Bool[Tensor, "b side"]:
     """True on half of `side` positions, or on fewer at an end."""
     half = side // 2
-    start = integers(x, side + 1 - half % 2, generator).to(x.device)[:, None] - half // 2
+    start = integers(x, side + 1 - half % 2, generator).to(x.device, non_blocking=True)[:, None] - half // 2
     position = torch.arange(side, device=x.device)
     return (position >= start) & (position < start + half)
 
 
 def uniform(x: Float[Tensor, "b c h w"], low: float, high: float, generator: torch.Generator) -> Float[Tensor, "b 1 1 1"]:
     u = torch.rand(len(x), 1, 1, 1, generator=generator, device=generator.device)
-    return (low + (high - low) * u).to(x)
+    return (low + (high - low) * u).to(x, non_blocking=True)
 
 
 def integers(x: Float[Tensor, "b c h w"], below: int, generator: torch.Generator) -> Int[Tensor, " b"]:

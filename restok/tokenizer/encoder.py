@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from restok.config import Tokenizer
 from restok.hierarchy import latent_grids, merge_layers, scale_grids
 from restok.nn.blocks import Block
-from restok.nn.masks import block_causal_on
+from restok.nn.masks import block_causal_on, group_of_each_on
 from restok.nn.rope import encoder_rotation
 from restok.tokenizer.latents import pooling, residual_pooling, sequence_pooling
 from restok.tokenizer.merging import split_scale
@@ -41,11 +41,11 @@ class Encoder(nn.Module):
     def forward(self, features: Float[Tensor, "b c h w"], out: dict) -> Float[Tensor, "b n k"]:
         """Latents before quantisation. `out` receives "scales" (image tokens after the last layer, coarse to fine), and
         "latent_start"; if it holds a list "attention", each layer's probabilities (b h n n) are appended."""
-        config, levels = self.config, torch.tensor(self.config.levels, device=features.device)
+        config = self.config
         p = self.patch(features)                                                # b d h w
         z = self.start_latents(p)                                               # b n d
         out["latent_start"] = z
-        z = z + self.level_embedding.repeat_interleave(levels, dim=0, output_size=config.latents)
+        z = z + self.level_embedding.index_select(0, group_of_each_on(config.levels, z.device))
         p = p.flatten(2).transpose(1, 2) + self.scale_embedding[0]              # b h*w d
         x = self.norm_in(torch.cat([p, z], dim=1))
         all_grids = scale_grids(config.grid, config.merge_kernels)              # finest first

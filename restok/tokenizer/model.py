@@ -1,5 +1,7 @@
 """ResTok: images to ordered codes and back (Fig. 2a)."""
 
+from functools import lru_cache
+
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
@@ -30,7 +32,7 @@ class ResTok(nn.Module):
         side = self.config.image_size
         if images.shape[1:] != (3, side, side):
             raise ValueError(f"images of {tuple(images.shape)}: expected (b, 3, {side}, {side}), as tokenizer.image_size says")
-        mean, std = (images.new_tensor(x)[:, None, None] for x in (IMAGENET_MEAN, IMAGENET_STD))
+        mean, std = _normalisation(images.dtype, images.device)
         features = self.cnn_encoder((images - mean) / std)                      # b c gh gw
         return self.encoder(features, {} if out is None else out)               # b n k
 
@@ -69,6 +71,13 @@ class ResTok(nn.Module):
         if vf:
             out["vf_tokens"] = vf[0]
         return self.pixels(tokens)
+
+
+@lru_cache(maxsize=8)
+@torch.inference_mode(False)
+def _normalisation(dtype: torch.dtype, device: torch.device) -> tuple[Float[Tensor, "3 1 1"], Float[Tensor, "3 1 1"]]:
+    mean, std = (torch.tensor(x, dtype=dtype, device=device)[:, None, None] for x in (IMAGENET_MEAN, IMAGENET_STD))
+    return mean, std
 
 
 def _initialise(module: nn.Module) -> None:

@@ -15,6 +15,7 @@ from restok.experiments.places import origin
 from restok.files import sha256_file
 from restok.files.artifact import verify
 from restok.generator.model import HAR
+from restok.training.compute import arrange
 from restok.training.loop import Job, autocast, train
 from restok.training.optim import Average, Updater
 from restok.training.parallel import exchanging, micro_batches, replicated, step_generator
@@ -37,6 +38,7 @@ class GeneratorJob(Job):
         self.generator = HAR(params.generator).to(on)
         self.average = Average(self.generator, training)
         self.update = Updater([self.generator], training.optimizer, training.clip, training.precision, training.steps)
+        arrange(self.generator, training)
         self.forward = replicated(_Loss(self.generator))
 
     def step(self, batch: tuple[Tensor, Tensor], step: int) -> dict[str, Tensor]:

@@ -77,7 +77,7 @@ class Updater(Stateful):
 
     def measure(self, norm: Tensor) -> None:
         finite = norm.isfinite()
-        self.norms += torch.stack([norm.where(finite, 0.0), finite.to(norm)])
+        self.norms += torch.stack([norm.masked_fill(~finite, 0.0), finite.to(norm)])
         self.steps += 1
 
     def measured(self, suffix: str = "") -> dict[str, float]:

@@ -25,6 +25,7 @@ from restok.objective.tokenizer import Adversary, TokenizerObjective
 from restok.tokenizer.model import ResTok
 from restok.tokenizer.nested_dropout import draw_keep
 from restok.tokenizer.quantizer import Revival
+from restok.training.compute import arrange
 from restok.training.log import CodebookUse
 from restok.training.loop import Job, autocast, train
 from restok.training.optim import Average, Updater
@@ -71,6 +72,7 @@ class TokenizerJob(Job):
         if self.adversary:
             self.discriminate = Updater([self.adversary], discriminator.optimizer, *update, start=discriminator.start)
             self.heads = replicated(self.adversary.discriminator.heads)
+        arrange(self.tokenizer, training)
         self.forward = replicated(_Forward(self.tokenizer, self.objective.alignment))
 
     def step(self, batch: tuple[Float[Tensor, "b 3 h w"], Tensor | None], step: int) -> dict[str, Tensor]:
@@ -78,7 +80,7 @@ class TokenizerJob(Job):
         of the batch, and of each loss the mean over that."""
         params, seed, size = self.params, self.params.seed, self.params.tokenizer_training.micro_batch
         images, rng = batch[0].to(self.on, non_blocking=True), step_generator(seed, step)
-        keep = own_part(draw_keep(params.tokenizer, len(images) * own_share().parts, rng))
+        keep = own_part(draw_keep(params.tokenizer, len(images) * own_share().parts, rng)).to(self.on, non_blocking=True)
         if step == 0 and params.tokenizer.codebook_init == "data":
             self.place_codebook(images, rng)
         adversarial = self.adversary is not None and step >= params.objective.discriminator.start

@@ -1,0 +1,32 @@
+"""How a step is computed. Nothing here changes a result by more than rounding, or the name of a weight."""
+
+from functools import partial
+
+import torch
+from torch import nn
+from torch.utils.checkpoint import checkpoint
+
+from restok import config
+from restok.nn.blocks import Block, LlamaBlock
+
+REGIONS = {Block: ("attend", "transform"), LlamaBlock: ("forward",)}      # what of a block is treated as one
+VARIANTS = 32            # of a region: sequences of the scales, with gradients and without; more are an error of torch's
+
+
+def arrange(model: nn.Module, training: config.Training) -> None:
+    """Let the transformer blocks of a model compute as the settings say: call it before the model is wrapped, and after it is
+    copied."""
+    if not (training.compile or training.checkpointing):
+        return
+    if training.compile:
+        from torch._dynamo import config as compiler  # 2 s
+        compiler.recompile_limit = VARIANTS
+        compiler.optimize_ddp = False                    # it cuts graphs in pieces, to send gradients early: blocks are pieces
+    for block in model.modules():
+        for name in REGIONS.get(type(block), ()):
+            run = getattr(block, name)
+            if training.compile:
+                run = torch.compile(run, fullgraph=True, dynamic=False, options={"fallback_random": True})   # the same dropout
+            if training.checkpointing:
+                run = partial(checkpoint, run, use_reentrant=False)
+            setattr(block, name, run)

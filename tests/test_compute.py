@@ -1,0 +1,144 @@
+"""How a step is computed changes nothing but the last digits, and no name of a weight."""
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+
+import pytest
+import torch
+from conftest import ROOT, small_params
+
+from restok.config.load import canonical_json
+from restok.generator.model import HAR
+from restok.training.compute import arrange
+
+COMPILER = shutil.which(os.environ.get("CXX", "g++"))
+TINY = ("tokenizer.encoder_layers=2", "tokenizer.decoder_layers=1", "tokenizer.scales=2", "generator.layers=1",
+        "objective.discriminator.start=0", *(f"{part}_training.{key}=4" for part in ("tokenizer", "generator")
+                                             for key in ("batch_size", "optimizer.warmup_steps")))
+# Three steps in a process of its own, without the checks of annotations, which would be compiled, too.
+TRAIN = """
+import sys, torch
+from pathlib import Path
+from restok.config.load import load_params
+from restok.distributed import own_share, processes
+from restok.training.generator import GeneratorJob
+from restok.training.tokenizer import TokenizerJob
+kind, backend, classifier, out = sys.argv[1:]
+torch.set_num_threads(1)
+params, on, compile = load_params(f"{out}/params.yaml"), torch.device("cpu"), torch.compile
+calls = []
+other = {} if backend == "inductor" else {"options": None, "backend": backend}        # the other backends have no options
+torch.compile = lambda run, **settings: calls.append(run) or compile(run, **settings | other)
+with processes():
+    torch.manual_seed(0)
+    images, codes, labels = (part[slice(*own_share().bounds(4))] for part in (
+        torch.rand(4, 3, 16, 16), torch.randint(64, (4, 16)), torch.arange(4)))
+    tokenizer = kind == "tokenizer"
+    job = TokenizerJob(params, Path(classifier), on) if tokenizer else GeneratorJob(params, on)
+    for step in range(3):
+        job.step((images if tokenizer else codes, labels), step)
+    torch.save({"state": job.state_dict(), "compiled": len(calls) > 0}, f"{out}/{own_share().part}")
+"""
+LIMIT = """
+import torch
+from restok.config.load import load_params
+from restok.nn.blocks import Block
+from restok.training import compute
+compile, compute.VARIANTS = torch.compile, 2
+torch.compile = lambda run, **settings: compile(run, **settings | {"options": None}, backend="eager")
+block = Block(8, 2)
+compute.arrange(block, load_params("params/demo.yaml", ["tokenizer_training.compile=true"]).tokenizer_training)
+for tokens in (1, 2, 3):
+    print(tokens, block.transform(torch.zeros(1, tokens, 8)).shape[1], flush=True)
+"""
+
+
+def start(script, *words, **environment):
+    return subprocess.Popen([sys.executable, "-c", script, *map(str, words)], cwd=ROOT, text=True,
+                            env=os.environ | environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+
+
+@pytest.fixture
+def trained(classifier, tmp_path):
+    """The states that so many processes have after three steps, as tensors by name."""
+    def work(kind, *overrides, backend="eager", count=1):
+        with socket.create_server(("localhost", 0)) as server:
+            port = server.getsockname()[1]
+        (tmp_path / "params.yaml").write_text(small_params(*TINY, *overrides).model_dump_json())
+        group = {"MASTER_ADDR": "localhost", "MASTER_PORT": str(port), "WORLD_SIZE": str(count)}
+        processes = [start(TRAIN, kind, backend, classifier, tmp_path, **group, RANK=str(rank), LOCAL_RANK=str(rank))
+                     for rank in range(count)]
+        for process in processes:
+            _, errors = process.communicate()
+            assert process.returncode == 0, errors[-3000:]
+        found = [torch.load(tmp_path / str(rank), weights_only=True) for rank in range(count)]
+        assert all(each["compiled"] == any("compile=true" in override for override in overrides) for each in found)
+        return [dict(flat(each["state"])) for each in found]
+
+    return work
+
+
+def flat(tree, name=""):
+    if isinstance(tree, torch.Tensor):
+        yield name, tree
+    items = tree.items() if isinstance(tree, dict) else enumerate(tree) if isinstance(tree, list | tuple) else ()
+    for key, value in items:
+        yield from flat(value, f"{name}/{key}")
+
+
+def assert_same(one, other, rtol):
+    """Same names, and values to rounding; the second moments of a gradient of nothing but rounding are of any size."""
+    assert one.keys() == other.keys()
+    for name, value in one.items():
+        if not rtol:
+            assert torch.equal(value, other[name]), name
+        elif "optimizer" not in name:
+            torch.testing.assert_close(other[name], value, rtol=rtol, atol=rtol, msg=lambda text, name=name: f"{name}: {text}")
+
+
+@pytest.mark.parametrize("kind", ["tokenizer", "generator"])
+def test_blocks_compiled_in_two_processes_compute_what_one_does(kind, trained):
+    """With the discriminator and dropout. Weights, average and optimisers keep their names."""
+    micro = f"{kind}_training.micro_batch=2"
+    (plain,) = trained(kind, micro)
+    for one in trained(kind, micro, f"{kind}_training.compile=true", f"{kind}_training.checkpointing=true", count=2):
+        assert_same(plain, one, rtol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["tokenizer", "generator"])
+def test_what_is_computed_anew_is_the_same_to_the_bit(kind, trained):
+    (plain,), (anew,) = trained(kind), trained(kind, f"{kind}_training.checkpointing=true")
+    assert_same(plain, anew, rtol=0)
+
+
+def test_what_is_computed_anew_is_not_kept():
+    """Of a block, what goes in, and nothing of the four times wider layer."""
+    def kept(*overrides):
+        model, sizes = HAR(small_params().generator), []
+        arrange(model, small_params(*overrides).generator_training)
+        with torch.autograd.graph.saved_tensors_hooks(lambda x: sizes.append(x.numel()) or x, lambda x: x):
+            model(torch.zeros(2, 16, dtype=torch.int64), torch.zeros(2, dtype=torch.int64))
+        return sum(sizes)
+
+    assert kept("generator_training.checkpointing=true") < 0.5 * kept()
+
+
+def test_a_run_goes_on_with_what_changes_no_result():
+    identities = {canonical_json(small_params(f"generator_training.checkpointing={value}"), "generator_training")
+                  for value in ("true", "false")}
+    assert len(identities) == 1
+
+
+@pytest.mark.skipif(not COMPILER, reason="torch's compiler takes a C++ compiler")
+def test_what_torchs_own_compiler_makes_of_a_block_draws_the_same_dropout(trained):
+    (plain,), (compiled,) = trained("generator"), trained("generator", "generator_training.compile=true", backend="inductor")
+    assert_same(plain, compiled, rtol=1e-5)
+
+
+def test_one_shape_too_many_is_an_error_and_not_slow():
+    process = start(LIMIT)
+    output, errors = process.communicate()
+    assert output.split() == ["1", "1", "2", "2"] and "FailOnRecompileLimitHit" in errors
