@@ -5,16 +5,22 @@ import shutil
 import socket
 import subprocess
 import sys
+from functools import partial
+from unittest.mock import Mock
 
 import pytest
 import torch
 from conftest import ROOT, small_params
 
 from restok.config.load import canonical_json
+from restok.distributed import device
 from restok.generator.model import HAR
+from restok.nn import masks, rope
 from restok.training.compute import arrange
+from restok.training.generator import GeneratorJob
+from restok.training.tokenizer import TokenizerJob
 
-COMPILER = shutil.which(os.environ.get("CXX", "g++"))
+CPU, COMPILER = torch.device("cpu"), shutil.which(os.environ.get("CXX", "g++"))
 TINY = ("tokenizer.encoder_layers=2", "tokenizer.decoder_layers=1", "tokenizer.scales=2", "generator.layers=1",
         "objective.discriminator.start=0", *(f"{part}_training.{key}=4" for part in ("tokenizer", "generator")
                                              for key in ("batch_size", "optimizer.warmup_steps")))
@@ -142,3 +148,57 @@ def test_one_shape_too_many_is_an_error_and_not_slow():
     process = start(LIMIT)
     output, errors = process.communicate()
     assert output.split() == ["1", "1", "2", "2"] and "FailOnRecompileLimitHit" in errors
+
+
+@pytest.fixture
+def meta(monkeypatch):
+    """The device without values: what asks for one raises."""
+    none = torch.autocast("cpu", enabled=False)                        # neither it nor the fused update knows this device
+    monkeypatch.setattr(torch, "autocast", lambda *words, **settings: none)
+    monkeypatch.setattr("restok.training.optim.AdamW", lambda groups, fused, **settings: torch.optim.AdamW(groups, **settings))
+    return torch.device("meta")
+
+
+def test_no_step_asks_the_device_for_a_value(classifier, meta):
+    """It would wait for all that the device has yet to do. The revival of codes does, which the paper does without."""
+    params = small_params("objective.discriminator.start=0", "tokenizer.revive_after=0")
+    tokenizer, generator = TokenizerJob(params, classifier, meta), GeneratorJob(params, meta)
+    for step in range(2):
+        tokenizer.step((torch.rand(4, 3, 16, 16), None), step + 1)
+        generator.step((torch.zeros(4, 16, dtype=torch.int64), torch.zeros(4, dtype=torch.int64)), step)
+
+
+def test_a_step_that_asks_for_a_value_is_noticed(classifier, meta):
+    job = TokenizerJob(small_params("objective.discriminator.start=0", "tokenizer.revive_after=1"), classifier, meta)
+    with pytest.raises((NotImplementedError, RuntimeError)):
+        job.step((torch.rand(4, 3, 16, 16), None), 1)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="takes a GPU")
+@pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
+def test_no_step_waits_for_a_gpu(classifier, precision):
+    params, on = small_params("objective.discriminator.start=0", "tokenizer.revive_after=0",
+                              *(f"{part}_training.precision={precision}" for part in ("tokenizer", "generator"))), device()
+    steps = [partial(TokenizerJob(params, classifier, on).step, (torch.rand(4, 3, 16, 16), None)),
+             partial(GeneratorJob(params, on).step, (torch.zeros(4, 16, dtype=torch.int64), torch.zeros(4, dtype=torch.int64)))]
+    for step in steps:
+        step(1)                                         # tables are made, once
+        torch.cuda.set_sync_debug_mode("error")
+        try:
+            step(2)
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
+
+
+def test_no_table_is_made_in_a_step(classifier, monkeypatch):
+    """But for what a batch draws: masks, rotations and numbers of levels are made once for a device."""
+    params = small_params("objective.discriminator.start=0", "tokenizer.revive_after=0")
+    tokenizer, generator = TokenizerJob(params, classifier, CPU), GeneratorJob(params, CPU)
+    steps = [partial(tokenizer.step, (torch.rand(4, 3, 16, 16), None)),
+             partial(generator.step, (torch.zeros(4, 16, dtype=torch.int64), torch.zeros(4, dtype=torch.int64)))]
+    for step in steps:
+        step(1)
+    for module, name in ((masks, "block_causal"), (masks, "group_of_each"), (rope, "rotation")):
+        monkeypatch.setattr(module, name, Mock(side_effect=AssertionError(name)))
+    for step in steps:
+        step(2)
