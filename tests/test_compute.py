@@ -16,7 +16,7 @@ from restok.config.load import canonical_json
 from restok.distributed import device
 from restok.generator.model import HAR
 from restok.nn import masks, rope
-from restok.training.compute import arrange
+from restok.training.compute import arrange, float32_products
 from restok.training.generator import GeneratorJob
 from restok.training.tokenizer import TokenizerJob
 
@@ -202,3 +202,32 @@ def test_no_table_is_made_in_a_step(classifier, monkeypatch):
         monkeypatch.setattr(module, name, Mock(side_effect=AssertionError(name)))
     for step in steps:
         step(2)
+
+
+def test_channels_last_changes_the_layout_and_nothing_else(classifier):
+    states, layouts = [], []
+    for value in ("false", "true"):
+        params = small_params("objective.discriminator.start=0", f"tokenizer_training.channels_last={value}")
+        job = TokenizerJob(params, classifier, CPU)
+        job.tokenizer.cnn_encoder.conv_out.register_forward_hook(
+            lambda _, images, made: layouts.append(made.is_contiguous(memory_format=torch.channels_last)))
+        torch.manual_seed(0)
+        job.step((torch.rand(4, 3, 16, 16), None), 1)
+        states.append(dict(flat(job.state_dict())))
+    assert layouts == [False, True]
+    assert_same(*states, rtol=1e-4)
+    assert all(value.is_contiguous() for value in states[1].values())
+
+
+def test_the_precision_of_float32_products_is_set_for_a_while(monkeypatch):
+    def now():
+        return torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
+
+    before = now()
+    with float32_products(tf32=True):                   # nothing without a GPU: some CPUs would round as well
+        assert now() == before or torch.cuda.is_available()
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    for tf32, precision in ((True, "high"), (False, "highest")):
+        with float32_products(tf32):
+            assert now() == (precision, tf32)
+        assert now() == before

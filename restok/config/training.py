@@ -21,6 +21,8 @@ class Training(Config):
     optimizer: Optimizer
     clip: Weight
     precision: Literal["fp32", "bf16", "fp16"]
+    tf32: bool                             # of float32 products on a GPU, 10 bits of each number's fraction count
+    channels_last: bool                    # the layout of images in the CNN encoder and the perceptual network
     compile: bool                          # transformer blocks, by torch.compile
     checkpointing: bool                    # blocks compute anew in the backward pass, not keep, what they need there
     ema: Fraction                          # decay of the average of the weights, an update

@@ -1,9 +1,11 @@
 """How a step is computed. Nothing here changes a result by more than rounding, or the name of a weight."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from restok import config
@@ -11,6 +13,30 @@ from restok.nn.blocks import Block, LlamaBlock
 
 REGIONS = {Block: ("attend", "transform"), LlamaBlock: ("forward",)}      # what of a block is treated as one
 VARIANTS = 32            # of a region: sequences of the scales, with gradients and without; more are an error of torch's
+
+
+@contextmanager
+def float32_products(tf32: bool) -> Iterator[None]:
+    """Of matrices and in convolutions, on GPUs: as written, or in TF32. Elsewhere it changes nothing."""
+    if not torch.cuda.is_available():
+        yield
+        return
+    before, cudnn = torch.get_float32_matmul_precision(), torch.backends.cudnn
+    torch.set_float32_matmul_precision("high" if tf32 else "highest")
+    try:
+        with cudnn.flags(enabled=cudnn.enabled, benchmark=cudnn.benchmark, deterministic=cudnn.deterministic, allow_tf32=tf32):
+            yield
+    finally:
+        torch.set_float32_matmul_precision(before)
+
+
+def channels_last(*networks: nn.Module) -> None:
+    """Let images go through convolutional networks with their channels side by side; weights stay as they are."""
+    def laid_out(network: nn.Module, images: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        return tuple(x.contiguous(memory_format=torch.channels_last) for x in images)
+
+    for network in networks:
+        network.register_forward_pre_hook(laid_out)
 
 
 def arrange(model: nn.Module, training: config.Training) -> None:

@@ -18,6 +18,7 @@ from restok.files import FileError, reserved, write_json
 from restok.files.artifact import Origin, already_made, verify
 from restok.files.run import keep
 from restok.progress import track
+from restok.training.compute import float32_products
 from restok.training.log import Row, Tally, Watch, log_file
 from restok.training.optim import Average
 from restok.training.parallel import require_division
@@ -66,7 +67,8 @@ def train(build: Callable[[], Job], name: str, batches: Callable[[int], Iterator
             job.load_state_dict(state)
         elif previous:
             job.load_state_dict(_state_of(previous))
-        last = _run(job, name, batches(first), first, steps.stop, training, run)
+        with float32_products(training.tf32):
+            last = _run(job, name, batches(first), first, steps.stop, training, run)
         if folder:
             save_model(folder, job.average.module)
             if keep_state:

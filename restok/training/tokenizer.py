@@ -25,7 +25,7 @@ from restok.objective.tokenizer import Adversary, TokenizerObjective
 from restok.tokenizer.model import ResTok
 from restok.tokenizer.nested_dropout import draw_keep
 from restok.tokenizer.quantizer import Revival
-from restok.training.compute import arrange
+from restok.training.compute import arrange, channels_last
 from restok.training.log import CodebookUse
 from restok.training.loop import Job, autocast, train
 from restok.training.optim import Average, Updater
@@ -72,6 +72,8 @@ class TokenizerJob(Job):
         if self.adversary:
             self.discriminate = Updater([self.adversary], discriminator.optimizer, *update, start=discriminator.start)
             self.heads = replicated(self.adversary.discriminator.heads)
+        if training.channels_last:                         # what the CNN decoder reads is laid out so
+            channels_last(self.tokenizer.cnn_encoder, *filter(None, [self.objective.perceptual]))
         arrange(self.tokenizer, training)
         self.forward = replicated(_Forward(self.tokenizer, self.objective.alignment))
 
