@@ -12,7 +12,7 @@ from conftest import ROOT
 from PIL import Image
 
 from restok.files import sha256_file
-from restok.files.outputs import is_own, require_writable
+from restok.files.outputs import kind_of, require_writable
 
 DEMO = ROOT / "params/demo.yaml"
 
@@ -25,7 +25,8 @@ def home(tmp_path, digits, models, classifier, monkeypatch):
         shutil.copytree(folder, tmp_path / name)
     (tmp_path / "photos").mkdir()
     Image.new("RGB", (16, 16)).save(tmp_path / "photos/a.png")
-    for name, value in (("thesis.tex", "mine"), ("thesis.json", '{"mine": 1}'), ("thesis.csv", "mine")):
+    for name, value in (("thesis.tex", "mine"), ("thesis.json", '{"mine": 1}'), ("thesis.csv", "mine"),
+                        ("g.json", '{"kind": "guidance"}')):
         (tmp_path / name).write_text(value)
     np.savez(tmp_path / "s.npz", arr_0=np.zeros((3, 16, 16, 3), np.uint8))
     monkeypatch.chdir(tmp_path)
@@ -65,6 +66,8 @@ MEASURE = ("evaluate", "--params", DEMO, "--classifier", "classifier", "--sample
     ((*MEASURE, "--out", "thesis.tex/r.json"), "cannot be written below"),
     (("sample", "--tokenizer", "tok", "--generator", "gen", "--out", "s.npz"), "s.npz: is there, and restok did not write it"),
     (("sample", "--tokenizer", "tok", "--generator", "gen", "--out", "photos/a.png"), "photos/a.png: is there, and restok did"),
+    ((*MEASURE, "--out", "g.json"), "g.json: is of kind 'guidance', which this would delete"),
+    (("layout", "--params", DEMO, "--out", "g.json"), "g.json: is of kind 'guidance', which this would delete"),
     (("reconstruct", "s.npz", "--tokenizer", "tok", "--out", "photos/a.png"), "photos/a.png: is there, and restok did not"),
     (("reconstruct", "s.npz", "--tokenizer", "tok", "--out", "photos"), "photos: would be replaced whole, and holds photos"),
 ])
@@ -95,10 +98,11 @@ def test_what_restok_wrote_is_known_by_its_contents(home, command):
         for name in names:
             for _ in range(2):                                   # the second replaces the first
                 result = command(verb, *given[verb], "--out", name)
-                assert result.exit_code == 0 and is_own(home / name), result.stderr
+                assert result.exit_code == 0 and kind_of(home / name), result.stderr
     for _ in range(2):
         result = command(*MEASURE, "--out", "r.json", "--statistics", "sums.safetensors", "--state", "state.safetensors")
-        assert result.exit_code == 0 and is_own(home / "r.json") and is_own(home / "sums.safetensors"), result.stderr
+        assert result.exit_code == 0 and (kind_of(home / "r.json"), kind_of(home / "sums.safetensors")) == (
+            "evaluation", "statistics"), result.stderr
     assert json.loads((home / "r.json").read_text())["kind"] == "evaluation"
     with zipfile.ZipFile(home / "samples.npz") as archive:
         made_of = json.loads(archive.comment.decode().partition(" ")[2])

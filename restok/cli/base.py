@@ -32,6 +32,7 @@ class Written(NamedTuple):
     """Marks the options that name what a verb writes; of other paths it reads."""
 
     folder: bool
+    kinds: tuple[str, ...] = ()          # of files: those that it may replace
 
 
 def option(kind: Kind, text: str, *names: str, writes: Written | None = None, **more: str | int) -> Any:
@@ -39,11 +40,16 @@ def option(kind: Kind, text: str, *names: str, writes: Written | None = None, **
     return Annotated[kind, typer.Option(*names, help=text, **more), writes]
 
 
+def out_file(*kinds: str) -> Any:
+    """The option --out of a verb that writes one file of these kinds."""
+    return option(Path, "File to write.", "--out", "-o", writes=Written(False, kinds))
+
+
 def argument(kind: Kind, text: str) -> Any:
     return Annotated[kind, typer.Argument(help=text)]
 
 
-FILE, FOLDER = Written(folder=False), Written(folder=True)
+FOLDER = Written(folder=True)
 
 ParamsFile = option(Path, "Parameter file, such as params/demo.yaml.", "--params", "-p")
 Overrides = option(list[str] | None, "Change one setting, such as tokenizer.width=512; repeatable.", "--set", "-s",
@@ -52,8 +58,7 @@ Experiment = option(str | None, "A row of experiments.tsv, beside the parameter 
                     "--experiment", "-e")
 Classifier = option(Path | None, "Folder that `restok train-classifier` wrote; only 'digits' networks need it.")
 State = option(Path | None, "Where an unfinished measurement keeps its sums (.safetensors); run again to resume.",
-               writes=FILE)
-OutFile = option(Path, "File to write.", "--out", "-o", writes=FILE)
+               writes=Written(False, ("statistics",)))
 AnyParams = option(Path | None, "Parameter file; without one, the paper's protocol with Inception features.", "--params", "-p")
 
 
@@ -107,8 +112,8 @@ def _require_outputs(given: Mapping[str, Any], annotations: Mapping[str, Any]) -
     flags = {name: f"--{name.replace('_', '-')}" for name in paths}
     written = {flags[name]: (paths[name][0], mark.folder) for name, mark in marks.items()}
     require_apart(written, {flags[name]: paths[name] for name in paths if name not in marks})
-    for path, folder in written.values():
-        require_writable(path, folder)
+    for name, mark in marks.items():
+        require_writable(paths[name][0], mark.folder, mark.kinds)
 
 
 def say(text: str) -> None:

@@ -6,12 +6,12 @@ from restok.cli.base import (
     FOLDER,
     Classifier,
     Experiment,
-    OutFile,
     Overrides,
     ParamsFile,
     State,
     argument,
     option,
+    out_file,
     read,
     read_to_compute,
     verb,
@@ -92,8 +92,8 @@ def train_generator(params: ParamsFile, codes: Codes, tokenizer: TokenizerFolder
 
 @verb
 def score_guidance(params: ParamsFile, reference: Reference, tokenizer: TokenizerFolder, generator: GeneratorFolder,
-                   out: OutFile, schedule: Schedule, scale: Scale, start: Start = 0.0, classifier: Classifier = None,
-                   state: State = None, experiment: Experiment = None, overrides: Overrides = None) -> None:
+                   out: out_file("candidate"), schedule: Schedule, scale: Scale, start: Start = 0.0,
+                   classifier: Classifier = None, state: State = None, experiment: Experiment = None, overrides: Overrides = None) -> None:
     """Measure one guidance setting on samples of its own."""
     from restok.config.load import parse
     from restok.distributed import processes
@@ -107,15 +107,15 @@ def score_guidance(params: ParamsFile, reference: Reference, tokenizer: Tokenize
 
 
 @verb
-def search_guidance(candidates: Candidates, out: OutFile) -> None:
+def search_guidance(candidates: Candidates, out: out_file("guidance")) -> None:
     """Choose the guidance setting with the lowest distance (Table 6)."""
     from restok.stages.search import search_guidance
     search_guidance(candidates, out, print_choice)
 
 
 @verb
-def panel(data: Data, tokenizer: TokenizerFolder, out: OutFile, params: ThreadsOf = None, experiment: Experiment = None,
-          overrides: Overrides = None) -> None:
+def panel(data: Data, tokenizer: TokenizerFolder, out: out_file("panel"), params: ThreadsOf = None,
+          experiment: Experiment = None, overrides: Overrides = None) -> None:
     """What Fig. 5 shows: a few images from every prefix of their codes, and the encoder's attention (npz)."""
     from restok.stages.images import panel
     if params:
@@ -124,7 +124,7 @@ def panel(data: Data, tokenizer: TokenizerFolder, out: OutFile, params: ThreadsO
 
 
 @verb
-def layout(params: ParamsFile, out: OutFile, overrides: Overrides = None) -> None:
+def layout(params: ParamsFile, out: out_file("layout"), overrides: Overrides = None) -> None:
     """What Figs. 8 and 9 show: groups, attention masks and position ids of the models (npz)."""
     from restok.stages.layout import layout
     layout(read(params, overrides), out)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from rich.table import Table
 from rich.text import Text
 
-from restok.cli.base import FILE, OutFile, State, argument, option, say, verb
+from restok.cli.base import State, Written, argument, option, out_file, say, verb
 from restok.cli.measuring import NetworkOptions, SubjectOptions, parse_shard
 from restok.config.load import ConfigError
 from restok.progress import CONSOLE
@@ -14,11 +14,12 @@ from restok.progress import CONSOLE
 if TYPE_CHECKING:
     from restok.metrics.statistics import Statistics
 
-AnyOutFile = option(Path | None, "JSON file to write.", "--out", "-o", writes=FILE)
+AnyOutFile = option(Path | None, "JSON file to write.", "--out", "-o", writes=Written(False, ("evaluation",)))
 AnyReference = option(Path | None, "A statistics file, an ADM npz, or images as in --originals; else the originals, or what "
                       "evaluation.reference names.")
 Count = option(int | None, "Refuse any other number of images.")
-KeepStatistics = option(Path | None, "Keep what was measured in this file, to be --samples or --reference.", writes=FILE)
+KeepStatistics = option(Path | None, "Keep what was measured in this file, to be --samples or --reference.",
+                        writes=Written(False, ("statistics",)))
 ShardOption = option(str | None, "Measure one shard alone, such as 0/4.")
 Images = argument(Path | None, "An npz (arr_0), an image folder, or a folder that `restok prepare` wrote, as a "
                   "reference; else what the options name.")
@@ -62,7 +63,7 @@ def print_statistics(statistics: "Statistics") -> None:
 
 
 @verb
-def statistics(subject: SubjectOptions, network: NetworkOptions, out: OutFile, images: Images = None,
+def statistics(subject: SubjectOptions, network: NetworkOptions, out: out_file("statistics"), images: Images = None,
                shard: ShardOption = None, state: State = None) -> None:
     """Measure images once (.safetensors), for any number of evaluations of them or against them."""
     from restok.distributed import processes
@@ -97,7 +98,7 @@ def evaluate(subject: SubjectOptions, network: NetworkOptions, reference: AnyRef
 
 
 @verb
-def average(results: SeedResults, out: OutFile) -> None:
+def average(results: SeedResults, out: out_file("average")) -> None:
     """Mean and standard deviation over runs that differ in their seed; refuses results that do not compare."""
     from restok.files import write_json
     from restok.metrics.results import average

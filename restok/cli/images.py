@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from restok.cli.base import FILE, Experiment, Overrides, argument, option, read_to_compute, say, verb
+from restok.cli.base import Experiment, Overrides, Written, argument, option, read_to_compute, say, verb
 from restok.cli.chain import GeneratorFolder, Start, TokenizerFolder
 from restok.config import Sampling
 from restok.config.base import LARGEST_SEED
@@ -26,7 +26,7 @@ TopK = option(int | None, "Draw from the k likeliest codes; 0 is off. Else sampl
 TopP = option(float | None, "Draw from the likeliest codes of this probability in all; 0 is off. Else sampling.top_p, or 0.95.")
 Seed = option(int | None, "Else the parameters', or 0.", min=0, max=LARGEST_SEED)
 SamplesFile = option(Path, "File to write: .npz (arr_0, labels), or .png or .jpg with a class a row.", "--out", "-o",
-                     writes=FILE)
+                     writes=Written(False, ("samples", "picture")))
 Images = argument(list[Path], "Image files, folders of them, folders that `restok prepare` wrote (their validation "
                   "split), npz files (arr_0).")
 Reconstructions = option(Path, "What to write: .png or .jpg with the originals above, .npz (arr_0, codes, labels), or a "

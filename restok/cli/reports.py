@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from restok.cli.base import AnyParams, OutFile, Overrides, ParamsFile, argument, option, read, verb
+from restok.cli.base import AnyParams, Overrides, ParamsFile, argument, option, out_file, read, verb
 from restok.config.load import ConfigError
 from restok.experiments import ITEMS, Item, Tree, load_sheet
 
@@ -59,7 +59,7 @@ class InputOptions:
 
 
 @verb
-def table(name: TableName, inputs: InputOptions, out: OutFile) -> None:
+def table(name: TableName, inputs: InputOptions, out: out_file(".csv")) -> None:
     """Write a table of the paper as CSV, or what the release's choices change, from files alone."""
     from restok.reporting.cells import write_csv
     from restok.reporting.inputs import table_of
@@ -68,14 +68,14 @@ def table(name: TableName, inputs: InputOptions, out: OutFile) -> None:
 
 
 @verb
-def tables(inputs: InputOptions, out: OutFile) -> None:
+def tables(inputs: InputOptions, out: out_file(".md")) -> None:
     """Write every table whose file is beside --out on one Markdown page, from the results."""
     from restok.reporting.tables.markdown import tables
     tables(inputs.load(), out)
 
 
 @verb
-def figure(name: FigureName, out: OutFile, params: FigureParams = None, results: FigureResults = None,
+def figure(name: FigureName, out: out_file("picture", ".pdf"), params: FigureParams = None, results: FigureResults = None,
            table: TableFile = None, experiments: Experiments = None, overrides: Overrides = None) -> None:
     """Draw a figure, from files alone: PNG and PDF and, but for a table's, its data as CSV, side by side."""
     from restok.reporting.figures.bars import chart
@@ -94,15 +94,15 @@ def figure(name: FigureName, out: OutFile, params: FigureParams = None, results:
 
 
 @verb
-def report(inputs: InputOptions, reports: Reports, out: OutFile) -> None:
+def report(inputs: InputOptions, reports: Reports, out: out_file(".html")) -> None:
     """Write one HTML page with the main run's tables and figures, and with the others that are there."""
     from restok.reporting.page import report
     report(inputs.load(), reports, out)
 
 
 @verb
-def bench(out: OutFile, what: What = "chain", params: AnyParams = None, batch_size: BatchSize = 16, repeats: Repeats = 5,
-          samples: BenchSamples = 10_000, images: BenchImages = 64, overrides: Overrides = None) -> None:
+def bench(out: out_file("benchmark"), what: What = "chain", params: AnyParams = None, batch_size: BatchSize = 16,
+          repeats: Repeats = 5, samples: BenchSamples = 10_000, images: BenchImages = 64, overrides: Overrides = None) -> None:
     """Time the steps of the chain (of --params), or the metrics beside the field's usual way; write JSON."""
     if what == "metrics":
         from restok.stages.bench.metrics import Sizes, benchmark

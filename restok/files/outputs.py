@@ -1,5 +1,6 @@
 """What a verb is about to write, held against what is there, before any work: nothing of anybody's is lost."""
 
+import json
 import os
 import tempfile
 import zipfile
@@ -32,14 +33,16 @@ def _nested(one: Path, other: Path) -> bool:
     return one.is_relative_to(other) or other.is_relative_to(one)
 
 
-def require_writable(path: Path, folder: bool) -> None:
-    """Raises FileError where a file cannot become `path`, which is a folder, or a file that nothing here wrote (a folder, its
-    verb looks into itself); OSError where nothing can be written beside it, as on a full disk."""
+def require_writable(path: Path, folder: bool, kinds: Sequence[str] = ()) -> None:
+    """Raises FileError where a file of one of these `kinds` (`kind_of`) cannot become `path`, which is a folder, or a file of
+    another kind, or somebody's (a folder, its verb looks into itself); OSError where nothing can be written beside it, as on a
+    full disk."""
     if not folder and path.is_dir():
         raise FileError(f"{path}: is a folder; name a file to write")
     require_no_pipe(path)                # nor a device: the new file would take its place
-    if not folder and path.is_file() and not is_own(path):
-        raise FileError(f"{path}: is there, and restok did not write it; name another file, or move it away")
+    if not folder and path.is_file() and (kind := kind_of(path)) not in kinds:
+        what = f"is of kind {kind!r}, which this would delete" if kind else "is there, and restok did not write it"
+        raise FileError(f"{path}: {what}; name another file, or move it away")
     above = next(up for up in Path(os.path.abspath(path)).parents if up.exists())
     if not above.is_dir():
         raise FileError(f"{path}: cannot be written below {above}, which is a file; name another place")
@@ -52,24 +55,27 @@ def require_writable(path: Path, folder: bool) -> None:
         raise OSError(error.errno, os.strerror(error.errno), str(path)) from None
 
 
-def is_own(path: Path) -> bool:
-    """Whether restok wrote a file. Of text that is made from other files alone, tables and pages, it is not asked."""
+def kind_of(path: Path) -> str | None:
+    """What restok wrote into a file: 'evaluation', 'samples', 'statistics', ...; None: it did not. Of text that is made from
+    other files alone, tables and pages, the suffix is all that is known."""
     suffix = path.suffix.lower()
     try:
         if suffix == ".json":
             value = read_json(path)
-            return "kind" in value or (isinstance(value, list) and "repeats" in value[0])       # a result, or a benchmark
+            return "benchmark" if isinstance(value, list) and "repeats" in value[0] else value.get("kind")
         if suffix == ".npz":
             with zipfile.ZipFile(path) as archive:
-                return archive.comment.startswith(MARK.encode())
+                mark, _, made_of = archive.comment.decode().partition(" ")
+            return (json.loads(made_of) or {"kind": "images"})["kind"] if mark == MARK else None
         if suffix == ".safetensors":
             from safetensors import safe_open
             with safe_open(path, "np") as file:
-                return "facts" in (file.metadata() or {})
+                return "statistics" if "facts" in (file.metadata() or {}) else None
         if suffix in (".png", ".jpg", ".jpeg"):
             from PIL import Image
             with Image.open(path) as picture:
-                return MARK in (picture.info.get("Software"), picture.info.get("comment", b"").decode("latin-1"))
+                marks = picture.info.get("Software"), picture.info.get("comment", b"").decode("latin-1")
+            return "picture" if MARK in marks else None
     except Exception:    # whatever a library says of a damaged file: restok writes whole ones
-        return False
-    return suffix in (".csv", ".pdf", ".html", ".md")
+        return None
+    return suffix if suffix in (".csv", ".pdf", ".html", ".md") else None

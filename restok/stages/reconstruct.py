@@ -14,7 +14,7 @@ from restok.data.transforms import to_tensor
 from restok.distributed import device
 from restok.files import atomic_folder, require_free
 from restok.files.npz import write_npz_rows
-from restok.files.outputs import is_own, require_writable
+from restok.files.outputs import kind_of, require_writable
 from restok.metrics.reconstruction import psnr
 from restok.progress import track
 from restok.stages.images import PICTURES, reconstruction, require_shown, write_grid, write_picture
@@ -39,8 +39,8 @@ def reconstruct(images: Sequence[Path], tokenizer: Path, out: Path, keep: int | 
     folder = suffix not in (".npz", *PICTURES)
     if folder and suffix in Image.registered_extensions():
         raise ConfigError(f"{out}: expected {', '.join(PICTURES)}, .npz, or a folder")
-    require_free(out, images, (lambda path: path.is_dir() or is_own(path)) if folder else None)
-    require_writable(out, folder)
+    require_free(out, images, (lambda path: path.is_dir() or kind_of(path) == "picture") if folder else None)
+    require_writable(out, folder, ("images", "picture"))
     model = load_tokenizer(tokenizer).to(device())
     config, sources, names, values, codes = model.config, [], [], [], []
     if keep is not None and not 1 <= keep <= config.latents:
