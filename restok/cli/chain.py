@@ -93,7 +93,8 @@ def train_generator(params: ParamsFile, codes: Codes, tokenizer: TokenizerFolder
 @verb
 def score_guidance(params: ParamsFile, reference: Reference, tokenizer: TokenizerFolder, generator: GeneratorFolder,
                    out: out_file("candidate"), schedule: Schedule, scale: Scale, start: Start = 0.0,
-                   classifier: Classifier = None, state: State = None, experiment: Experiment = None, overrides: Overrides = None) -> None:
+                   classifier: Classifier = None, state: State = None, experiment: Experiment = None,
+                   overrides: Overrides = None) -> None:
     """Measure one guidance setting on samples of its own."""
     from restok.config.load import parse
     from restok.distributed import processes
