@@ -22,7 +22,7 @@ from restok.files import FileError, sha256_file
 from restok.networks.saved import WeightsError
 from restok.training.classifier import train_classifier
 from restok.training.generator import GeneratorJob, train_generator
-from restok.training.loop import LossError
+from restok.training.loop import LossError, sizes
 from restok.training.optim import AdamW, average_decay, learning_rate, parameter_groups
 from restok.training.state import RunFolder, StateError, load_state, save_state
 from restok.training.tokenizer import TokenizerJob, train_tokenizer
@@ -538,6 +538,42 @@ def test_a_full_disk_leaves_the_state_before_and_says_so(tmp_path):
     assert "state_2.pt: could not be written" in done.stdout, done.stderr
     assert "earlier states are untouched" in done.stdout and "Free some disk space" in done.stdout
     assert done.stdout.splitlines()[-1] == "1 1000.0 ['state_1.pt']"
+
+
+@pytest.mark.parametrize(("make", "batch"), [(tokenizer_job, tokenizer_batch), (generator_job, generator_batch)])
+def test_the_size_of_a_state_and_of_the_model_is_known_before_the_first_step(make, batch, classifier, tmp_path):
+    job = make(training_params(), classifier)
+    state, model = sizes(job)
+    for step in range(2):
+        job.step(batch(step), step)
+    save_state(tmp_path / "state.pt", job.state_dict())
+    save_model(tmp_path, job.average.module)
+    tensors = sum(isinstance(leaf, torch.Tensor) for leaf in flat(job.state_dict()).values())
+    assert 0 <= (tmp_path / "state.pt").stat().st_size - state < 700 * tensors          # what describes a tensor
+    assert 0 <= (tmp_path / "model.safetensors").stat().st_size - model < 200 * tensors
+
+
+@pytest.mark.parametrize(("states_there", "free", "refused"), [(0, 149, True), (0, 150, False), (2, 99, True), (2, 100, False)])
+def test_a_disk_without_room_for_a_state_and_the_model_is_refused_before_the_first_step(
+        states_there, free, refused, tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr("shutil.disk_usage", lambda path: Mock(free=free * 10**9))
+    run, needed = RunFolder(tmp_path / "run", "run"), (tmp_path / "out", 100 * 10**9, 50 * 10**9)
+    for step in range(states_there):
+        (run.folder / f"state_{step}.pt").touch()
+    with caplog.at_level("INFO", "restok"):
+        if refused:
+            with pytest.raises(StateError, match=r"run: .* GB are free on this disk, but a state .*; free at least 1 GB"):
+                run.require_space(*needed)
+        else:
+            run.require_space(*needed)
+    assert f"a state takes 100 GB, of which there are up to 3, and what is made of them 50 GB; {free} GB are" in caplog.text
+
+
+def test_a_full_disk_is_seen_before_a_training_begins(codes, tmp_path, monkeypatch):
+    monkeypatch.setattr("shutil.disk_usage", lambda path: Mock(free=1000))
+    monkeypatch.setattr(GeneratorJob, "step", None)
+    with pytest.raises(StateError, match="are free on this disk, but a state takes"):
+        train("generator", training_params(), None, None, codes, tmp_path)
 
 
 class Pickle:

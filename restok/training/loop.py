@@ -20,7 +20,7 @@ from restok.files.run import keep
 from restok.progress import track
 from restok.training.compute import float32_products
 from restok.training.log import Row, Tally, Watch, log_file
-from restok.training.optim import Average
+from restok.training.optim import Average, Updater
 from restok.training.parallel import require_division
 from restok.training.state import RunFolder, StateError, Stateful, load_state, save_state
 from restok.weights import save_model
@@ -62,6 +62,8 @@ def train(build: Callable[[], Job], name: str, batches: Callable[[int], Iterator
 
     def write(folder: Path | None) -> dict:
         job, first = build(), steps.start
+        state, model = sizes(job)
+        from_first(lambda: run.require_space(out, state, model + state * keep_state))
         if found := from_first(run.newest):
             first, state = run.load(found)
             job.load_state_dict(state)
@@ -91,6 +93,14 @@ def train(build: Callable[[], Job], name: str, batches: Callable[[int], Iterator
                 keep(run, out, origin, write)
             elif not finished:
                 write(None)
+
+
+def sizes(job: Job) -> tuple[int, int]:
+    """Bytes of the state of a job that has not begun, with the two moments that AdamW will have, and of the finished model."""
+    updates = [part for part in job.parts().values() if isinstance(part, Updater)]
+    moments = sum(2 * parameter.nbytes for update in updates for parameter in update.parameters)
+    return (sum(tensor.nbytes for _, tensor in _tensors(job.state_dict())) + moments,
+            sum(tensor.nbytes for tensor in job.average.module.state_dict().values()))
 
 
 def _state_of(previous: Path) -> dict:

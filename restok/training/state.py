@@ -1,6 +1,8 @@
 """Resumable training states: written whole or not at all, tied to the run they belong to, never unpickled untrusted."""
 
 import logging
+import os
+import shutil
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -81,6 +83,20 @@ class RunFolder(run.RunFolder):
         for old in self.states()[2:]:
             old.unlink()
 
+    def require_space(self, out: Path, state: int, finished: int) -> None:
+        """Says in the log what disk the run needs, by the bytes of a state and of what `out` will hold. Raises StateError where
+        there is no room for one of each, or for what is still missing of them."""
+        missing = {self.folder: max(state, finished) if self.states() else state + finished}
+        if os.stat(out.parent).st_dev != os.stat(self.folder).st_dev:
+            missing[out.parent] = finished
+        for place, size in missing.items():
+            free = shutil.disk_usage(place).free
+            facts = f"a state takes {_gb(state)}, of which there are up to 3, and what is made of them {_gb(finished)}"
+            log.info("%s: %s; %s are free", place, facts, _gb(free))
+            if free < size:
+                raise StateError(f"{place}: {_gb(free)} are free on this disk, but {facts}; free at least {_gb(size - free)}, "
+                                 "or name a folder on another disk")
+
     def resume(self) -> tuple[int, dict] | None:
         """Step and state of `newest`."""
         path = self.newest()
@@ -114,3 +130,7 @@ class RunFolder(run.RunFolder):
         for path in (*self.states(), self.folder / "log.jsonl"):
             path.unlink(missing_ok=True)
         super().clear()
+
+
+def _gb(size: int) -> str:
+    return f"{size / 1e9:.3g} GB"
