@@ -11,8 +11,10 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable
+from hashlib import sha256
 from pathlib import Path
 from random import Random
+from typing import Any
 
 ROOT = Path(__file__).parent.parent
 
@@ -37,6 +39,17 @@ def killed(train: Callable[[Path], None], folder: Path, kills: int, longest: flo
             done += 1
 
 
+def digest(tree: Any) -> str:
+    """A sha256 of all numbers of a state and their names. Its file may differ in how it refers to names that it repeats."""
+    if isinstance(tree, dict):
+        words = [f"{name}={digest(value)}" for name, value in tree.items()]
+    elif isinstance(tree, list | tuple):
+        words = [digest(value) for value in tree]
+    else:
+        words = [tree.numpy().tobytes().hex() if hasattr(tree, "numpy") else repr(tree)]
+    return sha256(" ".join(words).encode()).hexdigest()
+
+
 def main() -> None:
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("folder", type=Path)
@@ -48,6 +61,7 @@ def main() -> None:
     from restok.config.load import load_params
     from restok.distributed import use_threads
     from restok.files import sha256_file
+    from restok.training.state import load_state
     from restok.training.tokenizer import train_tokenizer
 
     params = load_params(ROOT / "params/short.yaml", ["tokenizer_training.checkpoints={750k: 120}",
@@ -61,8 +75,9 @@ def main() -> None:
     work, began = Path(tempfile.mkdtemp(prefix="kill_training.")), time.monotonic()
     train(work / "whole")
     ends = killed(train, work / "killed", given.kills, given.longest, Random(given.seed))
-    weights, states = ({sha256_file(folder / "out" / name) for folder in (work / "whole", *ends)}
-                       for name in ("model.safetensors", "state.pt"))
+    outs = [folder / "out" for folder in (work / "whole", *ends)]
+    weights = {sha256_file(out / "model.safetensors") for out in outs}
+    states = {digest(load_state(out / "state.pt")) for out in outs}
     left = [path for folder in ends for path in folder.rglob("*.partial*")]
     print(f"{given.kills} kills, {len(ends)} trainings, {time.monotonic() - began:.0f} s: {len(weights)} different weights, "
           f"{len(states)} different states, {len(left)} unfinished files left")

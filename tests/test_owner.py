@@ -125,3 +125,9 @@ def test_a_run_that_was_taken_for_dead_writes_nothing_more(tmp_path):
         with pytest.raises(StateError, match="another run took it over, since this one gave no sign of life"):
             run.save(2, {"weights": torch.ones(1)})
     assert other.exists() and [path.name for path in run.states()] == ["state_1.pt"]
+
+
+def test_an_owner_that_finds_no_room_leaves_no_file(tmp_path, small_files):
+    with pytest.raises(OSError, match=r"\.run\.owner\.1"), small_files(10):
+        hold(tmp_path).__enter__()
+    assert list(tmp_path.iterdir()) == []

@@ -22,6 +22,7 @@ from restok.files import FileError, sha256_file
 from restok.networks.saved import WeightsError
 from restok.training.classifier import train_classifier
 from restok.training.generator import GeneratorJob, train_generator
+from restok.training.log import log_file
 from restok.training.loop import LossError, sizes
 from restok.training.optim import AdamW, average_decay, learning_rate, parameter_groups
 from restok.training.state import RunFolder, StateError, load_state, save_state
@@ -261,8 +262,9 @@ def test_ten_kills_at_random_moments_change_nothing(digits, classifier, codes, t
 
     work(tmp_path / "whole")
     ends = killed(work, tmp_path / "killed", 10, 1.0, Random(0))
-    for name in ("model.safetensors", "state.pt"):
-        assert len({sha256_file(folder / "out" / name) for folder in (tmp_path / "whole", *ends)}) == 1
+    assert len({sha256_file(folder / "out/model.safetensors") for folder in (tmp_path / "whole", *ends)}) == 1
+    whole = load_state(tmp_path / "whole/out/state.pt")
+    assert all(differences(whole, load_state(folder / "out/state.pt")) == [] for folder in ends)
     assert all(logged(folder / "out") == logged(tmp_path / "whole/out") for folder in ends)
     assert [path for folder in ends for path in folder.rglob(".*") if "partial" in path.name or "owner" in path.name] == []
 
@@ -574,6 +576,21 @@ def test_a_full_disk_is_seen_before_a_training_begins(codes, tmp_path, monkeypat
     monkeypatch.setattr(GeneratorJob, "step", None)
     with pytest.raises(StateError, match="are free on this disk, but a state takes"):
         train("generator", training_params(), None, None, codes, tmp_path)
+
+
+def test_a_log_that_finds_no_room_ends_the_training_with_its_name(tmp_path, small_files):
+    with pytest.raises(StateError, match=r"log\.jsonl: could not be written .*Free some disk space and run .*it resumes"):
+        with log_file(tmp_path / "log.jsonl", 0) as write:
+            write({"step": 1})
+            with small_files(15):
+                write({"step": 2})
+    assert (tmp_path / "log.jsonl").read_text().startswith('{"step": 1}\n')
+
+
+def test_a_folder_that_cannot_be_written_any_more_is_named_with_its_own_remedy(tmp_path, monkeypatch):
+    monkeypatch.setattr("torch.save", Mock(side_effect=PermissionError(13, "Permission denied")))
+    with pytest.raises(StateError, match=r"state_1\.pt: could not be written .*Make its folder one that can be written"):
+        save_state(tmp_path / "state_1.pt", {})
 
 
 class Pickle:

@@ -61,10 +61,15 @@ class Owner:
         number = max((int(path.suffix[1:]) for path in before), default=0) + 1
         self.file = self.folder / f"{NAME}.{number}"
         try:
-            with self.file.open("x", encoding="utf-8") as file:
-                json.dump(self.record, file)
+            file = self.file.open("x", encoding="utf-8")
         except FileExistsError:
             return False
+        try:
+            with file:
+                json.dump(self.record, file)
+        except OSError as error:
+            self.file.unlink()
+            raise OSError(error.errno, error.strerror, str(self.file)) from None
         if self._owners() != before | {self.file: self.record}:
             self.file.unlink()
             return False

@@ -20,6 +20,7 @@ from restok.distributed import is_first, peak_memory, summed
 from restok.files import atomic_file
 from restok.metrics.codebook import codebook_metrics
 from restok.training.parallel import averaged, largest
+from restok.training.state import not_written
 
 T = TypeVar("T")
 Row = dict[str, float]
@@ -109,8 +110,11 @@ def log_file(path: Path, step: int) -> Iterator[Callable[[Row], None]]:
         partial.write_text("".join(line + "\n" for line in kept), "utf-8")
     with path.open("a", encoding="utf-8") as file:
         def write(row: Row) -> None:
-            file.write(json.dumps(row) + "\n")
-            file.flush()
+            try:
+                file.write(json.dumps(row) + "\n")
+                file.flush()
+            except OSError as error:
+                raise not_written(path, error) from error
 
         yield write
 

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from restok.errors import RestokError
-from restok.files import atomic_file, reading, run
+from restok.files import FULL, atomic_file, reading, run
 
 log = logging.getLogger("restok")
 
@@ -26,8 +26,15 @@ def save_state(path: Path, state: dict) -> None:
         with atomic_file(path) as partial, partial.open("wb") as file:
             torch.save(state, file)
     except (OSError, RuntimeError) as error:      # torch's writer reports a full disk as a RuntimeError
-        raise StateError(f"{path}: could not be written ({error}); earlier states are untouched. "
-                         "Free some disk space and run the same command again: it resumes.") from error
+        raise not_written(path, error) from error
+
+
+def not_written(path: Path, error: Exception) -> StateError:
+    """What is said where a training could not write a file."""
+    full = not isinstance(error, OSError) or error.errno in FULL
+    remedy = "Free some disk space" if full else "Make its folder one that can be written"
+    return StateError(f"{path}: could not be written ({error}); earlier states are untouched. {remedy} and run the same "
+                      "command again: it resumes.")
 
 
 def load_state(path: Path) -> dict:
