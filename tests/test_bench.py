@@ -1,12 +1,20 @@
+import socket
+from unittest.mock import Mock
+
 import pytest
 import torch
-from conftest import small_params
+from conftest import ROOT, small_params
 
-from restok.config.load import ConfigError
+from restok.config.load import ConfigError, load_params
 from restok.files import read_json
-from restok.stages.bench import metrics
+from restok.networks.pretrained import random_weights
+from restok.objective.discriminator import FeatureDiscriminator
+from restok.objective.perceptual import build_perceptual
+from restok.stages.bench import metrics, training
 from restok.stages.bench.chain import benchmark
+from restok.stages.bench.peaks import operations, share_of_peak
 from restok.stages.bench.timing import WARMUP, time_runs
+from restok.training.tokenizer import TokenizerJob
 
 
 def test_every_step_of_the_chain_is_timed_and_written(tmp_path):
@@ -23,6 +31,72 @@ def test_networks_that_would_be_downloaded_are_left_out(tmp_path):
     cases = [row["case"] for row in benchmark(params, 1, 1, tmp_path / "bench.json")]
     assert "tokenizer training step" not in cases and "tokenizer update, alone" in cases
     assert [case for case in cases if case.startswith("generate,")] == ["generate, 16 steps (ntp all)"]
+
+
+@pytest.fixture
+def uncompiled(monkeypatch):
+    """The checks of annotations would be compiled, too."""
+    monkeypatch.setattr(torch, "compile", lambda run, **settings: run)
+
+
+def everything(tmp_path, **settings):
+    params = small_params("objective.discriminator.start=0", "tokenizer_training.batch_size=8",
+                          "generator_training.batch_size=8")
+    return training.benchmark(params, 2, 1, tmp_path / "bench.json", **settings)
+
+
+def test_all_is_timed_at_each_micro_batch_compiled_and_not(uncompiled, tmp_path):
+    rows = everything(tmp_path)
+    step = "tokenizer training step"
+    assert [(row["case"], row["micro_batch"], row["compiled"]) for row in rows[:6]] == [
+        ("image loading, one core, 500 x 375 JPEG", 64, None), (step, 4, False), (step, 8, False),
+        (f"{step}, 0 workers", 8, False), (step, 8, True), (step, 4, True)]
+    assert [row["case"] for row in rows[6:]] == ["generator training step"] * 4 + [
+        "tokenizer forward", "tokenizer update, alone", "encode", "decode", "generate, 6 steps (ntp 4)",
+        "generate, 16 steps (ntp all)", "code loading"]
+    assert all(row["seconds"] > 0 and row["images_per_second"] == pytest.approx(row["micro_batch"] / row["seconds"])
+               for row in rows)
+    assert all(row["memory_gb"] > 0 and row["gigaflop_per_image"] > 0 for row in rows[1:-1])
+    assert rows[3]["data_seconds"] > 0 and {row["mfu"] for row in rows} == {None}           # nobody knows a CPU's peak
+    assert read_json(tmp_path / "bench.json") == rows
+    text = (tmp_path / "bench.md").read_text()
+    assert text.startswith(f"## {rows[0]['device']}, 20") and text.count("\n| ") == len(rows) + 1 and "Left out" not in text
+
+
+def test_what_would_begin_too_late_is_left_out_and_said_so(tmp_path):
+    (row,) = everything(tmp_path, within=0)
+    assert row["case"].startswith("image loading")
+    assert "Left out, for lack of time: what comes after image loading" in (tmp_path / "bench.md").read_text()
+
+
+def test_a_micro_batch_that_does_not_fit_ends_the_row(uncompiled, tmp_path, monkeypatch):
+    step = TokenizerJob.step
+
+    def small(self, batch, number):
+        if len(batch[0]) > 4:
+            raise torch.OutOfMemoryError
+        return step(self, batch, number)
+
+    monkeypatch.setattr(TokenizerJob, "step", small)
+    sizes = [row["micro_batch"] for row in everything(tmp_path) if row["case"].startswith("tokenizer training step")]
+    assert sizes == [4, 4, 4]
+
+
+def test_operations_and_their_share_of_the_peak():
+    layer, x = torch.nn.Linear(8, 4, bias=False), torch.ones(3, 8)
+    assert operations(lambda: layer(x)) == 2 * 3 * 8 * 4
+    assert operations(lambda: layer(x).sum().backward()) == 2 * 2 * 3 * 8 * 4               # x takes no gradient
+    assert share_of_peak(98.95e12, "bf16", "NVIDIA H200") == pytest.approx(0.1)
+    assert share_of_peak(1e12, "fp32", "NVIDIA H200") is None and share_of_peak(1e12, "bf16", "CPU") is None
+
+
+def test_networks_with_random_weights_have_the_right_shape_without_a_download(monkeypatch):
+    monkeypatch.setattr(socket.socket, "connect", Mock(side_effect=AssertionError("network")))
+    objective = load_params(ROOT / "params/imagenet256.yaml").objective
+    with random_weights():
+        judge = FeatureDiscriminator(objective.discriminator, None).backbone
+        networks = build_perceptual(objective.perceptual_network, None), judge
+    assert [sum(p.numel() for p in network.parameters()) for network in networks] == [14_716_160, 21_665_664]
 
 
 def test_the_warm_up_is_not_timed():

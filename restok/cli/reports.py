@@ -20,6 +20,8 @@ What = argument(str, "chain or metrics.")
 BenchSamples = option(int, "Samples, and references, of precision and recall.")
 BenchImages = option(int, "Images that go through the Inception network.")
 BatchSize = option(int, "Images a step.")
+Everything = option(bool, "Both trainings at each micro-batch that fits, compiled and not, then the chain and the loading of "
+                    "images, of --params, else of params/imagenet256.yaml; write Markdown beside the JSON, too.", "--all")
 Repeats = option(int, "Timed runs of each row, after a warm-up.")
 
 
@@ -102,9 +104,13 @@ def report(inputs: InputOptions, reports: Reports, out: out_file(".html")) -> No
 
 @verb
 def bench(out: out_file("benchmark"), what: What = "chain", params: AnyParams = None, batch_size: BatchSize = 16,
-          repeats: Repeats = 5, samples: BenchSamples = 10_000, images: BenchImages = 64, overrides: Overrides = None) -> None:
+          repeats: Repeats = 5, samples: BenchSamples = 10_000, images: BenchImages = 64, everything: Everything = False,
+          overrides: Overrides = None) -> None:
     """Time the steps of the chain (of --params), or the metrics beside the field's usual way; write JSON."""
-    if what == "metrics":
+    if everything and what == "chain":
+        from restok.stages.bench.training import benchmark
+        benchmark(read(params or Path("params/imagenet256.yaml"), overrides), batch_size, repeats, out)
+    elif what == "metrics" and not everything:
         from restok.stages.bench.metrics import Sizes, benchmark
         benchmark(Sizes(samples, 2048, images, 256, batch_size), repeats, out)
     elif what == "chain" and params:

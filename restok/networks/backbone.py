@@ -13,6 +13,7 @@ from restok.config import Alignment, Discriminator
 from restok.errors import InputError
 from restok.files import reading
 from restok.networks.classifier import SmallClassifier, load_classifier
+from restok.networks.pretrained import at_random
 from restok.nn.finite import not_finite
 
 
@@ -105,6 +106,8 @@ def create(name: str, weights: str | None) -> nn.Module:
         near = difflib.get_close_matches(name, timm.list_pretrained(), n=1)
         hint = f"; did you mean {near[0]!r}?" if near else ""
         raise InputError(f"network: {name!r} is neither 'digits' nor known to timm{hint}")
+    if at_random.get():
+        return timm.create_model(name)
     if weights is None:
         try:
             return timm.create_model(name, pretrained=True)

@@ -21,12 +21,10 @@ def load_lpips(network: Literal["alex", "vgg"], weights: str | Path | None,
     FileNotFoundError for a file that is not there and cannot be downloaded, ValueError for one that does not fit; both name
     the file and the remedy.
     """
-    import lpips
     source = PRETRAINED[network]
     path = pretrained_file(weights, source, setting)
     state = read_tensors(path)
-    with warnings.catch_warnings(action="ignore", category=UserWarning):               # it calls torchvision in an old way
-        model = lpips.LPIPS(net=network, version="0.1", pnet_rand=True, verbose=False)    # random: nothing is downloaded
+    model = random_lpips(network)
     trunk = {f"features.{name.partition('.')[2]}": tensor                              # slice2.3.bias is features.3.bias
              for name, tensor in model.net.state_dict().items()}
     faults = [f"{name} ({tuple(state[name].shape) if name in state else 'missing'}, not {tuple(tensor.shape)})"
@@ -36,4 +34,12 @@ def load_lpips(network: Literal["alex", "vgg"], weights: str | Path | None,
                          f"{', '.join(faults[:4])}{', ...' if len(faults) > 4 else ''}; download {source.url} there")
     for name, tensor in trunk.items():
         tensor.copy_(state[name])
-    return model.requires_grad_(False).eval(), sha256_file(path)
+    return model, sha256_file(path)
+
+
+def random_lpips(network: Literal["alex", "vgg"]) -> nn.Module:
+    """The module of `load_lpips` with a random trunk, which needs no file."""
+    import lpips
+    with warnings.catch_warnings(action="ignore", category=UserWarning):               # it calls torchvision in an old way
+        model = lpips.LPIPS(net=network, version="0.1", pnet_rand=True, verbose=False)    # random: nothing is downloaded
+    return model.requires_grad_(False).eval()

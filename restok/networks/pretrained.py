@@ -1,5 +1,8 @@
 """Files of pretrained weights: where they come from, under which licence, and reading them without running what they hold."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from http.client import HTTPException
 from pathlib import Path
 from typing import NamedTuple
@@ -31,6 +34,19 @@ PRETRAINED = {
                             "weights-inception-2015-12-05-6726825d.pth", "6726825d", "Apache-2.0"),
     "alex": Pretrained("https://download.pytorch.org/models/alexnet-owt-7be5be79.pth", "7be5be79", "not stated by torchvision"),
     "vgg": Pretrained("https://download.pytorch.org/models/vgg16-397923af.pth", "397923af", "not stated by torchvision")}
+
+
+at_random: ContextVar[bool] = ContextVar("at_random", default=False)
+
+
+@contextmanager
+def random_weights() -> Iterator[None]:
+    """Networks that are loaded within have random weights: they take as long as others, and nothing is downloaded."""
+    token = at_random.set(True)
+    try:
+        yield
+    finally:
+        at_random.reset(token)
 
 
 def pretrained_file(given: str | Path | None, source: Pretrained, setting: str | None = None) -> Path:

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from restok.config import Perceptual
 from restok.networks.backbone import Frozen
 from restok.networks.classifier import load_classifier
-from restok.networks.lpips import load_lpips
+from restok.networks.lpips import load_lpips, random_lpips
+from restok.networks.pretrained import at_random
 
 
 class LPIPS(Frozen):
@@ -42,5 +43,5 @@ def build_perceptual(config: Perceptual, classifier: str | Path | None) -> nn.Mo
     """
     if config.network == "digits":
         return ClassifierDistance(load_classifier(classifier))
-    network, _ = load_lpips(config.network.removeprefix("lpips-"), weights=None)
-    return LPIPS(network)
+    name = config.network.removeprefix("lpips-")
+    return LPIPS(random_lpips(name) if at_random.get() else load_lpips(name, weights=None)[0])

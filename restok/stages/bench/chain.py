@@ -14,10 +14,11 @@ import torch.nn.functional as F
 from restok import config
 from restok.data.codes import CodeStore, write_codes
 from restok.data.loader import code_batches
-from restok.distributed import device
+from restok.distributed import device, peak_memory
 from restok.generator.model import HAR
 from restok.generator.sampling import generate
 from restok.networks.classifier import SmallClassifier
+from restok.stages.bench.peaks import operations, share_of_peak
 from restok.stages.bench.timing import machine, report, require_positive, time_runs
 from restok.tokenizer.model import ResTok
 from restok.tokenizer.nested_dropout import draw_keep
@@ -42,32 +43,45 @@ def benchmark(params: config.Params, batch_size: int, repeats: int, out_json: st
     """Time every case `repeats` times on batches of `batch_size`, print a table, write the rows as JSON and return them.
 
     A row: case, seconds (the median of a batch), spread (between the quartiles, in seconds), images_per_second, batch_size,
-    repeats, dtype, device, threads, torch. Raises ConfigError for a batch size or a number of repeats below 1.
+    repeats, dtype, memory_gb (the peak), gigaflop_per_image, mfu (their share of the device's peak; null where that is not
+    known), device, threads, torch. Raises ConfigError for a batch size or a number of repeats below 1.
     """
     require_positive(batch_size=batch_size, repeats=repeats)
-    rows = []
     torch.manual_seed(params.seed)
     with tempfile.TemporaryDirectory() as scratch:
-        for case in _cases(params, batch_size, device(), Path(scratch)):
-            log.info("bench: %s", case.name)
-            low, median, high = np.percentile(time_runs(case.run, repeats), [25, 50, 75]).tolist()
-            rows.append({"case": case.name, "seconds": median, "spread": high - low, "images_per_second": batch_size / median,
-                         "batch_size": batch_size, "repeats": repeats, "dtype": case.dtype, **machine()})
-            del case                 # and its model, before the next is built
+        rows = list(timed_cases(params, batch_size, repeats, Path(scratch)))
     cells = [(row["case"], row["dtype"], 1e3 * row["seconds"], 1e3 * row["spread"], row["images_per_second"]) for row in rows]
     report(rows, out_json, "{device}, {threads} threads, batches of {batch_size}, torch {torch}",
            ("case", "dtype", "ms a batch", "spread", "images/s"), cells)
     return rows
 
 
-def _cases(params: config.Params, batch_size: int, on: torch.device, scratch: Path) -> Iterator[Case]:
+def timed_cases(params: config.Params, batch_size: int, repeats: int, scratch: Path,
+                training: bool = True) -> Iterator[dict]:
+    """The rows of `benchmark`, one after the other, those of training steps where they are wanted."""
+    for case in _cases(params, batch_size, device(), scratch, training):
+        log.info("bench: %s", case.name)
+        peak_memory(device(), forget=True)
+        low, median, high = np.percentile(time_runs(case.run, repeats), [25, 50, 75]).tolist()
+        memory, work = peak_memory(device()), operations(case.run)
+        yield {"case": case.name, "seconds": median, "spread": high - low, "images_per_second": batch_size / median,
+               "batch_size": batch_size, "repeats": repeats, "dtype": case.dtype, "memory_gb": memory / 1e9,
+               "gigaflop_per_image": work / batch_size / 1e9,
+               "mfu": share_of_peak(work / median, case.dtype, machine()["device"]), **machine()}
+        del case                 # and its model, before the next is built
+
+
+def _cases(params: config.Params, batch_size: int, on: torch.device, scratch: Path,
+           training: bool) -> Iterator[Case]:
     side, rng, objective = params.tokenizer.image_size, step_generator(params.seed, 0), params.objective
     images = torch.rand(batch_size, 3, side, side, generator=rng).to(on)
     labels = torch.arange(batch_size) % params.generator.classes
     yield from _tokenizer_cases(params, images, on)
-    if {part.network for part in (objective.alignment, objective.perceptual_network, objective.discriminator)} == {"digits"}:
+    networks = {part.network for part in (objective.alignment, objective.perceptual_network, objective.discriminator)}
+    if training and networks == {"digits"}:
         yield _whole_tokenizer_step(params, images, on, scratch / "classifier")
-    yield _generator_step(params, labels, on)
+    if training:
+        yield _generator_step(params, labels, on)
     for ntp in dict.fromkeys([params.generator.ntp, "all"]):
         yield _sampling(params, ntp, labels, on)
     yield _code_loading(params, batch_size, scratch / "codes")
