@@ -193,6 +193,26 @@ def test_a_signal_that_was_ignored_stays_ignored(command, codes, tmp_path, monke
         signal.signal(signal.SIGHUP, before)
 
 
+LATE = """
+import atexit, os, signal, sys
+sys.argv = ["restok", "layout", "--params", "params/demo.yaml", "--out", sys.argv[1]]
+from restok.cli import app
+class Last:
+    def __del__(self):
+        self.kill(self.pid, self.number)
+last = Last()
+last.kill, last.pid, last.number = os.kill, os.getpid(), signal.SIGTERM
+sys.modules["last"] = last                          # gone when Python has given up all handlers
+app()
+"""
+
+
+def test_when_the_work_is_done_a_signal_changes_nothing(tmp_path):
+    """torchrun sends one to the others as soon as a process has left."""
+    done = subprocess.run([sys.executable, "-c", LATE, tmp_path / "layout.npz"], cwd=ROOT, capture_output=True, text=True)
+    assert (done.returncode, (tmp_path / "layout.npz").exists()) == (0, True), done.stderr
+
+
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGINT", "SIGHUP", "SIGUSR1"])
 def test_another_verb_ends_in_one_line_and_leaves_nothing_unfinished(name, command, tmp_path, monkeypatch):
     def seal(self, folder, **facts):

@@ -5,7 +5,8 @@ from pathlib import Path
 
 from restok import signals
 
-if Path(sys.argv[0]).name == "restok":               # the command itself, and no program that imports it
+# The command itself, and no program that imports it, nor a process that the command starts.
+if Path(sys.argv[0]).name == "restok" and "--multiprocessing-fork" not in sys.orig_argv:
     signals.install()
 
 from restok.cli import chain, evaluate, images, released, reports  # each registers its verbs
