@@ -7,6 +7,7 @@ from conftest import ROOT, small_params
 
 from restok.config.load import ConfigError, load_params
 from restok.files import read_json
+from restok.files.outputs import require_writable
 from restok.networks.pretrained import random_weights
 from restok.objective.discriminator import FeatureDiscriminator
 from restok.objective.perceptual import build_perceptual
@@ -67,6 +68,17 @@ def test_what_would_begin_too_late_is_left_out_and_said_so(tmp_path):
     (row,) = everything(tmp_path, within=0)
     assert row["case"].startswith("image loading")
     assert "Left out, for lack of time: what comes after image loading" in (tmp_path / "bench.md").read_text()
+
+
+def test_all_may_be_timed_again_and_replaces_nothing_of_anybodys(command, tmp_path):
+    out = tmp_path / "bench.json"
+    everything(tmp_path, within=0)
+    require_writable(out, folder=False, kinds=("benchmark",))
+    for place in (tmp_path / "bench.md", tmp_path / "other.md"):
+        done = command("bench", "--all", "--params", ROOT / "params/short.yaml", "--out", place)
+        assert done.exit_code == 1 and not (tmp_path / "other.md").exists()
+    with pytest.raises(ConfigError, match="the section's own place"):
+        training.benchmark(small_params(), 2, 1, tmp_path / "other.md")
 
 
 def test_a_micro_batch_that_does_not_fit_ends_the_row(uncompiled, tmp_path, monkeypatch):

@@ -231,3 +231,18 @@ def test_the_precision_of_float32_products_is_set_for_a_while(monkeypatch):
         with float32_products(tf32):
             assert now() == (precision, tf32)
         assert now() == before
+
+
+@pytest.mark.parametrize(("precision", "digits"), [("bf16", 2e-2), ("fp16", 3e-3)])
+def test_half_precision_changes_the_losses_by_its_rounding(precision, digits, classifier):
+    losses = []
+    for each in ("fp32", precision):
+        params = small_params("objective.discriminator.start=0", "generator.token_dropout=0.0", "generator.ffn_dropout=0.0",
+                              "generator.residual_dropout=0.0",
+                              *(f"{part}_training.precision={each}" for part in ("tokenizer", "generator")))
+        torch.manual_seed(0)
+        batches = (torch.rand(4, 3, 16, 16), None), (torch.arange(64).reshape(4, 16), torch.arange(4))
+        jobs = TokenizerJob(params, classifier, CPU), GeneratorJob(params, CPU)
+        losses.append({name: value.item() for job, batch in zip(jobs, batches, strict=True)
+                       for name, value in job.step(batch, 1).items()})
+    assert losses[1] == pytest.approx(losses[0], rel=digits, abs=digits) and losses[0] != losses[1]

@@ -20,10 +20,12 @@ from PIL import Image
 from torch import Tensor
 
 from restok import config
+from restok.config.load import ConfigError
 from restok.data.loader import batches
 from restok.data.sources import SPLITS, Split, open_split, prepare
 from restok.distributed import device, peak_memory
 from restok.files import atomic_file
+from restok.files.outputs import require_writable
 from restok.networks.classifier import SmallClassifier
 from restok.networks.pretrained import random_weights
 from restok.stages.bench.chain import timed_cases
@@ -66,20 +68,25 @@ def benchmark(params: config.Params, batch_size: int, repeats: int, out: Path, w
 
     A row: case, micro_batch, compiled, seconds (the median of a batch), images_per_second, memory_gb (the peak), dtype,
     gigaflop_per_image, mfu (share of the device's peak, null where it is not known), data_seconds (of a batch, waiting for
-    images; null where none are loaded); device, threads, torch. Raises ConfigError for sizes below 1.
+    images; null where none are loaded); repeats, device, threads, torch. Raises ConfigError for sizes below 1 and for an `out`
+    that is the section's own place, FileError where that is not to be written.
     """
     require_positive(batch_size=batch_size, repeats=repeats)
+    place = Path(out).with_suffix(".md")
+    if place == Path(out):
+        raise ConfigError(f"{out}: the section's own place; name a .json for the rows")
+    require_writable(place, folder=False, kinds=(".md",))
     torch.manual_seed(params.seed)
     rows, end, whole = [], time.monotonic() + within, True
     with tempfile.TemporaryDirectory() as scratch, random_weights():
         for row in _rows(params, batch_size, repeats, Path(scratch)):
             log.info("bench: %s, %s: %s images/s", row["case"], row["micro_batch"], short(row["images_per_second"]))
-            rows.append(dict.fromkeys(COLUMNS) | row | machine())
+            rows.append(dict.fromkeys(COLUMNS) | row | {"repeats": repeats} | machine())
             if time.monotonic() > end:
                 whole = False
                 break
     text = section(rows, whole)
-    with atomic_file(Path(out).with_suffix(".md")) as partial:
+    with atomic_file(place) as partial:
         partial.write_text(text, "utf-8")
     shown = {name: COLUMNS[name] for name in ("case", "micro_batch", "compiled", "images_per_second", "memory_gb", "mfu")}
     report(rows, out, "{device}, {threads} threads, torch {torch}", tuple(shown.values()), [cells(row, shown) for row in rows])
