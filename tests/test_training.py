@@ -1,6 +1,7 @@
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import zipfile
@@ -17,7 +18,9 @@ from kill_training import killed
 
 from restok.config import Optimizer
 from restok.config.load import ConfigError
+from restok.data import loader
 from restok.data.codes import CodesError, write_codes
+from restok.data.sources import DataError
 from restok.files import FileError, sha256_file
 from restok.networks.saved import WeightsError
 from restok.training.classifier import train_classifier
@@ -591,6 +594,22 @@ def test_a_folder_that_cannot_be_written_any_more_is_named_with_its_own_remedy(t
     monkeypatch.setattr("torch.save", Mock(side_effect=PermissionError(13, "Permission denied")))
     with pytest.raises(StateError, match=r"state_1\.pt: could not be written .*Make its folder one that can be written"):
         save_state(tmp_path / "state_1.pt", {})
+
+
+def test_a_reader_that_dies_over_lost_images_is_an_error_that_names_them(digits, classifier, codes, tmp_path, monkeypatch):
+    """As over a file that was cut short while it was read, which is a bus error."""
+    view = loader._training_view
+
+    def dies(image, position, **settings):
+        if position == 30:
+            os.kill(os.getpid(), signal.SIGBUS)
+        return view(image, position, **settings)
+
+    monkeypatch.setattr(loader, "_training_view", dies)
+    params = training_params("data.workers=1", "tokenizer_training.checkpoints={first: 100}")
+    with pytest.raises(DataError, match=r"data: a process that read images ended \(DataLoader worker .*run `restok prepare`"):
+        train("tokenizer", params, digits, classifier, codes, tmp_path)
+    assert states(tmp_path) and not (tmp_path / "out").exists()
 
 
 class Pickle:

@@ -6,8 +6,10 @@ t * batch_size and on, across the ends of epochs.
 
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache, partial
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -18,7 +20,7 @@ from torch.utils.data import BatchSampler, DataLoader, Dataset
 
 from restok import config
 from restok.data.codes import CodeStore
-from restok.data.sources import Split
+from restok.data.sources import DataError, Split
 from restok.data.transforms import Pixels, center_crop, crop_count, crops, random_crop, to_tensor
 from restok.distributed import WHOLE, Shard
 from restok.signals import leave_to_parent
@@ -57,6 +59,21 @@ def code_batches(store: CodeStore, batch_size: int, seed: int, start_step: int =
         columns = [chosen(position // images)[image] for image, position in step]
         codes = store.codes[rows, columns].astype(np.int64)
         yield torch.from_numpy(codes), torch.from_numpy(store.labels[rows])
+
+
+@contextmanager
+def lost_readers(data: Path) -> Iterator[None]:
+    """Raises DataError, wherever in the block it is found out, where a process that reads images of the folder `data` was
+    killed."""
+    try:
+        yield
+    except RuntimeError as error:
+        if not str(error).startswith("DataLoader worker"):
+            raise
+        said = str(error).partition(". ")[0]
+        raise DataError(f"{data}: a process that read images ended ({said}), because files there were "
+                        "cut or lost, or for want of memory: run `restok prepare`, which checks them, or lower data.workers; "
+                        "then the same command, which resumes") from None
 
 
 def evaluation_batches(split: Split, image_size: int, batch_size: int, workers: int = 0) -> ImageBatches:

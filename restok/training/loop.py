@@ -62,8 +62,8 @@ def train(build: Callable[[], Job], name: str, batches: Callable[[int], Iterator
 
     def write(folder: Path | None) -> dict:
         job, first = build(), steps.start
-        state, model = sizes(job)
-        from_first(lambda: run.require_space(out, state, model + state * keep_state))
+        whole, model = sizes(job)
+        from_first(lambda: run.require_space(out, whole, model + whole * keep_state))
         if found := from_first(run.newest):
             first, state = run.load(found)
             job.load_state_dict(state)

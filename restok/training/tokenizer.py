@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from restok import config
 from restok.config.load import ConfigError
-from restok.data.loader import batches
+from restok.data.loader import batches, lost_readers
 from restok.data.sources import open_split
 from restok.distributed import device, own_share
 from restok.experiments.places import origin
@@ -178,9 +178,10 @@ def train_tokenizer(params: config.Params, checkpoint: str, data: Path, classifi
                for name, folder in (("classifier", classifier), ("previous", previous))}
     images = partial(batches, split, params.data, params.tokenizer.image_size, training.batch_size, params.seed,
                      share=own_share())
-    train(lambda: TokenizerJob(params, classifier, device()), f"tokenizer {checkpoint}", images, steps, training, run_folder,
-          origin("tokenizer", params, checkpoint, data=split.digest, **weights), out, {"checkpoint": checkpoint}, previous,
-          keep_state=True)
+    made_of = origin("tokenizer", params, checkpoint, data=split.digest, **weights)
+    with lost_readers(data):
+        train(lambda: TokenizerJob(params, classifier, device()), f"tokenizer {checkpoint}", images, steps, training,
+              run_folder, made_of, out, {"checkpoint": checkpoint}, previous, keep_state=True)
 
 
 def _steps(params: config.Params, checkpoint: str, previous: Path | None) -> range:
