@@ -58,7 +58,9 @@ def train(build: Callable[[], Job], name: str, batches: Callable[[int], Iterator
     require_division(f"{name.split()[0]}_training", training, own_share().parts)
     if from_first(lambda: already_made(out, origin)):
         return
-    run = RunFolder(run_folder, origin.identity)
+    run, batch, micro = RunFolder(run_folder, origin.identity), training.batch_size, training.micro_batch or training.batch_size
+    if is_first():
+        log.info("%s: batches of %d, in micro-batches of %d, on %d process(es)", name, batch, micro, own_share().parts)
 
     def write(folder: Path | None) -> dict:
         job, first = build(), steps.start
@@ -78,8 +80,8 @@ def train(build: Callable[[], Job], name: str, batches: Callable[[int], Iterator
             shutil.copy(run.folder / "log.jsonl", folder)
             write_json(folder / "metrics.json", facts | {
                 "step": steps.stop, "parameters": sum(p.numel() for p in job.average.parameters()), "device": str(job.on),
-                "threads": torch.get_num_threads(), "processes": own_share().parts, "batch_size": training.batch_size,
-                "micro_batch": training.micro_batch or training.batch_size, "torch": torch.__version__, "last": last})
+                "threads": torch.get_num_threads(), "processes": own_share().parts, "batch_size": batch,
+                "micro_batch": micro, "torch": torch.__version__, "last": last})
         return {}
 
     with ExitStack() as held:
