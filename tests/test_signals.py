@@ -28,6 +28,16 @@ TRAINING += ["tokenizer_training.checkpoints={first: 8}", "generator_training.mi
 SETTINGS = ["--params", ROOT / "params/demo.yaml", *(word for one in (*SMALL, *TRAINING) for word in ("--set", one))]
 
 
+@pytest.fixture(autouse=True)
+def nobody_ignores():
+    """Who started the tests may have ignored signals, as nohup and a shell's & do: the package, rightly, leaves that so."""
+    usual = dict.fromkeys(signals.SIGNALS, signal.SIG_DFL) | {signal.SIGINT: signal.default_int_handler}
+    before = {number: signal.signal(number, handler) for number, handler in usual.items()}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
 @pytest.fixture(scope="module")
 def codes(tmp_path_factory):
     folder, rng = tmp_path_factory.mktemp("codes"), np.random.default_rng(0)
