@@ -164,8 +164,10 @@ def test_no_step_asks_the_device_for_a_value(classifier, meta):
     params = small_params("objective.discriminator.start=0", "tokenizer.revive_after=0")
     tokenizer, generator = TokenizerJob(params, classifier, meta), GeneratorJob(params, meta)
     for step in range(2):
-        tokenizer.step((torch.rand(4, 3, 16, 16), None), step + 1)
-        generator.step((torch.zeros(4, 16, dtype=torch.int64), torch.zeros(4, dtype=torch.int64)), step)
+        losses = tokenizer.step((torch.rand(4, 3, 16, 16), None), step + 1)
+        losses |= generator.step((torch.zeros(4, 16, dtype=torch.int64), torch.zeros(4, dtype=torch.int64)), step)
+        assert {"discriminator", "cross_entropy"} <= losses.keys()
+        assert {loss.device.type for loss in losses.values()} == {"meta"}
 
 
 def test_a_step_that_asks_for_a_value_is_noticed(classifier, meta):
@@ -185,9 +187,10 @@ def test_no_step_waits_for_a_gpu(classifier, precision):
         step(1)                                         # tables are made, once
         torch.cuda.set_sync_debug_mode("error")
         try:
-            step(2)
+            losses = step(2)
         finally:
             torch.cuda.set_sync_debug_mode("default")
+        assert losses and all(loss.is_cuda and loss.isfinite() for loss in losses.values())
 
 
 def test_no_table_is_made_in_a_step(classifier, monkeypatch):
@@ -201,7 +204,7 @@ def test_no_table_is_made_in_a_step(classifier, monkeypatch):
     for module, name in ((masks, "block_causal"), (masks, "group_of_each"), (rope, "rotation")):
         monkeypatch.setattr(module, name, Mock(side_effect=AssertionError(name)))
     for step in steps:
-        step(2)
+        assert all(loss.isfinite() for loss in step(2).values())
 
 
 def test_channels_last_changes_the_layout_and_nothing_else(classifier):
