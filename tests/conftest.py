@@ -18,6 +18,7 @@ SHAPED = ("compat", "data", "generator", "metrics", "networks", "nn", "objective
 jaxtyping.install_import_hook([f"restok.{part}" for part in SHAPED],
                               "beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))")
 
+import numpy as np
 import pytest
 import torch
 from click.testing import Result
@@ -27,6 +28,7 @@ from typer.testing import CliRunner
 from restok.cli import app
 from restok.config import Params
 from restok.config.load import load_params
+from restok.data.codes import write_codes
 from restok.data.sources import prepare
 from restok.files import sha256_file, write_json
 from restok.generator.model import HAR
@@ -99,6 +101,18 @@ def models(shared) -> Iterator[Path]:
     write_json(shared / "generator/metrics.json", {"tokenizer": sha256_file(shared / "tokenizer/model.safetensors")})
     with untouched(shared / "tokenizer", shared / "generator"):
         yield shared
+
+
+@pytest.fixture(scope="session")
+def codes(shared) -> Iterator[Path]:
+    """A store of random codes, beside the tokenizer it says it is of: only the hash of the weights counts."""
+    rng, folder = np.random.default_rng(0), shared / "codes"
+    folder.mkdir()
+    (folder / "model.safetensors").write_bytes(b"weights")
+    write_codes(folder / "store", [(rng.integers(64, size=(12, 2, 16)), np.arange(12) % 10)], 12, 2, 16, 64, 10,
+                sha256_file(folder / "model.safetensors"), "dataset")
+    with untouched(folder):
+        yield folder / "store"
 
 
 @pytest.fixture

@@ -20,7 +20,8 @@ from rich.console import Console
 from restok import config, progress
 from restok.data.images import open_images
 from restok.data.loader import batches, evaluation_batches, order
-from restok.data.sources import DataError, Split, open_split, prepare
+from restok.data.sources import DataError, prepare
+from restok.data.table import Split, open_split
 from restok.data.threads import map_ahead
 from restok.data.transforms import center_crop, crop_count, crops, random_crop, to_tensor, to_uint8
 from restok.files import read_json, write_json

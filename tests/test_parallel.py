@@ -15,11 +15,11 @@ from conftest import ROOT, SMALL, small_params
 from test_distributed import together
 
 from restok.config.load import ConfigError
-from restok.data.codes import CodeStore, write_codes
+from restok.data.codes import CodeStore
 from restok.data.loader import batches, code_batches
-from restok.data.sources import open_split
+from restok.data.table import open_split
 from restok.distributed import Shard, own_share
-from restok.files import read_json, sha256_file
+from restok.files import read_json
 from restok.training.generator import GeneratorJob, train_generator
 from restok.training.optim import Updater
 from restok.training.parallel import micro_batches, require_division, step_generator
@@ -37,15 +37,6 @@ def params(micro, **other):
     named = dict(override.split("=", 1) for override in TRAINING) | changed
     return small_params(*(f"{key}={value}" for key, value in named.items()),
                         *(f"{part}_training.micro_batch={micro}" for part in ("tokenizer", "generator")))
-
-
-@pytest.fixture(scope="module")
-def codes(tmp_path_factory):
-    folder, rng = tmp_path_factory.mktemp("codes"), np.random.default_rng(0)
-    (folder / "model.safetensors").write_bytes(b"tokenizer")
-    write_codes(folder / "store", [(rng.integers(64, size=(12, 2, 16)), np.arange(12) % 10)], 12, 2, 16, 64, 10,
-                sha256_file(folder / "model.safetensors"), "dataset")
-    return folder / "store"
 
 
 def tokenizer_job(settings, digits, classifier, codes):

@@ -9,13 +9,11 @@ import sys
 import time
 from pathlib import Path
 
-import numpy as np
 import pytest
 from conftest import ROOT, SMALL, small_params
 from test_distributed import jobs, task, together
 
 from restok import signals
-from restok.data.codes import write_codes
 from restok.distributed import leave_together, own_share
 from restok.files import sha256_file
 from restok.files.artifact import Origin
@@ -36,15 +34,6 @@ def nobody_ignores():
     yield
     for number, handler in before.items():
         signal.signal(number, handler)
-
-
-@pytest.fixture(scope="module")
-def codes(tmp_path_factory):
-    folder, rng = tmp_path_factory.mktemp("codes"), np.random.default_rng(0)
-    (folder / "model.safetensors").write_bytes(b"weights")
-    write_codes(folder / "store", [(rng.integers(64, size=(12, 2, 16)), np.arange(12) % 10)], 12, 2, 16, 64, 10,
-                sha256_file(folder / "model.safetensors"), "dataset")
-    return folder / "store"
 
 
 def train_words(folder, codes, steps=8):

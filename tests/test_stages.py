@@ -15,7 +15,7 @@ from restok.config import Guidance
 from restok.config.load import ConfigError
 from restok.data.codes import CodeStore
 from restok.data.images import open_images
-from restok.data.sources import open_split
+from restok.data.table import open_split
 from restok.distributed import WHOLE, Shard
 from restok.errors import InputError
 from restok.files import read_json, sha256_file, write_json

@@ -9,14 +9,15 @@ import pyarrow
 import pytest
 from conftest import ROOT, small_params
 
-from restok.data import sources
-from restok.data.sources import DataError, open_split
+from restok.data import sources, table
+from restok.data.sources import DataError
+from restok.data.table import open_split
 from restok.files import read_json
 from restok.generator.model import HAR
 from restok.tokenizer.model import ResTok
 from restok.weights import save_model
 
-OPEN = ("import sys; from restok.data.sources import open_split; split = open_split(sys.argv[1], 'train'); split[0];"
+OPEN = ("import sys; from restok.data.table import open_split; split = open_split(sys.argv[1], 'train'); split[0];"
         "sys.exit(' '.join({'datasets', 'pandas', 'sklearn', 'torch'} & set(sys.modules)) or 0)")
 LOAD = ("import sys, torch; from restok.weights import load_generator, load_tokenizer; before = torch.get_rng_state();"
         "load_tokenizer(sys.argv[1]); generator = load_generator(sys.argv[2]);"
@@ -45,8 +46,8 @@ def test_a_split_goes_to_another_process_as_its_address(digits):
 @pytest.fixture
 def several(digits, tmp_path, monkeypatch):
     """The digits again, in files of two batches of 50 kB."""
-    monkeypatch.setattr(sources, "BATCH", 50_000)
-    monkeypatch.setattr(sources, "SHARD", 2)
+    monkeypatch.setattr(table, "BATCH", 50_000)
+    monkeypatch.setattr(table, "SHARD", 2)
     sources.prepare(small_params().data, 16, tmp_path / "several")
     return tmp_path / "several"
 

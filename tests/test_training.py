@@ -10,7 +10,6 @@ from math import nan
 from random import Random
 from unittest.mock import Mock
 
-import numpy as np
 import pytest
 import torch
 from conftest import ROOT, small_params
@@ -19,7 +18,7 @@ from kill_training import killed
 from restok.config import Optimizer
 from restok.config.load import ConfigError
 from restok.data import loader
-from restok.data.codes import CodesError, write_codes
+from restok.data.codes import CodesError
 from restok.data.sources import DataError
 from restok.files import FileError, sha256_file
 from restok.networks.saved import WeightsError
@@ -44,17 +43,6 @@ def training_params(*overrides):
                         "tokenizer_training.optimizer.warmup_steps=2", "generator_training.batch_size=4",
                         "generator_training.steps=8", "generator_training.save_every=2", "generator_training.log_every=1",
                         "generator_training.ema=0.9", "generator_training.optimizer.warmup_steps=2", *overrides)
-
-
-@pytest.fixture(scope="module")
-def codes(tmp_path_factory):
-    """A store, beside the tokenizer it says it is of: only the hash of the weights counts."""
-    rng, folder = np.random.default_rng(0), tmp_path_factory.mktemp("codes")
-    (folder / "model.safetensors").write_bytes(b"weights")
-    made_by = sha256_file(folder / "model.safetensors")
-    batch = rng.integers(64, size=(12, 2, 16)), np.arange(12) % 10
-    write_codes(folder / "store", [batch], 12, 2, 16, 64, 10, made_by, "dataset")
-    return folder / "store"
 
 
 def flat(state, name=""):

@@ -15,7 +15,8 @@ import numpy as np
 from jaxtyping import Int, UInt8
 
 from restok.data.reading import SUFFIXES, DataError, image_names, looks_like_an_image, opened, require_suffix
-from restok.data.sources import class_names, open_split, read_manifest
+from restok.data.sources import class_names
+from restok.data.table import open_split, read_manifest
 from restok.data.threads import map_ahead
 from restok.data.transforms import Pixels, center_crop
 from restok.distributed import from_first, gathered, own_share, shared_errors

@@ -20,7 +20,8 @@ from torch.utils.data import BatchSampler, DataLoader, Dataset
 
 from restok import config
 from restok.data.codes import CodeStore
-from restok.data.sources import DataError, Split
+from restok.data.sources import DataError
+from restok.data.table import Split
 from restok.data.transforms import Pixels, center_crop, crop_count, crops, random_crop, to_tensor
 from restok.distributed import WHOLE, Shard
 from restok.signals import leave_to_parent

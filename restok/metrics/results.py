@@ -5,7 +5,8 @@ from pathlib import Path
 from statistics import mean, stdev
 
 from restok.errors import RestokError
-from restok.experiments.records import Result, load_record
+from restok.experiments.loading import load_record
+from restok.experiments.records import Result
 from restok.metrics.intervals import seeds_interval
 
 COMPARED = {"features": ("sha256", "name", "resize"), "reference": ("digest", "size"), "samples": ("size",)}

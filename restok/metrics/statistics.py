@@ -18,7 +18,7 @@ from torch import Tensor
 from restok.config.base import Count, Positive
 from restok.distributed import gathered, summed
 from restok.errors import InputError, RestokError
-from restok.experiments.records import Known, checked
+from restok.experiments.loading import Known, checked
 from restok.files import reading
 from restok.metrics.codebook import code_counts
 from restok.metrics.features import FeatureNetwork, Features

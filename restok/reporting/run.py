@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from restok.errors import RestokError
+from restok.experiments.loading import Known, Record, load_record
 from restok.experiments.places import stage_of
-from restok.experiments.records import Known, Record, load_record
 from restok.files import FileError
 from restok.files.npz import NpzArray
 

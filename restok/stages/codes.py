@@ -7,7 +7,7 @@ import torch
 from restok import config
 from restok.data.codes import fill_store
 from restok.data.loader import crop_batches
-from restok.data.sources import open_split
+from restok.data.table import open_split
 from restok.data.transforms import crop_count
 from restok.distributed import device
 from restok.experiments.places import origin

@@ -15,10 +15,11 @@ from torch import Tensor
 from restok import config
 from restok.compat import generate_with_lost_class
 from restok.config.load import ConfigError
-from restok.data.sources import open_split
+from restok.data.table import open_split
 from restok.data.transforms import center_crop, to_tensor, to_uint8
 from restok.distributed import device
-from restok.experiments.records import MadeFrom, load_model
+from restok.experiments.loading import load_model
+from restok.experiments.records import MadeFrom
 from restok.files import atomic_file, sha256_file
 from restok.files.artifact import Origin
 from restok.files.npz import write_npz, write_npz_rows

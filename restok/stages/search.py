@@ -5,7 +5,8 @@ from pathlib import Path
 
 from restok.config import Guidance
 from restok.errors import RestokError
-from restok.experiments.records import Choice, Scored, load_model, load_record
+from restok.experiments.loading import load_model, load_record
+from restok.experiments.records import Choice, Scored
 from restok.files import sha256_file, write_json
 from restok.files.artifact import Origin
 from restok.metrics.results import require_comparable

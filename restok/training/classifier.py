@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from restok import config
 from restok.config.load import ConfigError
 from restok.data.loader import batches, evaluation_batches
-from restok.data.sources import Split, open_split
+from restok.data.table import Split, open_split
 from restok.distributed import device
 from restok.experiments.places import origin
 from restok.files import write_json

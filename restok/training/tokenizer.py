@@ -14,10 +14,10 @@ from torch import Tensor, nn
 from restok import config
 from restok.config.load import ConfigError
 from restok.data.loader import batches, lost_readers
-from restok.data.sources import open_split
+from restok.data.table import open_split
 from restok.distributed import device, own_share
+from restok.experiments.loading import load_record
 from restok.experiments.places import origin
-from restok.experiments.records import load_record
 from restok.files import read_json, sha256_file
 from restok.networks.classifier import require_classifier
 from restok.objective.alignment import Alignment
