@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from restok.errors import InputError, RestokError
+from restok.errors import InputError, RestokError, printable
 from restok.files import FileError, require_no_pipe
 
 M = TypeVar("M", bound=BaseModel)
@@ -85,15 +85,10 @@ def _no_number(name: str) -> None:
 
 def _records(value: Any, *about: Any) -> Any:
     if isinstance(value, dict):
-        return Record(((_text(key), _records(found, *about)) for key, found in value.items()), *about)
+        return Record(((printable(key), _records(found, *about)) for key, found in value.items()), *about)
     if isinstance(value, list):
         return [_records(found, *about) for found in value]
-    return _text(value) if isinstance(value, str) else value
-
-
-def _text(text: str) -> str:
-    """What can be written and shown anywhere."""
-    return text.encode("utf-8", "backslashreplace").decode("utf-8")
+    return printable(value) if isinstance(value, str) else value
 
 
 def _explained(error: Any) -> str:
