@@ -391,8 +391,8 @@ def test_images_too_small_for_the_classifier_are_refused(chain, tmp_path):
 @pytest.mark.parametrize(("options", "message"), [
     ([], "name either --samples, or --tokenizer"),
     (["{data}", "--samples", "a.npz"], "a reference is named alone"),
-    (["--samples", "{sums}", "--shard", "0/2"], "without images to take a shard of"),
-    (["{adm}", "--shard", "0/2"], "adm.npz: statistics, without images to take a shard of"),
+    (["--samples", "{sums}", "--part", "0/2"], "without images to take a shard of"),
+    (["{adm}", "--part", "0/2"], "adm.npz: statistics, without images to take a shard of"),
     (["--tokenizer", "t", "--generator", "g", "--experiment", "restok.1"], "--experiment changes a parameter file")])
 def test_statistics_of_nothing_or_of_two_things_are_refused(command, chain, options, message, tmp_path):
     evaluator = evaluator_of(chain)
@@ -419,7 +419,7 @@ def test_shards_of_what_the_models_make_are_measured_each_on_its_own(command, ch
     against = ["--reference", str(chain / "data"), "--out"]
     parts = [str(tmp_path / f"{part}.safetensors") for part in range(2)]
     calls = [["evaluate", *common, *subject, *against, str(tmp_path / "whole.json")],
-             *(["statistics", *common, *subject, "--shard", f"{part}/2", "--out", path] for part, path in enumerate(parts)),
+             *(["statistics", *common, *subject, "--part", f"{part}/2", "--out", path] for part, path in enumerate(parts)),
              ["evaluate", *common, "--samples", parts[0], "--samples", parts[1], *against, str(tmp_path / "shards.json")],
              ["statistics", *common, "--samples", parts[1], "--samples", parts[0], "--out", str(tmp_path / "sums.safetensors")]]
     for call in calls:
@@ -445,8 +445,8 @@ def test_peers_samples_need_no_parameter_file(command, chain, theirs, tmp_path):
 
 def test_a_shard_has_two_numbers(command, chain, tmp_path):
     result = command("statistics", str(chain / "data"), "--params", "params/demo.yaml", "--classifier",
-                     str(chain / "classifier"), "--shard", "4/4", "--out", str(tmp_path / "s.safetensors"))
-    assert result.exit_code == 1 and "shard '4/4': expected PART/PARTS" in result.stderr
+                     str(chain / "classifier"), "--part", "4/4", "--out", str(tmp_path / "s.safetensors"))
+    assert result.exit_code == 1 and "part '4/4': expected PART/PARTS" in result.stderr
 
 
 def test_errors_of_the_command_are_one_message(command, tmp_path):

@@ -8,18 +8,21 @@ from dataclasses import fields, is_dataclass
 from functools import wraps
 from pathlib import Path
 from types import GenericAlias, UnionType
-from typing import Annotated, Any, NamedTuple, get_args
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, get_args
 
 import typer
 from rich.logging import RichHandler
 
 from restok.config import Params
-from restok.config.load import load_params
+from restok.config.load import ConfigError, load_params
 from restok.errors import RestokError
 from restok.experiments import load_trial
 from restok.files.outputs import require_apart, require_writable
 from restok.progress import CONSOLE
 from restok.signals import EXIT, Interrupted, answered
+
+if TYPE_CHECKING:                        # torch takes seconds to import, and `--help` does without
+    from restok.distributed import Shard
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False, rich_markup_mode="rich",
                   help="ResTok: images to 128 ordered codes, and codes to images in 9 steps. Every verb reads a parameter file "
@@ -59,6 +62,7 @@ Experiment = option(str | None, "A row of experiments.tsv, beside the parameter 
 Classifier = option(Path | None, "Folder that `restok train-classifier` wrote; only 'digits' networks need it.")
 State = option(Path | None, "Where an unfinished measurement keeps its sums (.safetensors); run again to resume.",
                writes=Written(False, ("statistics",)))
+Part = option(str | None, "Do one part of the work alone, such as 0/4, of 0/4 to 3/4.")
 AnyParams = option(Path | None, "Parameter file; without one, the paper's protocol with Inception features.", "--params", "-p")
 
 
@@ -119,6 +123,17 @@ def _require_outputs(given: Mapping[str, Any], annotations: Mapping[str, Any]) -
 def say(text: str) -> None:
     """A line on standard error, as it is."""
     CONSOLE.print(text, markup=False, highlight=False, soft_wrap=True)
+
+
+def parse_part(text: str | None) -> "Shard":
+    """'0/4' as Shard(0, 4); None as the whole. Raises ConfigError."""
+    from restok.distributed import WHOLE, Shard
+    if text is None:
+        return WHOLE
+    part, _, parts = text.partition("/")
+    if not (part.isdecimal() and parts.isdecimal() and int(part) < int(parts)):
+        raise ConfigError(f"part {text!r}: expected PART/PARTS, counted from 0, such as 0/4 to 3/4")
+    return Shard(int(part), int(parts))
 
 
 def read_to_compute(params: Path, overrides: list[str] | None, experiment: str | None = None) -> Params:

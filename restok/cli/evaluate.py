@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 from rich.table import Table
 from rich.text import Text
 
-from restok.cli.base import State, Written, argument, option, out_file, say, verb
-from restok.cli.measuring import NetworkOptions, SubjectOptions, parse_shard
+from restok.cli.base import Part, State, Written, argument, option, out_file, parse_part, say, verb
+from restok.cli.measuring import NetworkOptions, SubjectOptions
 from restok.config.load import ConfigError
 from restok.progress import CONSOLE
 
@@ -20,7 +20,6 @@ AnyReference = option(Path | None, "A statistics file, an ADM npz, or images as 
 Count = option(int | None, "Refuse any other number of images.")
 KeepStatistics = option(Path | None, "Keep what was measured in this file, to be --samples or --reference.",
                         writes=Written(False, ("statistics",)))
-ShardOption = option(str | None, "Measure one shard alone, such as 0/4.")
 Images = argument(Path | None, "An npz (arr_0), an image folder, or a folder that `restok prepare` wrote, as a "
                   "reference; else what the options name.")
 SeedResults = argument(list[Path], "Results of `restok evaluate` that differ in their seed.")
@@ -64,12 +63,12 @@ def print_statistics(statistics: "Statistics") -> None:
 
 @verb
 def statistics(subject: SubjectOptions, network: NetworkOptions, out: out_file("statistics"), images: Images = None,
-               shard: ShardOption = None, state: State = None) -> None:
+               part: Part = None, state: State = None) -> None:
     """Measure images once (.safetensors), for any number of evaluations of them or against them."""
     from restok.distributed import processes
     from restok.stages.measure import write_statistics
     params, protocol = network.read()
-    part = parse_shard(shard)
+    shard = parse_part(part)
     if images is None:
         subject.require_one(params)
     elif subject != SubjectOptions():
@@ -77,7 +76,7 @@ def statistics(subject: SubjectOptions, network: NetworkOptions, out: out_file("
     with processes():
         evaluator = network.load(params, protocol, subject.originals is not None)
         chosen = subject.load(evaluator, params) if images is None else evaluator.open_reference(images)
-        write_statistics(evaluator, chosen, part, state, out, print_statistics)
+        write_statistics(evaluator, chosen, shard, state, out, print_statistics)
 
 
 @verb

@@ -10,7 +10,6 @@ from restok.config.base import LARGEST_SEED
 from restok.config.load import ConfigError, load_protocol, parse
 
 if TYPE_CHECKING:                        # torch takes seconds to import, and `--help` does without
-    from restok.distributed import Shard
     from restok.metrics.statistics import Statistics
     from restok.stages.evaluator import Evaluator
     from restok.stages.subjects import Subject
@@ -122,14 +121,3 @@ class NetworkOptions:
             crop = params.tokenizer.image_size if crop is None else crop
             workers = params.data.workers if workers is None else workers
         return Evaluator.load(protocol, self.classifier, crop, workers or 0, paired)
-
-
-def parse_shard(text: str | None) -> "Shard":
-    """'0/4' as Shard(0, 4); None as the whole."""
-    from restok.distributed import WHOLE, Shard
-    if text is None:
-        return WHOLE
-    part, _, parts = text.partition("/")
-    if not (part.isdecimal() and parts.isdecimal() and int(part) < int(parts)):
-        raise ConfigError(f"shard {text!r}: expected PART/PARTS, counted from 0, such as 0/4 to 3/4")
-    return Shard(int(part), int(parts))

@@ -59,6 +59,12 @@ def pattern(stage: str) -> str:
     return f"results/{'{run}' if STAGES[stage].shared else '{trial}'}/{STAGES[stage].path}"
 
 
+def part_pattern(stage: str, suffix: str = "") -> str:
+    """The place of a part of a stage's result, until they are gathered: 'runs/{trial}/parts/codes/{label}/{part}'."""
+    home = "{run}" if STAGES[stage].shared else "{trial}"
+    return f"runs/{home}/parts/{Path(STAGES[stage].path).with_suffix('')}/{{part}}{suffix}"
+
+
 def depends_on(stage: str, params: Params, label: str | None = None) -> str:
     """The settings that a stage reads itself, as canonical JSON. Checkpoints after `label` are none of them, but for the end of
     the learning rate's schedule."""

@@ -42,7 +42,7 @@ class Evaluator:
         With `state`, from where an interrupted call left it there. Raises MeasureError where the processes were asked for
         different things, and for a shard of statistics alone."""
         if shard != WHOLE and (isinstance(subject, Statistics) or not subject.n):
-            raise MeasureError(f"{subject.name}: statistics, without images to take a shard of; leave --shard out")
+            raise MeasureError(f"{subject.name}: statistics, without images to take a shard of; leave --part out")
         if isinstance(subject, Statistics):
             return subject
         asked = subject.facts, shard

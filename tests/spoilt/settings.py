@@ -171,8 +171,8 @@ OPTIONS = [
     option(f"{MEASURE} --guidance {R}/guidance/750k.json", "--guidance"),
     option(f"evaluate {P} {C} --samples {R}/samples/750k.npz --out out.json", "--reference"),
     option(f"evaluate {P} --reference {R}/data --samples {R}/samples/750k.npz --out out.json", "--classifier|train-classifier"),
-    *(option(f"statistics {R}/data {P} {C} --out s.safetensors --shard {shard}", "shard")
-      for shard in ("4/4", "0/0", "-1/2", "a/b", "1")),
+    *(option(f"statistics {R}/data {P} {C} --out s.safetensors --part {part}", "part")
+      for part in ("4/4", "0/0", "-1/2", "a/b", "1")),
     option(f"statistics {R}/data {P} {C} {T} --out s.safetensors", f"{R}/data"),
     option(f"average {R}/evaluation/750k/generation.json --out out.json", "two results"),
     option(f"average {R}/evaluation/750k/generation.json {R}/evaluation/750k/generation.json --out out.json", "seeds"),

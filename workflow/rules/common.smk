@@ -9,7 +9,7 @@ from pathlib import Path
 from restok.config.load import ConfigError, canonical_json, load_params
 from restok.experiments import ITEMS, Tree, demand, load_sheet
 from restok.experiments.items import items
-from restok.experiments.places import depends_on, pattern
+from restok.experiments.places import depends_on, part_pattern, pattern
 
 NUMBER = r"\d[\d.]*(e[+-]\d+)?"  # as Python writes a float
 
@@ -22,6 +22,7 @@ wildcard_constraints:
     run=r"[^/]+",
     trial=r"[^/]+(/experiments/\w+\.\d+)?",
     label=r"\w+",
+    part=r"\d+-of-\d+",
     schedule="constant|linear|step|cosine",
     scale=NUMBER,
     start=NUMBER,
