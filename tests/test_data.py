@@ -30,7 +30,7 @@ from restok.progress import track
 
 def settings(path=None, workers=0):
     return config.Data(source="imagefolder" if path else "digits", path=path and str(path), train="train",
-                       validation="validation", crop_scale=(0.8, 1.0), flip=True, workers=workers)
+                       validation="validation", decoder="pillow", crop_scale=(0.8, 1.0), flip=True, workers=workers)
 
 
 def noise(height=24, width=40, seed=0):

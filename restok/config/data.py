@@ -14,6 +14,7 @@ class Data(Config):
     path: str | None                       # of an image folder: PATH/{train,validation}/CLASS/*; None for the embedded digits
     train: str
     validation: str
+    decoder: Literal["pillow", "torchcodec"]   # of what is learned from; what is measured is read by pillow
     crop_scale: tuple[Fraction, Fraction]  # side of the random training crop over the shorter side of the image
     flip: bool
     workers: Workers

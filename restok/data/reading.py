@@ -71,26 +71,39 @@ def opened(file: Path) -> Iterator[tuple[Image.Image, bytes]]:
         data = file.read_bytes()
     except OSError as error:
         raise DataError(f"{file}: cannot be read ({error.strerror}); check the file") from None
+    with image_of(data, str(file)) as image:
+        _require_plain(file, image, data)
+        yield image, data
+
+
+@contextmanager
+def image_of(data: bytes, name: str) -> Iterator[Image.Image]:
+    """An encoded image, not yet decoded. Raises DataError, by `name`, for what is no image of FORMATS, or too slim, and for
+    what pillow cannot do with it within the block."""
     try:
         with Image.open(io.BytesIO(data), formats=FORMATS) as image:
-            _require_plain(file, image, data)
-            yield image, data
+            if max(image.size) > SLIMMEST * min(image.size):
+                raise DataError(f"{name}: {image.height} x {image.width} pixels (height x width), one more than {SLIMMEST} "
+                                "times the other; cut it, or leave it out")
+            yield image
     except DataError:
         raise
     except Exception as error:           # pillow's plugins raise a dozen kinds on broken files
         unknown = isinstance(error, UnidentifiedImageError)      # whose own words name an object in memory
         reason = f"none of {', '.join(FORMATS)}, or cut short" if unknown else f"{type(error).__name__}: {error}"
-        raise DataError(f"{file}: not a readable image ({reason}); replace it, or leave it out") from None
+        raise DataError(f"{name}: not a readable image ({reason}); replace it, or leave it out") from None
 
 
 def _require_plain(file: Path, image: Image.Image, data: bytes) -> None:
     if image.has_transparency_data:
         raise DataError(f"{file}: has an alpha channel; lay it over the background that was meant, and save it as RGB")
-    if image.format == "PNG" and data[24] > 8:       # the third value of IHDR; pillow opens such RGB as 8-bit, without a word
-        raise DataError(f"{file}: has {data[24]} bits a channel; round it to 8 bits first")
-    if max(image.size) > SLIMMEST * min(image.size):
-        raise DataError(f"{file}: {image.height} x {image.width} pixels (height x width), one more than {SLIMMEST} times the "
-                        "other; cut it, or leave it out")
+    if bits(image, data) > 8:
+        raise DataError(f"{file}: has {bits(image, data)} bits a channel; round it to 8 bits first")
+
+
+def bits(image: Image.Image, data: bytes) -> int:
+    """Bits a channel of an encoded image."""
+    return data[24] if image.format == "PNG" else 8      # the third value of IHDR; pillow opens RGB of 16 as 8, without a word
 
 
 def require_suffix(file: Path) -> None:

@@ -1,6 +1,5 @@
 """Prepared images: one random-access table a split, written once and mapped into memory."""
 
-import io
 from collections.abc import Iterator, Sequence
 from itertools import groupby
 from pathlib import Path
@@ -11,6 +10,7 @@ from PIL import Image
 from pydantic import Field
 
 from restok.config.base import Positive
+from restok.data.decoding import Decoder, decode, require_decoder
 from restok.data.reading import DataError
 from restok.experiments.loading import Known, load_model
 from restok.files import require_no_pipe
@@ -21,15 +21,15 @@ Row = tuple[bytes, int]                  # an encoded image, its label
 
 
 class Split:
-    """A prepared split, memory-mapped from `folder`: `split[i]` is (RGB image of pillow, label).
+    """A prepared split, memory-mapped from `folder`: `split[i]` is (RGB image, as `decode` makes it by `decoder`; label).
 
     classes: names by label; labels: int64, one an image; digest: the manifest's sha256 over images and labels.
     """
 
-    def __init__(self, folder: Path, classes: Sequence[str], digest: str):
+    def __init__(self, folder: Path, classes: Sequence[str], digest: str, decoder: Decoder = "pillow"):
         import pyarrow
 
-        self.folder, self.classes, self.digest = folder, list(classes), digest
+        self.folder, self.classes, self.digest, self.decoder = folder, list(classes), digest, decoder
         paths = sorted(folder.glob("*.arrow"))
         for path in paths:
             require_no_pipe(path)
@@ -40,7 +40,7 @@ class Split:
         self._images = table.column(0)   # `image`, or `image.bytes` as earlier versions wrote it
 
     def __reduce__(self) -> tuple:       # for workers that are not forked: pickled, the table would be a copy of all images
-        return Split, (self.folder, self.classes, self.digest)
+        return Split, (self.folder, self.classes, self.digest, self.decoder)
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -49,7 +49,7 @@ class Split:
         """Raises DataError where the image is damaged."""
         data = self._images[int(index)].as_py()
         try:
-            return Image.open(io.BytesIO(data)).convert("RGB"), int(self.labels[index])
+            return decode(data, self.decoder), int(self.labels[index])
         except Exception as error:       # pillow's plugins raise a dozen kinds on broken files
             raise DataError(f"{self.folder}: image {index} is damaged ({type(error).__name__}: {error}); run `restok prepare` "
                             f"to write {self.folder.parent} again") from None
@@ -82,13 +82,15 @@ def read_manifest(folder: Path) -> Manifest:
     return load_model(folder / MANIFEST, Manifest)
 
 
-def open_split(folder: str | Path, split: str) -> Split:
-    """The split 'train' or 'validation' that `prepare` wrote. Raises DataError where it is missing or incomplete."""
+def open_split(folder: str | Path, split: str, decoder: Decoder = "pillow") -> Split:
+    """The split 'train' or 'validation' that `prepare` wrote. Raises DataError where it is missing or incomplete, and where the
+    decoder is not installed."""
     folder = Path(folder)
+    require_decoder(decoder)
     remedy = f"run `restok prepare` to write {folder} again"
     try:
         facts = getattr(read_manifest(folder).splits, split)
-        table = Split(folder / split, facts.classes, facts.sha256)
+        table = Split(folder / split, facts.classes, facts.sha256, decoder)
     except (OSError, KeyError, TypeError, ValueError) as error:   # pyarrow's errors are ValueErrors and OSErrors
         raise DataError(f"{folder / split}: not a prepared split ({type(error).__name__}: {error}); {remedy}") from None
     if len(table) != facts.count:

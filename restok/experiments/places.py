@@ -32,14 +32,16 @@ class Stage(NamedTuple):
 
 
 STAGES = {
-    "data": Stage("data", "prepare", ("data.source", "data.path", "data.train", "data.validation"), shared=True),
+    "data": Stage("data", "prepare", (
+        "data.source", "data.path", "data.train", "data.validation", "data.decoder"), shared=True),
     "classifier": Stage("classifier", "train-classifier", (
-        "threads", "seed", "classifier", "data.crop_scale", "data.flip", "tokenizer.image_size"), shared=True),
+        "threads", "seed", "classifier", "data.crop_scale", "data.flip", "data.decoder", "tokenizer.image_size"), shared=True),
     "reference": Stage("reference/{name}.safetensors", "statistics", (*FEATURES, "tokenizer.image_size"), shared=True),
     "layout": Stage("layout.npz", "layout", ("tokenizer", "generator"), shared=True),
     "tokenizer": Stage("tokenizer/{label}", "train-tokenizer", (
         "threads", "seed", "data", "tokenizer", "tokenizer_training", "objective")),
-    "codes": Stage("codes/{label}", "encode", ("threads", "codes.scales", "codes.five_crops", "codes.flip"), ("tokenizer",)),
+    "codes": Stage("codes/{label}", "encode", (
+        "threads", "data.decoder", "codes.scales", "codes.five_crops", "codes.flip"), ("tokenizer",)),
     "generator": Stage("generator/{label}", "train-generator", (
         "threads", "seed", "generator", "generator_training"), ("codes",)),
     "candidate": Stage("guidance/{label}/{schedule}_{scale}_{start}.json", "score-guidance", CANDIDATE, ("generator",)),

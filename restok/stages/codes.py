@@ -20,7 +20,7 @@ from restok.weights import load_tokenizer, require_tokenizer
 def encode(params: config.Params, data: Path, tokenizer: Path, out: Path, split: str = "train",
            run: Path | None = None) -> None:
     """Codes of every crop (`params.codes`) of every image of a split. In the folder `run`, where it is named, they are kept."""
-    images, on = open_split(data, split), device()
+    images, on = open_split(data, split, params.data.decoder), device()
     require_tokenizer(tokenizer)
     sha256 = sha256_file(tokenizer / "model.safetensors")
 

@@ -26,7 +26,7 @@ def train_classifier(params: config.Params, data: Path, out: Path, run: Path | N
     settings, size = params.classifier, params.tokenizer.image_size
     if settings is None:
         raise ConfigError("classifier: null; these parameters use pretrained networks and train none")
-    split, validation = open_split(data, "train"), open_split(data, "validation")
+    split, validation = open_split(data, "train", params.data.decoder), open_split(data, "validation")
 
     def write(folder: Path) -> dict:
         model = _trained(params, split)

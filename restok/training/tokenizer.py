@@ -169,7 +169,7 @@ def train_tokenizer(params: config.Params, checkpoint: str, data: Path, classifi
     metrics.json. Raises ConfigError for an unknown checkpoint or one that cannot follow `previous`, StateError, LossError.
     """
     steps, training = _steps(params, checkpoint, previous), params.tokenizer_training
-    split = open_split(data, "train")
+    split = open_split(data, "train", params.data.decoder)
     if len(split.classes) != params.generator.classes:        # before hours of training, not after
         raise ConfigError(f"generator.classes: {params.generator.classes}, but {data} has {len(split.classes)} classes")
     if classifier:

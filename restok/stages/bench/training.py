@@ -185,7 +185,7 @@ def _jpegs(params: config.Params, scratch: Path) -> Split:
     data = params.data.model_copy(update={"source": "imagefolder", "path": str(scratch / "images"), "train": SPLITS[0],
                                           "validation": SPLITS[1]})
     prepare(data, params.tokenizer.image_size, scratch / "data")
-    return open_split(scratch / "data", SPLITS[0])
+    return open_split(scratch / "data", SPLITS[0], data.decoder)
 
 
 def _loading(params: config.Params, split: Split, repeats: int) -> dict:
