@@ -6,10 +6,10 @@ from importlib.metadata import version
 from typing import Literal
 
 import numpy as np
+from jaxtyping import UInt8
 from PIL import Image
 
 from restok.data.reading import DataError, bits, image_of
-from restok.data.transforms import Pixels
 
 Decoder = Literal["pillow", "torchcodec"]
 TURN = 0x0112                            # EXIF's tag of the orientation; 1 is upright
@@ -69,7 +69,7 @@ def _plain_jpeg(image: Image.Image) -> bool:
     return image.format == "JPEG" and image.mode in ("RGB", "L") and not _turned(image)
 
 
-def _by_torchcodec(data: bytes) -> Pixels:
+def _by_torchcodec(data: bytes) -> UInt8[np.ndarray, "h w 3"]:
     return _torchcodec().decode_jpeg(data, mode="RGB").permute(1, 2, 0).numpy()
 
 
