@@ -17,30 +17,11 @@ from torch import Tensor
 
 from restok import signals
 from restok.errors import RestokError
+from restok.parts import WHOLE, Shard
 
 T = TypeVar("T")
 log = logging.getLogger("restok")
 _cpus: dist.ProcessGroup | None = None   # of the CPUs, where the processes talk by their GPUs
-
-
-class Shard(NamedTuple):
-    """Part number `part`, from 0, of `parts`."""
-
-    part: int
-    parts: int
-
-    def bounds(self, n: int, unit: int = 1) -> tuple[int, int]:
-        """The start and stop of this part of n things, which are cut at multiples of `unit` alone."""
-        units = -(-n // unit)
-        start, stop = (min(i * units // self.parts * unit, n) for i in (self.part, self.part + 1))
-        return start, stop
-
-    def divided(self, by: "Shard") -> "Shard":
-        """That part of this part."""
-        return Shard(self.part * by.parts + by.part, self.parts * by.parts)
-
-
-WHOLE = Shard(0, 1)
 
 
 class Process(NamedTuple):

@@ -8,7 +8,7 @@ import pytest
 from conftest import ROOT
 
 LAYERS = [
-    {"errors", "signals"},
+    {"errors", "signals", "parts"},
     {"hierarchy", "files", "progress", "distributed"},
     {"config"},
     {"experiments"},

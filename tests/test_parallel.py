@@ -18,8 +18,9 @@ from restok.config.load import ConfigError
 from restok.data.codes import CodeStore
 from restok.data.loader import batches, code_batches
 from restok.data.table import open_split
-from restok.distributed import Shard, own_share
+from restok.distributed import own_share
 from restok.files import read_json
+from restok.parts import Shard
 from restok.training.generator import GeneratorJob, train_generator
 from restok.training.optim import Updater
 from restok.training.parallel import micro_batches, require_division, step_generator

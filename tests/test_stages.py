@@ -16,12 +16,12 @@ from restok.config.load import ConfigError
 from restok.data.codes import CodeStore
 from restok.data.images import open_images
 from restok.data.table import open_split
-from restok.distributed import WHOLE, Shard
 from restok.errors import InputError
 from restok.files import read_json, sha256_file, write_json
 from restok.metrics.results import ComparisonError
 from restok.metrics.statistics import Statistics, StatisticsError
 from restok.networks.saved import WeightsError
+from restok.parts import WHOLE, Shard
 from restok.stages.codes import encode
 from restok.stages.evaluator import CHUNK, Evaluator
 from restok.stages.images import Sampler, balanced_labels, sample

@@ -8,7 +8,7 @@ from dataclasses import fields, is_dataclass
 from functools import wraps
 from pathlib import Path
 from types import GenericAlias, UnionType
-from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, get_args
+from typing import Annotated, Any, NamedTuple, get_args
 
 import typer
 from rich.logging import RichHandler
@@ -18,11 +18,9 @@ from restok.config.load import ConfigError, load_params
 from restok.errors import RestokError
 from restok.experiments import load_trial
 from restok.files.outputs import require_apart, require_writable
+from restok.parts import WHOLE, Shard
 from restok.progress import CONSOLE
 from restok.signals import EXIT, Interrupted, answered
-
-if TYPE_CHECKING:                        # torch takes seconds to import, and `--help` does without
-    from restok.distributed import Shard
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False, rich_markup_mode="rich",
                   help="ResTok: images to 128 ordered codes, and codes to images in 9 steps. Every verb reads a parameter file "
@@ -125,9 +123,8 @@ def say(text: str) -> None:
     CONSOLE.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
-def parse_part(text: str | None) -> "Shard":
+def parse_part(text: str | None) -> Shard:
     """'0/4' as Shard(0, 4); None as the whole. Raises ConfigError."""
-    from restok.distributed import WHOLE, Shard
     if text is None:
         return WHOLE
     part, _, parts = text.partition("/")

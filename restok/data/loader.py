@@ -23,7 +23,7 @@ from restok.data.codes import CodeStore
 from restok.data.sources import DataError
 from restok.data.table import Split
 from restok.data.transforms import Pixels, center_crop, crop_count, crops, random_crop, to_tensor
-from restok.distributed import WHOLE, Shard
+from restok.parts import WHOLE, Shard
 from restok.signals import leave_to_parent
 
 # Told apart from the position's own stream, default_rng((seed, position)).

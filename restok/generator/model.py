@@ -6,11 +6,11 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from restok.config import Generator
-from restok.distributed import WHOLE, Shard
 from restok.nn.attention import Cache
 from restok.nn.blocks import LlamaBlock
 from restok.nn.masks import block_causal_on
 from restok.nn.rope import sequence_rotation
+from restok.parts import WHOLE, Shard
 
 
 class HAR(nn.Module):

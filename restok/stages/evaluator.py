@@ -7,11 +7,12 @@ from pathlib import Path
 import torch
 
 from restok import config
-from restok.distributed import WHOLE, Shard, device, gathered, own_share, shared_errors
+from restok.distributed import device, gathered, own_share, shared_errors
 from restok.metrics.features import FeatureNetwork, Features, load_features
 from restok.metrics.reconstruction import similarity, similarity_names
 from restok.metrics.statistics import Statistics, StatisticsError
 from restok.networks.lpips import load_lpips
+from restok.parts import WHOLE, Shard
 from restok.progress import track
 from restok.stages.subjects import Batch, MeasureError, Subject, reference_of
 

@@ -13,11 +13,12 @@ import torch
 
 from restok import config
 from restok.config.load import canonical_json
-from restok.distributed import Shard, from_first, is_first
+from restok.distributed import from_first, is_first
 from restok.files import remove_left_over, write_json
 from restok.files.artifact import Origin, digest_of, link
 from restok.metrics.evaluate import evaluate_candidate, evaluate_generation, evaluate_reconstruction, require_alike
 from restok.metrics.statistics import Statistics
+from restok.parts import Shard
 from restok.stages.evaluator import Evaluator
 from restok.stages.images import Sampler
 from restok.stages.subjects import MeasureError, Subject, sampled

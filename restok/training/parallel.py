@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 from restok import config
 from restok.config.load import ConfigError
-from restok.distributed import WHOLE, own_share
+from restok.distributed import own_share
+from restok.parts import WHOLE
 
 
 def require_division(key: str, training: config.Training, processes: int) -> None:
