@@ -182,11 +182,9 @@ def test_pretrained_weights_that_are_not_finite_are_refused_by_name(tmp_path):
         read_tensors(tmp_path / "a.pth")
 
 
-def test_a_vision_transformer_that_cannot_be_downloaded_names_address_place_and_licence(monkeypatch):
-    def locked_cache(*names, **settings):
-        raise PermissionError(13, "Permission denied", "/.cache/huggingface")
-    monkeypatch.setattr("timm.create_model", locked_cache)
-    message = (r"vit_small_patch16_224\.dino cannot be downloaded \(.*Permission denied.*looked for in .*huggingface.*download "
-               r"https://huggingface\.co/timm/vit_small_patch16_224\.dino elsewhere \(licence: apache-2\.0\).*under `weights`")
-    with pytest.raises(OSError, match=message):
+def test_a_vision_transformer_that_is_not_there_names_what_brings_it_address_place_and_licence(tmp_path, monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    message = (r"vit_small_patch16_224\.dino are not there; run `restok fetch`.*download https://huggingface\.co/timm/"
+               rf"vit_small_patch16_224\.dino \(licence: apache-2\.0\).*under `weights`; they are looked for in {tmp_path}")
+    with pytest.raises(FileNotFoundError, match=message):
         VisionTransformer("vit_small_patch16_224.dino", None)

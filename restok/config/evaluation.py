@@ -9,9 +9,9 @@ from restok.config.base import Config, Many, Place, Sizes, Steps, Weight
 
 class Evaluation(Config):
     features: Literal["digits", "inception"]
-    weights: str | None                    # of the Inception network: a file instead of the download
+    weights: str | None                    # of the Inception network: a file instead of what `restok fetch` brings
     lpips: bool                            # whether reconstructions are measured by LPIPS-Alex
-    lpips_weights: str | None              # of its AlexNet: a file instead of torchvision's download
+    lpips_weights: str | None              # of its AlexNet: a file instead of what `restok fetch` brings
     reference: Place | None                # of samples: images or statistics; null: the workflow's validation split
     samples_per_class: Many
     neighbours: Many                       # k of precision and recall

@@ -10,7 +10,7 @@ from restok.config.training import Optimizer
 
 class Discriminator(Config):
     network: str                           # 'digits', or a timm name
-    weights: str | None                    # a file to load instead of timm's download
+    weights: str | None                    # a file to load instead of what `restok fetch` brings
     layers: Annotated[tuple[Bounded, ...], Field(min_length=1)]   # judged
     start: Bounded                         # first step of the adversary, of both updates
     optimizer: Optimizer

@@ -1,6 +1,12 @@
-"""What a job asks of a machine, by the sizes in the parameters; a profile maps that to its own partitions and limits."""
+"""What a job asks of a machine, by the sizes in the parameters, which a profile maps to its own partitions and limits; and what
+the jobs of a run need from outside the clone."""
 
-from restok.config import Params
+from collections.abc import Iterable
+from pathlib import Path
+from typing import NamedTuple
+
+from restok.config import Evaluation, Objective, Params
+from restok.experiments.trials import Sheet
 
 GPU_FROM = 20_000_000     # parameters: what is smaller trains on a CPU
 BYTES = 64                # of main memory a parameter: weights, gradients, moments, average, and a copy of them to be saved
@@ -31,3 +37,53 @@ def memory_mb(params: Params) -> int:
 def gpus(params: Params) -> int:
     """GPUs of a job that runs a model."""
     return int(large(params))
+
+
+class Wanted(NamedTuple):
+    """A pretrained network: 'inception', 'alex' and 'vgg' (for LPIPS), or one by its timm name."""
+
+    network: str
+    setting: str | None             # that may name a file of its weights
+    file: str | None                # which it names; None: what `restok fetch` brings
+
+
+def judges(evaluation: Evaluation) -> list[Wanted]:
+    """The pretrained networks that measure."""
+    inception = Wanted("inception", "evaluation.weights", evaluation.weights)
+    alex = Wanted("alex", "evaluation.lpips_weights", evaluation.lpips_weights)
+    return [inception] * (evaluation.features == "inception") + [alex] * evaluation.lpips
+
+
+def teachers(objective: Objective) -> list[Wanted]:
+    """The pretrained networks that train a tokenizer: a term of weight 0 loads none."""
+    alignment, perceptual, judge = objective.alignment, objective.perceptual_network.network, objective.discriminator
+    aligned = objective.vf and (alignment.encoder or alignment.decoder)
+    weighed = [(aligned, Wanted(alignment.network, "objective.alignment.weights", alignment.weights)),
+               (objective.perceptual, Wanted(perceptual.removeprefix("lpips-"), None, None)),
+               (objective.gan, Wanted(judge.network, "objective.discriminator.weights", judge.weights))]
+    return [wanted for weight, wanted in weighed if weight and wanted.network != "digits"]
+
+
+def wanted(params: Params, sheet: Sheet) -> list[Wanted]:
+    """Every pretrained network of a parameter file and of its rows, each once."""
+    every: list[Wanted] = [*teachers(params.objective), *judges(params.evaluation)]
+    for trial in sheet.trials:
+        every += [*([] if trial.tokenizer else teachers(trial.params.objective)), *judges(trial.params.evaluation)]
+    return list(dict.fromkeys(every))
+
+
+def finished_weights(sheet: Sheet) -> list[Path]:
+    """The folders of finished models that rows name."""
+    named: Iterable[str | None] = (folder for trial in sheet.trials for folder in (trial.tokenizer, trial.generator))
+    return [Path(folder) for folder in dict.fromkeys(named) if folder]
+
+
+def brought(params: Params, sheet: Sheet) -> list[Path]:
+    """The files and folders that jobs of the workflow read and none of them makes."""
+    reference = params.evaluation.reference
+    return [*([Path(reference)] if reference else []), *finished_weights(sheet)]
+
+
+def self_contained(params: Params, sheet: Sheet) -> bool:
+    """Whether a run needs nothing from outside the clone: no data set, no reference, no weights."""
+    return params.data.source == "digits" and not wanted(params, sheet) and not brought(params, sheet)

@@ -13,6 +13,7 @@ from restok.config import Alignment, Discriminator
 from restok.errors import InputError
 from restok.files import reading
 from restok.networks.classifier import SmallClassifier, load_classifier
+from restok.networks.hub import Hosted
 from restok.networks.pretrained import at_random
 from restok.nn.finite import not_finite
 
@@ -32,9 +33,9 @@ class Frozen(nn.Module):
 class VisionTransformer(Frozen):
     """A timm vision transformer for images of any size: resized to its patches, normalised with its own mean and deviation.
 
-    `weights` is a local file (safetensors or a torch pickle of tensors) that stands in for timm's download; `grid` is the
-    number of patches a side, None for the network's own. Raises ValueError for a name or a file that does not fit,
-    FileNotFoundError for a file that is not there, OSError when the download fails.
+    `weights` is a local file (safetensors or a torch pickle of tensors); None takes the one that `restok fetch` brings. `grid`
+    is the number of patches a side, None for the network's own. Raises ValueError for a name or a file that does not fit,
+    FileNotFoundError for a file that is not there.
     """
 
     def __init__(self, name: str, weights: str | None, grid: int | None = None):
@@ -91,7 +92,7 @@ def load_backbone(config: Alignment | Discriminator, classifier: str | Path | No
     """The network that `config` names; 'digits' reads the folder `classifier`. Called with images in [0, 1], it gives one
     class feature an image and one patch feature a position of the `grid`, without gradient; `tokens` are those of its layers.
 
-    Raises ValueError, FileNotFoundError or OSError, which name the key or file, where the weights are not to be had.
+    Raises ValueError or FileNotFoundError, which name the key or file, where the weights are not to be had.
     """
     if config.network == "digits":
         return FrozenClassifier(load_classifier(classifier), grid)
@@ -99,35 +100,33 @@ def load_backbone(config: Alignment | Discriminator, classifier: str | Path | No
 
 
 def create(name: str, weights: str | None) -> nn.Module:
-    """A timm network with its pretrained weights, from the file where one is given."""
+    """A timm network with its pretrained weights, from the file where one is given, else from the hub's cache; nothing is
+    downloaded."""
+    import timm
+
+    require_known(name)
+    if at_random.get():
+        return timm.create_model(name)
+    source = Hosted(name)
+    if weights is None:
+        file = source.required()
+    elif not (file := Path(weights)).is_file():
+        raise FileNotFoundError(f"weights: {weights} is not a file; give the weights of {name}, or null to take those that "
+                                "`restok fetch` brings")
+    # its own number of classes, so that loading stays strict; a file of the hub is read as timm reads it from there
+    overlay = {"file": str(file)} | ({"custom_load": False} if weights is None else {})
+    with reading(file, lambda error: InputError(f"weights: {file} does not hold the weights of {name}: {error}")):
+        network = timm.create_model(name, pretrained=True, pretrained_cfg_overlay=overlay)
+    if bad := not_finite(network.state_dict()):
+        raise InputError(f"weights: {file}: {bad[0]} holds NaN or infinity; download the weights of {name} again")
+    return network
+
+
+def require_known(name: str) -> None:
+    """Raises InputError for a network that timm does not know."""
     import timm
 
     if not timm.is_model(name):
         near = difflib.get_close_matches(name, timm.list_pretrained(), n=1)
         hint = f"; did you mean {near[0]!r}?" if near else ""
         raise InputError(f"network: {name!r} is neither 'digits' nor known to timm{hint}")
-    if at_random.get():
-        return timm.create_model(name)
-    if weights is None:
-        try:
-            return timm.create_model(name, pretrained=True)
-        except (OSError, RuntimeError) as error:
-            raise OSError(f"network: the weights of {name} cannot be downloaded ({error}); {_source(name)}, and name the file "
-                          "under `weights`") from error
-    if not Path(weights).is_file():
-        raise FileNotFoundError(f"weights: {weights} is not a file; give the weights of {name}, or null to download them")
-    with reading(weights, lambda error: InputError(f"weights: {weights} does not hold the weights of {name}: {error}")):
-        # its own number of classes, so that loading stays strict
-        network = timm.create_model(name, pretrained=True, pretrained_cfg_overlay={"file": str(weights)})
-    if bad := not_finite(network.state_dict()):
-        raise InputError(f"weights: {weights}: {bad[0]} holds NaN or infinity; download the weights of {name} again")
-    return network
-
-
-def _source(name: str) -> str:
-    """Where timm looks for a network's weights, which have no sha256 there."""
-    from huggingface_hub.constants import HF_HUB_CACHE
-    from timm import get_pretrained_cfg
-    facts = get_pretrained_cfg(name)
-    address = f"https://huggingface.co/{facts.hf_hub_id}" if facts.hf_hub_id else facts.url
-    return f"they are looked for in {HF_HUB_CACHE}; download {address} elsewhere (licence: {facts.license or 'see there'})"

@@ -28,8 +28,9 @@ class Features(NamedTuple):
 def load_inception(weights: str | Path | None, setting: str | None = None) -> tuple[nn.Module, str]:
     """The network with the weights of a file, frozen, in eval mode on the CPU, and the file's sha256.
 
-    None takes torch-fidelity's download; `setting` is the parameter that names a file. One without the classifier's head gives
-    features alone. Raises what `pretrained_file` and `read_tensors` raise, ValueError for tensors that do not fit.
+    None takes torch-fidelity's, which `restok fetch` brings; `setting` is the parameter that names a file. One without the
+    classifier's head gives features alone. Raises what `pretrained_file` and `read_tensors` raise, ValueError for tensors that
+    do not fit.
     """
     path = pretrained_file(weights, PRETRAINED["inception"], setting)
     state = read_tensors(path)

@@ -15,11 +15,11 @@ def load_lpips(network: Literal["alex", "vgg"], weights: str | Path | None,
                setting: str | None = None) -> tuple[nn.Module, str]:
     """LPIPS version 0.1, frozen, in eval mode on the CPU, and the sha256 of its trunk's file; its heads come with the package.
 
-    `weights` is a PyTorch file of torchvision's AlexNet or VGG-16, whole or `features.*` alone; None takes torchvision's
-    download; `setting` is the parameter that names it. The module maps two batches of images, `b 3 h w` in [0, 1] where it is
-    called with normalize=True, to distances `b 1 1 1`; AlexNet takes 31 pixels a side at the least, VGG-16 takes 16. Raises
-    FileNotFoundError for a file that is not there and cannot be downloaded, ValueError for one that does not fit; both name
-    the file and the remedy.
+    `weights` is a PyTorch file of torchvision's AlexNet or VGG-16, whole or `features.*` alone; None takes torchvision's, which
+    `restok fetch` brings; `setting` is the parameter that names it. The module maps two batches of images, `b 3 h w` in [0, 1]
+    where it is called with normalize=True, to distances `b 1 1 1`; AlexNet takes 31 pixels a side at the least, VGG-16 takes
+    16. Raises FileNotFoundError for a file that is not there, ValueError for one that does not fit; both name the file and the
+    remedy.
     """
     source = PRETRAINED[network]
     path = pretrained_file(weights, source, setting)

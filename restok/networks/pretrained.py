@@ -1,4 +1,7 @@
-"""Files of pretrained weights: where they come from, under which licence, and reading them without running what they hold."""
+"""Files of pretrained weights: where they come from, under which licence, and reading them without running what they hold.
+
+Nothing is downloaded here but by `download`, which `restok fetch` alone calls: jobs run without a network.
+"""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,30 +13,63 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from restok.errors import InputError
+from restok.errors import InputError, RestokError
 from restok.files import reading
 from restok.nn.finite import not_finite
+from restok.progress import CONSOLE
+
+
+class FetchError(RestokError, FileNotFoundError):
+    """Pretrained weights that are not there, or are others than published; it names the file and the remedy."""
 
 
 class Pretrained(NamedTuple):
-    """A file that can be downloaded, with the first digits of its sha256."""
+    """A file in the folder in which torch keeps its downloads; its name ends with the first digits of its sha256."""
 
     url: str
-    digits: str
+    sha256: str
     licence: str
 
     @property
     def name(self) -> str:
         return Path(self.url).name
 
+    @property
+    def place(self) -> Path:
+        """Where it is looked for."""
+        return Path(torch.hub.get_dir(), "checkpoints", self.name)
 
-# Vision transformers are in timm's own list (`timm.get_pretrained_cfg`), with place and licence: here DINOv3-L (DINOv3's own
+    @property
+    def facts(self) -> str:
+        return f"its sha256 begins with {self.sha256[:8]}; licence: {self.licence}"
+
+    def found(self) -> Path | None:
+        return self.place if self.place.is_file() else None
+
+    def published(self, file: Path) -> str:
+        """The sha256 that `file` is to have."""
+        return self.sha256
+
+    def download(self) -> None:
+        """Bring the file whole, with its sha256, or leave nothing. Raises FetchError."""
+        try:
+            self.place.parent.mkdir(parents=True, exist_ok=True)
+            torch.hub.download_url_to_file(self.url, str(self.place), self.sha256, progress=CONSOLE.is_terminal)
+        except (OSError, HTTPException, RuntimeError) as error:      # no place, no room, no network, another hash
+            raise FetchError(f"{self.name}: cannot be downloaded ({error}); download {self.url} elsewhere ({self.facts}) and "
+                             f"put it at {self.place}, or below another TORCH_HOME") from error
+
+
+# Vision transformers are in timm's own list, with place and licence (restok/networks/hub.py): here DINOv3-L (DINOv3's own
 # licence) and DINO-S (Apache-2.0).
 PRETRAINED = {
     "inception": Pretrained("https://github.com/toshas/torch-fidelity/releases/download/v0.2.0/"
-                            "weights-inception-2015-12-05-6726825d.pth", "6726825d", "Apache-2.0"),
-    "alex": Pretrained("https://download.pytorch.org/models/alexnet-owt-7be5be79.pth", "7be5be79", "not stated by torchvision"),
-    "vgg": Pretrained("https://download.pytorch.org/models/vgg16-397923af.pth", "397923af", "not stated by torchvision")}
+                            "weights-inception-2015-12-05-6726825d.pth",
+                            "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2", "Apache-2.0"),
+    "alex": Pretrained("https://download.pytorch.org/models/alexnet-owt-7be5be79.pth",
+                       "7be5be791159472b1fbf3c69796f7cb30dca7ad8466c2df70058c37116cdee02", "not stated by torchvision"),
+    "vgg": Pretrained("https://download.pytorch.org/models/vgg16-397923af.pth",
+                      "397923af8e79cdbb6a7127f12361acd7a2f83e06b05044ddf496e83de57a5bf0", "not stated by torchvision")}
 
 
 at_random: ContextVar[bool] = ContextVar("at_random", default=False)
@@ -41,7 +77,7 @@ at_random: ContextVar[bool] = ContextVar("at_random", default=False)
 
 @contextmanager
 def random_weights() -> Iterator[None]:
-    """Networks that are loaded within have random weights: they take as long as others, and nothing is downloaded."""
+    """Networks that are loaded within have random weights: they take as long as others, and need no file."""
     token = at_random.set(True)
     try:
         yield
@@ -50,26 +86,20 @@ def random_weights() -> Iterator[None]:
 
 
 def pretrained_file(given: str | Path | None, source: Pretrained, setting: str | None = None) -> Path:
-    """The file to read: `given`, or for None torch's own copy of `source`, which is downloaded first where it is missing.
-    `setting` is the parameter that names `given`, for the error's remedy.
+    """The file to read: `given`, or for None the one that `restok fetch` brings. `setting` is the parameter that names `given`,
+    for the error's remedy.
 
-    Raises FileNotFoundError, which says what to download and where to put it, for a file that is not there and cannot come, or
-    comes with another sha256.
+    Raises FileNotFoundError, which says what brings it, and what to put where without, for a file that is not there.
     """
-    facts = f"its sha256 begins with {source.digits}; licence: {source.licence}"
-    path = Path(torch.hub.get_dir(), "checkpoints", source.name) if given is None else Path(given)
-    if given is None and not path.is_file():
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            torch.hub.download_url_to_file(source.url, str(path), hash_prefix=source.digits)
-        except (OSError, HTTPException, RuntimeError) as error:      # no place, no network, another hash
-            other = f", or let {setting} name it" if setting else ", or below another TORCH_HOME"
-            raise FileNotFoundError(f"{source.name}: cannot be downloaded ({error}); download {source.url} elsewhere "
-                                    f"({facts}) and put it at {path}{other}") from error
-    if not path.is_file():
-        raise FileNotFoundError(f"{path}: no such file; download {source.url} ({facts}) there, or name no file to have "
-                                "it downloaded")
-    return path
+    path = source.place if given is None else Path(given)
+    if path.is_file():
+        return path
+    if given is not None:
+        raise FetchError(f"{path}: no such file; download {source.url} ({source.facts}) there, or name no file and run "
+                         "`restok fetch`, which brings it")
+    other = f", or let {setting} name it" if setting else ", or below another TORCH_HOME"
+    raise FetchError(f"{source.name}: is not there; run `restok fetch`, with the same --params, where there is internet, or "
+                     f"download {source.url} ({source.facts}) and put it at {path}{other}")
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:

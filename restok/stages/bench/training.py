@@ -1,6 +1,6 @@
 """What a training takes on the device at hand: `restok bench --all`, for each micro-batch that fits, compiled and not.
 
-Frozen networks have random weights and images are noise, so that nothing is downloaded.
+Frozen networks have random weights and images are noise, so that nothing is needed.
 """
 
 import gc
