@@ -5,10 +5,12 @@ from itertools import islice
 import numpy as np
 import pytest
 import torch
+from conftest import small_params
 
 from restok.data.codes import CodesError, CodeStore, write_codes
 from restok.data.loader import code_batches
 from restok.files import read_json, sha256_file, write_json
+from restok.stages.codes import encode
 
 IMAGES, CROPS, TOKENS, CODEBOOK = 10, 3, 8, 65536
 FACTS = {"crops": CROPS, "tokens": TOKENS, "codebook_size": CODEBOOK, "classes": 4, "tokenizer": "a1" * 32,
@@ -134,3 +136,24 @@ def test_code_batches_resume_exactly_and_show_one_crop_of_each_image_an_epoch(fo
         assert labels.tolist() == [store.labels[place[0, 0]] for place in places]
         drawn |= {tuple(place[0].tolist()) for place in places}
     assert {crop for _, crop in drawn} == set(range(CROPS)) and len(drawn) > IMAGES
+
+
+def test_both_crop_scales_of_llamagen_are_mixed_evenly(digits, models, tmp_path):
+    """LlamaGen writes a folder of ten crops a scale, tosses a coin for the folder each time an image is seen, and draws one of
+    its ten: one of twenty, each as likely."""
+    stores = {}
+    for name, scales in (("both", [1.3, 1.15]), ("far", [1.3]), ("near", [1.15])):      # 20 and 18 pixels of 16
+        params = small_params(f"codes.scales={scales}", "codes.flip=true", "codes.batch_size=2000")
+        encode(params, digits, models / "tokenizer", tmp_path / name, "validation")
+        stores[name] = CodeStore(tmp_path / name)
+    far, near = stores["far"].codes, stores["near"].codes
+    assert np.array_equal(stores["both"].codes, np.concatenate([far, near], axis=1)) and not np.array_equal(far, near)
+    store = stores["both"]
+    store.codes = np.arange(20)[None, :, None] + 20 * np.arange(360)[:, None, None] + np.zeros(16, int)     # each known again
+    epochs = [torch.cat([codes[:, 0] for codes, _ in islice(code_batches(store, 90, seed=1, start_step=4 * epoch), 4)]).numpy()
+              for epoch in range(50)]
+    for seen in epochs:
+        assert sorted(seen // 20) == list(range(360))                                   # each image once
+    counts = np.bincount(np.concatenate(epochs) % 20, minlength=20)
+    assert len(counts) == 20 and abs(counts - 900).max() < 5 * 900 ** 0.5               # of 18,000
+    assert (np.sort(epochs[0]) % 20 != np.sort(epochs[1]) % 20).mean() == pytest.approx(0.95, abs=0.06)

@@ -8,16 +8,19 @@ from restok.cli.base import (
     Experiment,
     Overrides,
     ParamsFile,
+    Part,
     State,
     argument,
     option,
     out_file,
+    parse_part,
     read,
     read_to_compute,
     verb,
 )
 from restok.cli.evaluate import print_choice, print_result
 from restok.config import Guidance
+from restok.config.load import ConfigError
 
 Data = option(Path, "Folder that `restok prepare` wrote.")
 TokenizerFolder = option(Path, "Folder that `restok train-tokenizer` or `restok convert` wrote.")
@@ -34,6 +37,7 @@ Schedule = option(str, "constant, linear, step or cosine.")
 Scale = option(float, "Largest scale; 1 is none.")
 Start = option(float, "Start ratio; 'step' only.")
 Reference = option(Path, "A statistics file, an ADM npz, or images as in --originals.")
+Parts = argument(list[Path] | None, "Folders that `restok encode --part` wrote, to gather; none to encode.")
 Candidates = argument(list[Path], "Files that `restok score-guidance` wrote.")
 
 
@@ -69,11 +73,20 @@ def train_tokenizer(params: ParamsFile, data: Data, run: RunFolder, out: OutFold
 
 
 @verb
-def encode(params: ParamsFile, data: Data, tokenizer: TokenizerFolder, out: OutFolder, run: KeptFolder = None,
-           experiment: Experiment = None, overrides: Overrides = None) -> None:
-    """Encode every crop of the training split into one packed array."""
-    from restok.stages.codes import encode
-    encode(read_to_compute(params, overrides, experiment), data, tokenizer, out, run=run)
+def encode(params: ParamsFile, data: Data, tokenizer: TokenizerFolder, out: OutFolder, parts: Parts = None, part: Part = None,
+           run: KeptFolder = None, experiment: Experiment = None, overrides: Overrides = None) -> None:
+    """Encode every crop of the training split into one packed array; or one part of it; or gather the parts.
+
+    With --run, on SIGTERM, SIGINT, SIGHUP or SIGUSR1 it finishes the batch and leaves with exit code 75; the same command goes
+    on from there, and so it does after a kill."""
+    from restok.stages.codes import encode, gather
+    settings, share = read_to_compute(params, overrides, experiment), parse_part(part)
+    if parts and part:
+        raise ConfigError(f"--part {part}: encodes, and {parts[0]} is to be gathered; give one of them")
+    if parts:
+        gather(settings, data, tokenizer, parts, out, run=run)
+    else:
+        encode(settings, data, tokenizer, out, run=run, part=share)
 
 
 @verb

@@ -82,14 +82,21 @@ def evaluation_batches(split: Split, image_size: int, batch_size: int, workers: 
     return _once(split, partial(center_crop, size=image_size), batch_size, workers)
 
 
-def crop_batches(split: Split, image_size: int, codes: config.Codes, workers: int = 0) -> ImageBatches:
-    """The split once, in order, every crop of an image after the other: (views (b crops) c h w in [0, 1], labels b), about
-    `codes.batch_size` views a batch."""
-    return _once(split, partial(crops, size=image_size, codes=codes), max(1, codes.batch_size // crop_count(codes)), workers)
+def crop_batches(split: Split, image_size: int, codes: config.Codes, workers: int = 0, rows: range | None = None,
+                 ) -> ImageBatches:
+    """The split once, or some rows of it, in order, every crop of an image after the other: (views (b crops) c h w in [0, 1],
+    labels b), of `images_a_batch` images each."""
+    return _once(split, partial(crops, size=image_size, codes=codes), images_a_batch(codes), workers, rows)
 
 
-def _once(split: Split, view: Callable, batch_size: int, workers: int) -> ImageBatches:
-    return _loader(split, view, BatchSampler(((index,) for index in range(len(split))), batch_size, drop_last=False), workers)
+def images_a_batch(codes: config.Codes) -> int:
+    """Of which all crops are encoded at once: about `codes.batch_size` views."""
+    return max(1, codes.batch_size // crop_count(codes))
+
+
+def _once(split: Split, view: Callable, batch_size: int, workers: int, rows: range | None = None) -> ImageBatches:
+    rows = range(len(split)) if rows is None else rows
+    return _loader(split, view, BatchSampler(((index,) for index in rows), batch_size, drop_last=False), workers)
 
 
 def _steps(count: int, batch_size: int, seed: int, start: int, share: Shard) -> Iterator[list[tuple[int, int]]]:

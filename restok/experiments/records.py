@@ -75,6 +75,7 @@ class Prepared(Known):
 class Codes(Known):
     """manifest.json of a code store."""
 
+    kind: Literal["codes"] = "codes"
     images: Positive
     crops: Positive
     tokens: Positive
@@ -83,6 +84,24 @@ class Codes(Known):
     tokenizer: str
     dataset: str = ""
     sha256: str = ""
+
+
+class _Part(Known):
+    part: Count
+    parts: Positive
+
+
+class CodesPart(Known):
+    """manifest.json of a part of a code store."""
+
+    kind: Literal["codes_part"]
+    settings: _Part
+    inputs: dict[str, str]
+    rows: Annotated[list[Count], Field(min_length=2, max_length=2)]
+    crops: Positive
+    tokens: Positive
+    codebook_size: Positive
+    files: dict[str, str]
 
 
 class _Usage(Known):

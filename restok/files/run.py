@@ -50,7 +50,10 @@ class RunFolder:
         return self.folder / "finished"
 
     def clear(self) -> None:
-        """The run is complete: what other settings made here before, and nothing shows any more, has served."""
+        """The run is complete: its journals have served, and so has what other settings made here before, and nothing shows any
+        more."""
+        for journal in self.folder.glob("*.journal"):
+            journal.unlink()
         for manifest in self.root.glob(f"*/finished/{MANIFEST}"):
             if manifest.parent != self.finished and manifest.stat().st_nlink == 1:
                 shutil.rmtree(manifest.parent)
@@ -62,15 +65,20 @@ def make(out: Path, origin: Origin, run: Path | None, write: Callable[[Path], di
 
     Raises FileError where `out` holds anything else than what this verb makes, and where another process writes there.
     """
+    make_resumed(out, origin, run, lambda folder, kept: write(folder))
+
+
+def make_resumed(out: Path, origin: Origin, run: Path | None, write: Callable[[Path, Path | None], dict[str, Any]]) -> None:
+    """`make`, where `write` is also told the folder of the run, for a journal of what is finished so far; None without one."""
     if already_made(out, origin):
         return
     with reserved(out):
         if run is None:
             with new_folder(out) as folder:
-                origin.seal(folder, **write(folder))
+                origin.seal(folder, **write(folder, None))
             return
         with RunFolder(run, origin.identity) as kept:
-            keep(kept, out, origin, write)
+            keep(kept, out, origin, lambda folder: write(folder, kept.folder))
 
 
 def keep(run: RunFolder, out: Path, origin: Origin, write: Callable[[Path], dict[str, Any]]) -> None:
