@@ -23,7 +23,7 @@ from restok.experiments.places import origin
 from restok.files import FileError, sha256_file
 from restok.files.artifact import Origin
 from restok.files.journal import Journal
-from restok.files.run import RunFolder, make, make_resumed
+from restok.files.run import MARK, RunFolder, make, make_resumed
 from restok.parts import WHOLE, Shard
 from restok.progress import track
 from restok.signals import Interrupted, asked, defer
@@ -92,8 +92,10 @@ def gather(params: config.Params, data: Path, tokenizer: Path, parts: Sequence[P
     for part in found if run else ():
         root, identity = _run(run, part.shard), part_origin(work.store, part.shard, work.unit).identity
         if root.exists():
-            with suppress(FileError), RunFolder(root, identity) as kept:        # somebody else makes the part again
+            with suppress(FileError), RunFolder(root, identity) as kept:        # held: somebody makes the part again
                 shutil.rmtree(kept.folder)
+            if [path.name for path in root.iterdir()] == [MARK]:
+                shutil.rmtree(root)
 
 
 def _run(run: Path, part: Shard) -> Path:

@@ -1,5 +1,7 @@
 """Steps that several jobs share, a part each: as many as `set-scatter` of the profile says, and the result is the same."""
 
+from snakemake.io import IOFile
+
 
 # One part each: what a step does where no profile says otherwise.
 scattergather:
@@ -13,8 +15,8 @@ def parts(stage, names, suffix=""):
     stands keeps the parts that it was made from, so that a profile with another number does not make it again."""
 
     def files(wildcards):
-        made = workflow.persistence.input(pattern(stage).format(**wildcards))
-        part = part_pattern(stage, suffix)
+        place, part = pattern(stage).format(**wildcards), part_pattern(stage, suffix)
+        made = workflow.persistence.input(IOFile(place)) if Path(place).exists() else None
         if made is not None:
             before, _, after = part.partition("{part}")
             return [file for file in made if file.startswith(before.format(**wildcards)) and file.endswith(after)]
