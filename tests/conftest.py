@@ -29,7 +29,7 @@ from restok.cli import app
 from restok.config import Params
 from restok.config.load import load_params
 from restok.data.codes import write_codes
-from restok.data.sources import prepare
+from restok.data.prepare import prepare
 from restok.files import sha256_file, write_json
 from restok.generator.model import HAR
 from restok.networks.classifier import SmallClassifier

@@ -15,7 +15,7 @@ from conftest import small_params
 from PIL import Image
 
 from restok.data.images import open_images
-from restok.data.sources import DataError
+from restok.data.reading import DataError
 from restok.distributed import (
     WHOLE,
     Process,

@@ -12,7 +12,7 @@ from PIL import Image
 from restok.config.load import ConfigError
 from restok.data.images import AHEAD, ImageSource, open_images
 from restok.data.loader import evaluation_batches
-from restok.data.sources import DataError
+from restok.data.reading import DataError
 from restok.data.table import open_split
 from restok.data.transforms import center_crop, to_tensor, to_uint8
 from restok.files import FileError, read_json

@@ -9,8 +9,10 @@ import pyarrow
 import pytest
 from conftest import ROOT, small_params
 
-from restok.data import sources, table
-from restok.data.sources import DataError
+from restok.data import table
+from restok.data.prepare import prepare
+from restok.data.reading import DataError
+from restok.data.sources import base
 from restok.data.table import open_split
 from restok.files import read_json
 from restok.generator.model import HAR
@@ -45,10 +47,10 @@ def test_a_split_goes_to_another_process_as_its_address(digits):
 
 @pytest.fixture
 def several(digits, tmp_path, monkeypatch):
-    """The digits again, in files of two batches of 50 kB."""
+    """The digits again, in files of about 100 kB, in batches of half that."""
     monkeypatch.setattr(table, "BATCH", 50_000)
-    monkeypatch.setattr(table, "SHARD", 2)
-    sources.prepare(small_params().data, 16, tmp_path / "several")
+    monkeypatch.setattr(base, "PIECE", 150_000)
+    prepare(small_params().data, 16, tmp_path / "several")
     return tmp_path / "several"
 
 
@@ -57,28 +59,14 @@ def same(one, other):
         np.array_equal(one[i][0], other[i][0]) for i in range(len(one)))
 
 
-def test_a_split_saved_in_several_files_keeps_its_order(digits, several):
-    assert read_json(several / "manifest.json")["splits"] == read_json(digits / "manifest.json")["splits"]
-    assert len(list((digits / "train").iterdir())) == 1
-    files = [path.stat().st_size for path in sorted((several / "train").iterdir())]
-    assert len(files) > 5 and all(100_000 < size < 250_000 for size in files[:-1])
+def test_a_split_saved_in_several_files_keeps_its_order_and_its_digest(digits, several):
+    one, other = (read_json(folder / "manifest.json")["splits"]["train"] for folder in (digits, several))
+    assert one | {"files": None} == other | {"files": None} and (len(one["files"]), len(other["files"])) == (1, 6)
+    assert all(pyarrow.ipc.open_stream(file).read_next_batch().nbytes < 70_000 for file in several.glob("*/*.arrow"))
     assert same(open_split(digits, "train"), open_split(several, "train"))
-    sorted((several / "train").iterdir())[3].unlink()
-    with pytest.raises(DataError, match=r"train: .* images, but the manifest counts 1437; run `restok prepare`"):
+    sorted((several / "train").glob("*.arrow"))[3].unlink()
+    with pytest.raises(DataError, match=r"train: not a prepared split.*00003\.arrow.*; run `restok prepare`"):
         open_split(several, "train")
-
-
-def test_a_split_that_an_earlier_version_wrote_is_read(digits, several):
-    """Its files had other names, and beside the bytes of each image a path, which was empty."""
-    for path in sorted((several / "train").iterdir()):
-        table = pyarrow.ipc.open_stream(path).read_all()
-        images = pyarrow.array([{"bytes": data, "path": None} for data in table["image"].to_pylist()],
-                               pyarrow.struct({"bytes": pyarrow.binary(), "path": pyarrow.string()}))
-        table = pyarrow.table({"image": images, "label": table["label"]})
-        with pyarrow.ipc.new_stream(path.with_name(f"data-{path.stem}-of-00099.arrow"), table.schema) as writer:
-            writer.write(table)
-        path.unlink()
-    assert same(open_split(digits, "train"), open_split(several, "train"))
 
 
 def test_a_split_cut_short_is_refused(digits, tmp_path):

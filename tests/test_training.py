@@ -19,7 +19,7 @@ from restok.config import Optimizer
 from restok.config.load import ConfigError
 from restok.data import loader
 from restok.data.codes import CodesError
-from restok.data.sources import DataError
+from restok.data.reading import DataError
 from restok.files import FileError, sha256_file
 from restok.networks.saved import WeightsError
 from restok.training.classifier import train_classifier

@@ -37,16 +37,26 @@ Schedule = option(str, "constant, linear, step or cosine.")
 Scale = option(float, "Largest scale; 1 is none.")
 Start = option(float, "Start ratio; 'step' only.")
 Reference = option(Path, "A statistics file, an ADM npz, or images as in --originals.")
-Parts = argument(list[Path] | None, "Folders that `restok encode --part` wrote, to gather; none to encode.")
+Parts = argument(list[Path] | None, "Folders that --part wrote, to gather; none to do the work itself.")
 Candidates = argument(list[Path], "Files that `restok score-guidance` wrote.")
 
 
 @verb
-def prepare(params: ParamsFile, out: OutFolder, run: KeptFolder = None, overrides: Overrides = None) -> None:
-    """Check every image once and pack both splits into random-access tables."""
-    from restok.data.sources import prepare
+def prepare(params: ParamsFile, out: OutFolder, parts: Parts = None, run: KeptFolder = None, part: Part = None,
+            overrides: Overrides = None) -> None:
+    """Check every image once and pack both splits into random-access tables: all at once, or in parts.
+
+    A part (--part 0/4) may be made by a job of its own. Named here, all parts are gathered into what one job would write."""
+    from restok.data.prepare import gather, prepare, prepare_part
     settings = read(params, overrides)
-    prepare(settings.data, settings.tokenizer.image_size, out, run)
+    if part and (parts or run):
+        raise ConfigError("--part: makes one part, of which --out is all that is kept; leave out --run and the parts' folders")
+    if part:
+        prepare_part(settings.data, settings.tokenizer.image_size, parse_part(part), out)
+    elif parts:
+        gather(settings.data, settings.tokenizer.image_size, parts, out, run)
+    else:
+        prepare(settings.data, settings.tokenizer.image_size, out, run)
 
 
 @verb

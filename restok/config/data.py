@@ -10,10 +10,11 @@ from restok.config.base import Config, Fraction, Many, Workers
 
 
 class Data(Config):
-    source: Literal["digits", "imagefolder"]
-    path: str | None                       # of an image folder: PATH/{train,validation}/CLASS/*; None for the embedded digits
-    train: str
+    source: Literal["digits", "imagefolder", "webdataset", "parquet"]
+    path: str | None                       # of a folder, or of the hub's cache of one data set; None for the embedded digits
+    train: str                             # below it: a folder of class folders, or of shards the folder or a pattern of files
     validation: str
+    classes: str | None                    # a file that names the classes to take, one a line; None for all
     decoder: Literal["pillow", "torchcodec"]   # of what is learned from; what is measured is read by pillow
     crop_scale: tuple[Fraction, Fraction]  # side of the random training crop over the shorter side of the image
     flip: bool
@@ -27,7 +28,9 @@ class Data(Config):
     @model_validator(mode="after")
     def check(self) -> Self:
         if (self.path is None) != (self.source == "digits"):
-            raise ValueError("path: a folder for 'imagefolder', null for 'digits'")
+            raise ValueError(f"path: a folder for {self.source!r}" if self.path is None else "path: null for 'digits'")
+        if self.source == "digits" and self.classes is not None:
+            raise ValueError("classes: null for 'digits'")
         if not 0.01 <= self.crop_scale[0] <= self.crop_scale[1]:
             raise ValueError("crop_scale: two increasing fractions from 0.01 on, such as [0.8, 1.0]")
         return self

@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import Int, UInt8
 
 from restok.data.reading import SUFFIXES, DataError, image_names, looks_like_an_image, opened, require_suffix
-from restok.data.sources import class_names
+from restok.data.sources.folder import class_names
 from restok.data.table import open_split, read_manifest
 from restok.data.threads import map_ahead
 from restok.data.transforms import Pixels, center_crop
@@ -174,7 +174,7 @@ def _of_one_size(files: Sequence[Path], checked: Iterable[tuple[tuple[int, int],
 
 def _names(folder: Path) -> list[Path]:
     """The image files in a folder, relative to it, in order: all as FILE, or all as CLASS/FILE."""
-    names = image_names(folder)
+    names = [Path(name) for name in image_names(folder)]
     if not names:
         raise DataError(f"{folder}: holds no images; put them there as FILE or as CLASS/FILE ({', '.join(SUFFIXES)})")
     for name in names:

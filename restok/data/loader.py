@@ -20,7 +20,7 @@ from torch.utils.data import BatchSampler, DataLoader, Dataset
 
 from restok import config
 from restok.data.codes import CodeStore
-from restok.data.sources import DataError
+from restok.data.reading import DataError
 from restok.data.table import Split
 from restok.data.transforms import Pixels, center_crop, crop_count, crops, random_crop, to_tensor
 from restok.parts import WHOLE, Shard

@@ -20,21 +20,35 @@ class DataError(RestokError):
     """Images that cannot be used; the message names the file or folder and the remedy."""
 
 
-def image_names(folder: Path) -> list[Path]:
+def image_names(folder: str | Path) -> list[str]:
     """The files below a folder that look like images, by their suffix or their first bytes, and links to nothing, relative to
-    it, in order. Hidden files and folders are left out.
+    it, in the order of their parts. Hidden files and folders are left out.
 
     Raises DataError for a folder that cannot be read, and for one that links reach twice.
     """
-    names, seen = [], {}
-    for parent, folders, files in os.walk(folder, onerror=_fail, followlinks=True):
-        first = seen.setdefault(os.path.realpath(parent), parent)
-        if first != parent:
-            raise DataError(f"{parent}: a link to {first}, whose images would count twice; remove it")
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        found = (Path(parent, name) for name in files if not name.startswith("."))
-        names += [path.relative_to(folder) for path in found if looks_like_an_image(path)]
-    return sorted(names, key=lambda name: name.parts)
+    return list(_walk(str(folder), "", {}))
+
+
+def text_of(name: str) -> str:
+    """A file's name as text, whatever its bytes are."""
+    return os.fsencode(name).decode(errors="backslashreplace")
+
+
+def _walk(folder: str, within: str, seen: dict[str, str]) -> Iterator[str]:
+    first = seen.setdefault(os.path.realpath(folder), folder)
+    if first != folder:
+        raise DataError(f"{folder}: a link to {first}, whose images would count twice; remove it")
+    try:
+        entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
+    except OSError as error:
+        raise DataError(f"{folder}: cannot be read ({error.strerror}); check the folder") from None
+    for entry in entries:
+        if entry.name.startswith("."):
+            continue
+        if os.path.isdir(entry.path) if entry.is_symlink() else entry.is_dir():
+            yield from _walk(entry.path, f"{within}{entry.name}/", seen)
+        elif looks_like_an_image(Path(entry.path)):
+            yield within + entry.name
 
 
 def looks_like_an_image(file: Path) -> bool:
@@ -62,15 +76,20 @@ def require_file(file: Path) -> None:
         raise DataError(f"{file}: no regular file; replace it, or leave it out")
 
 
+def read_bytes(file: Path) -> bytes:
+    """The bytes of a regular file. Raises DataError, which names it."""
+    require_file(file)
+    try:
+        return file.read_bytes()
+    except OSError as error:
+        raise DataError(f"{file}: cannot be read ({error.strerror}); check the file") from None
+
+
 @contextmanager
 def opened(file: Path) -> Iterator[tuple[Image.Image, bytes]]:
     """An image of a file, and the file's bytes. Raises DataError, which names the file, for what is no image of FORMATS of 8
     bits a channel without alpha, and for what pillow cannot do with it within the block."""
-    require_file(file)
-    try:
-        data = file.read_bytes()
-    except OSError as error:
-        raise DataError(f"{file}: cannot be read ({error.strerror}); check the file") from None
+    data = read_bytes(file)
     with image_of(data, str(file)) as image:
         _require_plain(file, image, data)
         yield image, data
@@ -111,7 +130,3 @@ def require_suffix(file: Path) -> None:
     if file.suffix.lower() not in SUFFIXES:
         require_file(file)
         raise DataError(f"{file}: not of a kind that is read ({', '.join(SUFFIXES)}); convert or rename it, or move it away")
-
-
-def _fail(error: OSError) -> None:
-    raise DataError(f"{error.filename}: cannot be read ({error.strerror}); check the folder") from None

@@ -1,58 +1,41 @@
-"""Prepared images: one random-access table a split, written once and mapped into memory."""
+"""Prepared images: files of encoded images that are mapped into memory, and one index a split that brings them into order."""
 
 from collections.abc import Iterator, Sequence
 from itertools import groupby
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
 import numpy as np
+import pyarrow
 from PIL import Image
 from pydantic import Field
 
-from restok.config.base import Positive
+from restok.config.base import Count, Positive
 from restok.data.decoding import Decoder, decode, require_decoder
 from restok.data.reading import DataError
 from restok.experiments.loading import Known, load_model
 from restok.files import require_no_pipe
 from restok.files.artifact import MANIFEST
 
-BATCH, SHARD = 2 ** 24, 30               # bytes of images held and written at once; of these batches, how many a file (500 MB)
-Row = tuple[bytes, int]                  # an encoded image, its label
+BATCH = 2 ** 24                          # bytes of images held and written at once
+INDEX = "index.npy"                      # int64, 2 x images: the row of each image over all files, and its label
+KEPT = ("label", "name", "sha256")       # columns beside `image`
 
 
-class Split:
-    """A prepared split, memory-mapped from `folder`: `split[i]` is (RGB image, as `decode` makes it by `decoder`; label).
+class Row(NamedTuple):
+    """An image as it is packed."""
 
-    classes: names by label; labels: int64, one an image; digest: the manifest's sha256 over images and labels.
-    """
+    image: bytes                         # encoded, as found
+    label: int
+    name: str
+    sha256: bytes                        # of the encoded bytes
 
-    def __init__(self, folder: Path, classes: Sequence[str], digest: str, decoder: Decoder = "pillow"):
-        import pyarrow
 
-        self.folder, self.classes, self.digest, self.decoder = folder, list(classes), digest, decoder
-        paths = sorted(folder.glob("*.arrow"))
-        for path in paths:
-            require_no_pipe(path)
-        shards = [pyarrow.memory_map(str(path)) for path in paths]
-        table = pyarrow.concat_tables(pyarrow.ipc.open_stream(shard).read_all() for shard in shards).flatten()
-        labels = table["label"].cast(pyarrow.int64())            # or ArrowInvalid, of halves
-        self.labels = np.array(labels.to_pylist(), dtype=np.int64)               # np.asarray(labels) would import pandas
-        self._images = table.column(0)   # `image`, or `image.bytes` as earlier versions wrote it
+class PackedFile(Known):
+    """One of a split's files, in their order: how many images, and how long."""
 
-    def __reduce__(self) -> tuple:       # for workers that are not forked: pickled, the table would be a copy of all images
-        return Split, (self.folder, self.classes, self.digest, self.decoder)
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    def __getitem__(self, index: int | np.integer) -> tuple[Image.Image, int]:
-        """Raises DataError where the image is damaged."""
-        data = self._images[int(index)].as_py()
-        try:
-            return decode(data, self.decoder), int(self.labels[index])
-        except Exception as error:       # pillow's plugins raise a dozen kinds on broken files
-            raise DataError(f"{self.folder}: image {index} is damaged ({type(error).__name__}: {error}); run `restok prepare` "
-                            f"to write {self.folder.parent} again") from None
+    images: Count
+    bytes: Count
 
 
 class _SplitFacts(Known):
@@ -61,7 +44,8 @@ class _SplitFacts(Known):
     count: Positive
     classes: Annotated[tuple[str, ...], Field(min_length=1)]
     images_per_class: dict[str, Positive]
-    skipped: tuple[str, ...]
+    skipped: dict[str, str]
+    files: Annotated[tuple[PackedFile, ...], Field(min_length=1)]
     sha256: str
 
 
@@ -77,6 +61,54 @@ class Manifest(Known):
     splits: _Splits
 
 
+class Split:
+    """A prepared split in `folder`, of which a file is mapped into memory when one of its images is first asked for: `split[i]`
+    is (RGB image, as `decode` makes it by `decoder`; label).
+
+    classes: names by label; labels: int64, one an image; digest: the manifest's sha256 over labels and images in their order.
+    """
+
+    def __init__(self, folder: Path, facts: _SplitFacts, decoder: Decoder = "pillow"):
+        self.folder, self.classes, self.digest, self.decoder = folder, list(facts.classes), facts.sha256, decoder
+        self._ends = np.cumsum([file.images for file in facts.files])
+        self._columns: dict[int, pyarrow.ChunkedArray] = {}
+        for number, file in enumerate(facts.files):
+            path = folder / shard_name(number)
+            require_no_pipe(path)
+            if (size := path.stat().st_size) != file.bytes:
+                raise ValueError(f"{path.name} has {size} bytes, not {file.bytes}")
+        require_no_pipe(folder / INDEX)
+        index = np.load(folder / INDEX)
+        if (index.dtype, index.shape) != (np.int64, (2, facts.count)):
+            raise ValueError(f"{INDEX} holds {index.dtype} {index.shape}, but the manifest counts {facts.count} images")
+        self._rows, self.labels = index
+        if self.labels.min() < 0 or self.labels.max() >= len(self.classes):
+            raise ValueError(f"labels from {self.labels.min()} to {self.labels.max()}, but the manifest names "
+                             f"{len(self.classes)} classes")
+        if self._rows.min() < 0 or self._rows.max() >= self._ends[-1]:
+            raise ValueError(f"{INDEX} has rows from {self._rows.min()} to {self._rows.max()}, of {self._ends[-1]} images")
+
+    def __reduce__(self) -> tuple:       # for workers that are not forked: pickled, the index would be a copy
+        return open_split, (self.folder.parent, self.folder.name, self.decoder)
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, index: int | np.integer) -> tuple[Image.Image, int]:
+        """Raises DataError where the image is damaged."""
+        try:
+            return decode(self._encoded(int(self._rows[index])), self.decoder), int(self.labels[index])
+        except Exception as error:       # pillow's plugins raise a dozen kinds on broken files
+            raise DataError(f"{self.folder}: image {index} is damaged ({type(error).__name__}: {error}); run `restok prepare` "
+                            f"to write {self.folder.parent} again") from None
+
+    def _encoded(self, row: int) -> bytes:
+        number = int(np.searchsorted(self._ends, row, side="right"))
+        if number not in self._columns:
+            self._columns[number] = packed(self.folder / shard_name(number)).column("image")
+        return self._columns[number][row - int(self._ends[number])].as_py()      # counted from the file's end
+
+
 def read_manifest(folder: Path) -> Manifest:
     """Raises FileError, which names the file and the key, where it is missing or not what `prepare` writes."""
     return load_model(folder / MANIFEST, Manifest)
@@ -87,33 +119,35 @@ def open_split(folder: str | Path, split: str, decoder: Decoder = "pillow") -> S
     decoder is not installed."""
     folder = Path(folder)
     require_decoder(decoder)
-    remedy = f"run `restok prepare` to write {folder} again"
     try:
-        facts = getattr(read_manifest(folder).splits, split)
-        table = Split(folder / split, facts.classes, facts.sha256, decoder)
-    except (OSError, KeyError, TypeError, ValueError) as error:   # pyarrow's errors are ValueErrors and OSErrors
-        raise DataError(f"{folder / split}: not a prepared split ({type(error).__name__}: {error}); {remedy}") from None
-    if len(table) != facts.count:
-        raise DataError(f"{folder / split}: {len(table)} images, but the manifest counts {facts.count}; {remedy}")
-    if table.labels.min() < 0 or table.labels.max() >= len(facts.classes):
-        raise DataError(f"{folder / split}: labels from {table.labels.min()} to {table.labels.max()}, but the manifest names "
-                        f"{len(facts.classes)} classes; {remedy}")
-    return table
+        return Split(folder / split, getattr(read_manifest(folder).splits, split), decoder)
+    except (OSError, KeyError, TypeError, ValueError, EOFError) as error:
+        raise DataError(f"{folder / split}: not a prepared split ({type(error).__name__}: {error}); run `restok prepare` to "
+                        f"write {folder} again") from None
 
 
-def write_table(folder: Path, rows: Iterator[Row]) -> None:
-    """Arrow streams 00000.arrow, 00001.arrow, ..., of record batches of about BATCH bytes, which `Split` maps into memory."""
-    import pyarrow
+def shard_name(number: int) -> str:
+    return f"{number:05}.arrow"
 
-    schema, seen = pyarrow.schema({"image": pyarrow.binary(), "label": pyarrow.int64()}), 0
+
+def packed(path: Path) -> pyarrow.Table:
+    """The table of a packed file, mapped into memory. Raises pyarrow's errors, which are ValueErrors and OSErrors."""
+    return pyarrow.ipc.open_stream(pyarrow.memory_map(str(path))).read_all()
+
+
+def write_rows(path: Path, rows: Iterator[Row]) -> int:
+    """An Arrow stream of record batches of about BATCH bytes. Returns the number of rows."""
+    kinds = (pyarrow.binary(), pyarrow.int64(), pyarrow.string(), pyarrow.binary(32))
+    schema, seen, count = pyarrow.schema(zip(Row._fields, kinds, strict=True)), 0, 0
 
     def batch(row: Row) -> int:
         nonlocal seen
-        seen += len(row[0])
+        seen += len(row.image)
         return seen // BATCH
 
-    folder.mkdir()
-    for shard, batches in groupby(groupby(rows, batch), lambda numbered: numbered[0] // SHARD):
-        with pyarrow.OSFile(str(folder / f"{shard:05}.arrow"), "wb") as file, pyarrow.ipc.new_stream(file, schema) as writer:
-            for _, together in batches:
-                writer.write(pyarrow.record_batch(list(zip(*together, strict=True)), schema))
+    with pyarrow.OSFile(str(path), "wb") as file, pyarrow.ipc.new_stream(file, schema) as writer:
+        for _, together in groupby(rows, batch):
+            columns: Sequence[tuple] = tuple(zip(*together, strict=True))
+            writer.write(pyarrow.record_batch(list(columns), schema))
+            count += len(columns[0])
+    return count

@@ -33,7 +33,7 @@ class Stage(NamedTuple):
 
 STAGES = {
     "data": Stage("data", "prepare", (
-        "data.source", "data.path", "data.train", "data.validation", "data.decoder"), shared=True),
+        "data.source", "data.path", "data.train", "data.validation", "data.classes", "data.decoder"), shared=True),
     "classifier": Stage("classifier", "train-classifier", (
         "threads", "seed", "classifier", "data.crop_scale", "data.flip", "data.decoder", "tokenizer.image_size"), shared=True),
     "reference": Stage("reference/{name}.safetensors", "statistics", (*FEATURES, "tokenizer.image_size"), shared=True),

@@ -57,8 +57,11 @@ class Origin:
         return facts if facts == body | own | {"digest": digest_of(body)} else None
 
     def seal(self, folder: Path, **facts: Any) -> dict[str, Any]:
-        """Write the manifest, last of all, with `facts` beside what makes the artifact known again. Returns it."""
-        manifest = facts | asdict(self) | {"files": _digests(folder)}
+        """Write the manifest, last of all, with `facts` beside what makes the artifact known again. Returns it. The
+        digests of `files` among the facts are known already."""
+        known = facts.get("files", {})
+        manifest = facts | asdict(self) | {"files": {name: known.get(name) or sha256_file(folder / name)
+                                                     for name in _files(folder) if name != MANIFEST}}
         write_json(folder / MANIFEST, manifest)
         return manifest
 

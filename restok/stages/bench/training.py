@@ -22,7 +22,8 @@ from torch import Tensor
 from restok import config
 from restok.config.load import ConfigError
 from restok.data.loader import batches
-from restok.data.sources import SPLITS, prepare
+from restok.data.prepare import prepare
+from restok.data.sources import SPLITS
 from restok.data.table import Split, open_split
 from restok.distributed import device, peak_memory
 from restok.files import atomic_file

@@ -1,0 +1,71 @@
+"""The order of a split: whatever files its images came in, and however many jobs packed them, it is that of their names."""
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pyarrow
+import pyarrow.compute as pc
+from jaxtyping import Int
+
+from restok.data.pack import Piece
+from restok.data.reading import DataError
+from restok.data.table import INDEX, KEPT, packed, shard_name
+
+
+def write_index(folder: Path, name: str, pieces: Sequence[Piece], in_order: bool) -> tuple[Int[np.ndarray, " n"], str]:
+    """Write the index of the packed files in `folder`; the labels in its order, and the sha256 over label and sha256 of each
+    image in that order: the same whatever source they came from.
+
+    name: of the split, for messages; in_order: whether the files follow the order already. Raises DataError for two images of
+    one name.
+    """
+    table = _columns(folder, pieces)
+    rows = np.arange(len(table)) if in_order else _by_name(table, name, pieces)
+    labels = table.column("label").to_numpy()[rows]
+    np.save(folder / INDEX, np.stack([rows, labels]))
+    digests = np.frombuffer(table.column("sha256").combine_chunks().buffers()[1], np.uint8).reshape(-1, 32)[rows]
+    entries = np.concatenate([labels.astype("<i8")[:, None].view(np.uint8), digests], axis=1)
+    return labels, hashlib.sha256(entries.tobytes()).hexdigest()
+
+
+def _columns(folder: Path, pieces: Sequence[Piece]) -> pyarrow.Table:
+    """All but the images, which stay in their files."""
+    tables = []
+    for piece in pieces:
+        path = folder / shard_name(piece.number)
+        try:
+            table = packed(path).select(KEPT)
+        except (OSError, ValueError) as error:           # pyarrow's
+            raise DataError(f"{path}: damaged ({error}); make this part again") from None
+        if len(table) != piece.images:
+            raise DataError(f"{path}: {len(table)} images, but {piece.images} were packed; make this part again")
+        tables.append(table)
+    return pyarrow.concat_tables(tables)
+
+
+def _by_name(table: pyarrow.Table, name: str, pieces: Sequence[Piece]) -> Int[np.ndarray, " n"]:
+    """The rows by label and, within a class, by the files' own names up to the dot that ends them, as a folder orders them."""
+    own = pc.binary_join_element_wise(pc.replace_substring_regex(table.column("name"), "^.*/", ""), "", ".")
+    table = table.append_column("own", own)
+    rows = pc.sort_indices(table, [("label", "ascending"), ("own", "ascending")]).to_numpy().astype(np.int64)
+    ordered = table.select(["label", "own"]).take(rows)
+    same = np.ones(max(0, len(rows) - 1), bool)
+    for column in ("label", "own"):
+        values = ordered.column(column).combine_chunks()
+        same &= pc.equal(values[1:], values[:-1]).to_numpy(zero_copy_only=False)
+    if same.any():
+        first, second = sorted(rows[same.argmax():][:2].tolist())
+        raise DataError(f"{name}: two images are named {table.column('name')[first]}: one in {_file(pieces, first)}, one in "
+                        f"{_file(pieces, second)}; leave one of them out, or give it a name of its own")
+    return rows
+
+
+def _file(pieces: Sequence[Piece], row: int) -> str:
+    """The file of the source that a row came from."""
+    for file, count in (each for piece in pieces for each in piece.files):
+        if row < count:
+            return file
+        row -= count
+    raise IndexError(row)

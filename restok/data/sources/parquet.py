@@ -1,0 +1,159 @@
+"""Parquet files as ILSVRC/imagenet-1k: a column `image` of encoded bytes and their path, a column `label` of class numbers."""
+
+import json
+import os
+import re
+from collections.abc import Iterator, Sequence
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+import pyarrow
+from pyarrow.parquet import ParquetFile
+
+from restok import config
+from restok.config.text import ConfigError, read_text, read_yaml
+from restok.data.classes import WORDNET, require_known, stem, wordnet_id
+from restok.data.reading import DataError
+from restok.data.sources.base import Found, Source, cut, facts_of_file, shards
+from restok.files import require_no_pipe
+
+ROWS = 64                                # read at a time
+NUMBERED = re.compile(r"(.+)-(\d{5})-of-(\d{5})\.parquet")
+
+
+class _Group(NamedTuple):
+    """A row group of a file."""
+
+    file: str
+    number: int
+    rows: int
+    size: int
+
+
+def parquet(data: config.Data, image_size: int, chosen: tuple[str, ...] | None) -> dict[str, Source]:
+    """The files below data.path that data.train and data.validation name, by patterns or folders."""
+    folder, splits = shards(data, "parquet")
+    return {split: _source(folder, split, names, chosen, data) for split, names in splits.items()}
+
+
+def _source(folder: Path, split: str, names: list[str], chosen: tuple[str, ...] | None, data: config.Data) -> Source:
+    groups, classes = [], None
+    for name in names:
+        with _opened(folder / name) as file:
+            _require_columns(folder / name, file)
+            groups += [_Group(name, i, about.num_rows, about.total_byte_size)
+                       for i in range(file.num_row_groups) if (about := file.metadata.row_group(i)).num_rows]
+            classes = _class_label(folder / name, file, classes)
+    if not groups:
+        raise DataError(f"{folder / names[0]}: holds no rows; copy it again, or leave it out")
+    promise = _require_whole(folder, names, sum(group.rows for group in groups))
+    if chosen and classes and not all(map(WORDNET.fullmatch, chosen)):
+        require_known(chosen, classes, data.classes)
+    pieces = cut([group.size for group in groups])
+
+    def read(piece: int) -> Iterator[Found]:
+        for group in (groups[i] for i in pieces[piece]):
+            yield from _found(folder, group, classes)
+
+    def facts(piece: int) -> Iterator[bytes]:
+        for group in (groups[i] for i in pieces[piece]):
+            yield b"%d %d " % (group.number, group.rows) + facts_of_file(group.file, folder / group.file)
+
+    counts = tuple(sum(groups[i].rows for i in piece) for piece in pieces)
+    return Source(f"{folder}/{split}", classes, False, len(pieces), counts, promise, sum(group.size for group in groups), facts,
+                  read)
+
+
+def _opened(path: Path) -> ParquetFile:
+    require_no_pipe(path)
+    try:
+        return ParquetFile(path)
+    except (OSError, ValueError) as error:               # pyarrow's are ValueErrors and OSErrors
+        raise DataError(f"{path}: not a whole parquet file ({error}); copy it again") from None
+
+
+def _require_columns(path: Path, file: ParquetFile) -> None:
+    schema = file.schema_arrow
+    kinds = {name: schema.field(name).type for name in schema.names}
+    image, label = kinds.get("image"), kinds.get("label")
+    fits = image is not None and pyarrow.types.is_struct(image) and {"bytes", "path"} <= {field.name for field in image}
+    if not fits or label is None or not pyarrow.types.is_integer(label):
+        found = ", ".join(f"{name} {kind}" for name, kind in kinds.items())
+        raise DataError(f"{path}: columns {found}; expected image struct<bytes: binary, path: string> and label int64, as "
+                        "ILSVRC/imagenet-1k has them: rename or convert them")
+
+
+def _class_label(path: Path, file: ParquetFile, before: tuple[str, ...] | None) -> tuple[str, ...] | None:
+    """The names of a ClassLabel, by their numbers, which Hugging Face's datasets write beside the schema."""
+    metadata = file.schema_arrow.metadata or {}
+    try:
+        names = json.loads(metadata[b"huggingface"])["info"]["features"]["label"]["names"]
+    except (KeyError, TypeError, ValueError):
+        return before
+    if before is not None and list(before) != names:
+        raise DataError(f"{path}: other class names than in the files before it; copy all files of one data set")
+    return tuple(names)
+
+
+def _require_whole(folder: Path, names: Sequence[str], rows: int) -> str:
+    """Who says how many images there are. Raises DataError where a file of those numbered ...-of-00294 is not there, and where
+    README.md beside the files counts other images."""
+    here = set(names)
+    for name in names:
+        if match := NUMBERED.fullmatch(name):
+            first, _, count = match.groups()
+            for other in (f"{first}-{i:05}-of-{count}.parquet" for i in range(int(count))):
+                if other not in here:
+                    raise DataError(f"{folder / other}: is missing, of the {int(count)} files that {Path(name).name} counts; "
+                                    "copy it there")
+    split = Path(names[0]).name.partition("-")[0]
+    for readme in (folder / "README.md", folder.parent / "README.md"):
+        if (said := _said(readme, split)) is not None:
+            if said != rows:
+                raise DataError(f"{folder}: {rows} images of {split!r}, but {readme} says {said}; copy the files again")
+            return "README.md"
+    return "the files' footers"
+
+
+def _said(readme: Path, split: str) -> int | None:
+    """The number of a split's images in the head of a data set's card; None where it says nothing."""
+    if not readme.is_file():
+        return None
+    try:
+        about = read_yaml(read_text(readme).split("---")[1])["dataset_info"]
+        about = about[0] if isinstance(about, list) else about
+        return next(int(each["num_examples"]) for each in about["splits"] if each["name"] == split)
+    except (ConfigError, LookupError, TypeError, ValueError, StopIteration):
+        return None
+
+
+def _found(folder: Path, group: _Group, classes: tuple[str, ...] | None) -> Iterator[Found]:
+    """The images of a row group. Raises DataError for a label that names no class, and for a row without bytes."""
+    row = 0
+    with _opened(folder / group.file) as file:
+        try:
+            for batch in file.iter_batches(ROWS, row_groups=[group.number], columns=["image.bytes", "image.path", "label"]):
+                images, labels = batch.column("image"), batch.column("label").to_pylist()
+                for i, label in enumerate(labels):
+                    about = images[i].as_py()
+                    yield _image(folder, group, row, label, about, classes)
+                    row += 1
+        except (OSError, ValueError) as error:
+            if isinstance(error, DataError):
+                raise
+            raise DataError(f"{folder / group.file}: cannot be read ({error}); copy it again") from None
+
+
+def _image(folder: Path, group: _Group, row: int, label: int | None, about: dict, classes: tuple[str, ...] | None) -> Found:
+    place = f"{folder / group.file}: row {row} of row group {group.number}"
+    if label is None or label < 0:
+        raise DataError(f"{place} has no class (label {label}); leave it out, or name a split that has classes")
+    if classes is not None and label >= len(classes):
+        raise DataError(f"{place} has label {label}, but there are {len(classes)} classes; copy the file again")
+    if about["bytes"] is None:
+        raise DataError(f"{place} holds no bytes, but a path alone; take files that hold the images")
+    path = about["path"] or f"{os.path.splitext(Path(group.file).name)[0]}_{group.number:05}_{row:05}"
+    kind = wordnet_id(path) or (classes[label] if classes is not None else None)
+    return Found(f"{label if kind is None else kind}/{stem(path)}", f"{folder / group.file}: {path}", group.file, label, kind,
+                 partial(bytes, about["bytes"]))
