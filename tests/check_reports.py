@@ -165,6 +165,7 @@ def copy(tmp_path_factory):
 ABLATION = read_yaml(PARAMS.read_text())["experiments"]["ablation"]
 TRAINING = {"train_tokenizer", "train_generator"}
 MEASURING = {"score_guidance", "search_guidance", "sample", "evaluate_generation"}
+MEASURING |= {"score_finalist"} if load_params(PARAMS).guidance_search.coarse else set()
 
 
 @pytest.mark.parametrize(("section", "changed", "runs", "stays"), [

@@ -76,10 +76,23 @@ def write_evaluations(run: Path, label: str, kind: str = "digits", refused: dict
     write(run / "evaluation" / label / "generation.json", result("generation", names, metrics, refused or {}, **changes))
 
 
-def candidate(schedule: str, scale: float, start: float, distance: float) -> dict:
+def candidate(schedule: str, scale: float, start: float, distance: float, n: int = 20) -> dict:
     """One of a search's candidates, as `restok search-guidance` writes them."""
-    return {"schedule": schedule, "scale": scale, "start": start, "n": 20, "metrics": {"FD-digits": distance},
+    return {"schedule": schedule, "scale": scale, "start": start, "n": n, "metrics": {"FD-digits": distance},
             "intervals": {"FD-digits": [distance - 2, distance + 2]}, "refused": {}, "warnings": [f"a {schedule} warning"]}
+
+
+def write_two_rounds(run: Path, label: str) -> Path:
+    """A search whose second round turned the order of the first about; one candidate has no distance. Returns its file."""
+    unmeasured = candidate("linear", 9.0, 0.0, 0.0) | {
+        "metrics": {"FD-digits": None}, "intervals": {"FD-digits": None}, "refused": {"FD-digits": "why"}}
+    path = run / "guidance" / f"{label}.json"
+    write(path, {
+        "chosen": {"schedule": "linear", "scale": 3.0, "start": 0.0}, "top_k": 0, "top_p": 0.95, "metric": "FD-digits",
+        "candidates": [candidate("constant", 1.0, 0.0, 40.0), candidate("step", 2.0, 0.25, 21.0),
+                       candidate("linear", 3.0, 0.0, 23.0), unmeasured],
+        "finalists": [candidate("step", 2.0, 0.25, 16.0, 50), candidate("linear", 3.0, 0.0, 15.0, 50)]})
+    return path
 
 
 def write_run(folder: Path) -> Path:

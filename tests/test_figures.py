@@ -24,6 +24,7 @@ from reporting_fixtures import (
     write_evaluations,
     write_experiments,
     write_run,
+    write_two_rounds,
 )
 from typer.testing import CliRunner
 
@@ -285,6 +286,30 @@ def test_guidance_data_are_all_that_was_tried(run, params):
         ["constant", 0.0, 1.0, 40.0, 38.0, 42.0, False], ["step", 0.25, 2.0, 21.0, 19.0, 23.0, True],
         ["linear", 0.0, 3.0, 22.0, 20.0, 24.0, False]]
     assert len(data) == 2 + 2 + 3
+
+
+def test_finalists_stand_apart_from_the_candidates(run, params, tmp_path):
+    """On more samples a distance is lower by itself."""
+    write_two_rounds(run, "late")
+    data = guidance_data(run, params)
+    late = data[data["checkpoint"] == "late"]
+    assert late["round"].tolist() == 4 * ["candidate"] + 2 * ["finalist"]
+    assert late["n"].tolist() == [20, 20, 20, 20, 50, 50] and late["chosen"].tolist() == [False] * 5 + [True]
+    assert late["distance"].isna().tolist() == [False, False, False, True, False, False]
+    assert set(late["search_samples"]) == {180} and set(data["search_samples"]) == {40, 180}
+    assert curves._search_notes(late)[1:] == [
+        "Lines: candidates, over 20 samples. Diamonds: finalists, over 50, which by itself lowers a distance.",
+        "A checkpoint: 180 samples in all; the release's hill-climb takes 50,000 a step, so as many as 0.0036 of its steps."]
+    figure("guidance", run, params, tmp_path / "two.png")
+    with Image.open(tmp_path / "two.png") as picture:
+        two = np.asarray(picture.convert("L"))
+    path = run / "guidance" / "late.json"
+    found = json.loads(path.read_text())
+    write(path, found | {"finalists": [], "chosen": {"schedule": "step", "scale": 2.0, "start": 0.25}})
+    figure("guidance", run, params, tmp_path / "one.png")
+    with Image.open(tmp_path / "one.png") as picture:
+        one = np.asarray(picture.convert("L"))
+    assert one.shape != two.shape or (one != two).any()
 
 
 def test_a_guidance_that_the_parameters_set_has_no_search_to_draw(run, params):

@@ -165,7 +165,7 @@ def test_samples_are_asked_of_classes_that_there_are(workflow, run, classes):
 
 def test_the_search_takes_small_and_large_numbers(workflow):
     params = workflow / "params/short.yaml"
-    params.write_text(params.read_text().replace("scales: [2.0]", "scales: [1e-5, 2, 250.5]")
+    params.write_text(params.read_text().replace("scales: [2.0, 3.0]", "scales: [1e-5, 2, 250.5]")
                       .replace("starts: [0.25]", "starts: [1e-7]"))
     planned = dry_run(workflow, "results/short/guidance/750k.json")
     for scale in ("1e-05", "2.0", "250.5"):
@@ -189,7 +189,7 @@ def test_a_machines_profile_keeps_what_it_says(workflow):
 def test_every_stages_file_is_known_by_its_place():
     for stage in STAGES.values():
         path = Path("results/demo/experiments/a.1", stage.path.format(
-            label="1M", name="validation", schedule="step", scale=2.0, start=0.5))
+            label="1M", name="validation", schedule="step", scale=2.0, start=0.5, rank=1))
         assert stage_of(path) == (stage, path)
         if not path.suffix:
             assert stage_of(path / "metrics.json") == (stage, path)

@@ -147,6 +147,7 @@ def test_what_stages_write_fits_what_reports_read(run, params, tmp_path):
     ("candidates", [], "candidates: .*at least 1 item"), ("candidates.0.n", 0, "candidates.0.n: .*found 0"),
     ("candidates.1.metrics.FD-digits", "21", "candidates.1.metrics.FD-digits: .*found '21'"),
     ("candidates.1.intervals.FD-digits", [30, 40], "candidates.1.metrics.FD-digits: 21.0 is not within 30.0 to 40.0"),
+    ("finalists", [{}], "has no 'finalists.0"), ("candidates.1.n", 30, "candidates.1.n: 30, but that of the first is 20"),
     ("top_p", 3, "top_p: .*found 3")])
 def test_a_search_that_does_not_fit_is_named(run, params, key, value, message):
     path = run / "guidance" / "late.json"

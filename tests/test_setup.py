@@ -23,8 +23,8 @@ SHORTER = {   # what params/short.yaml may change: how long everything takes, an
     "tokenizer_training.log_every", "tokenizer_training.save_every", "objective.discriminator.start",
     "objective.discriminator.optimizer.warmup_steps", "generator_training.steps", "generator_training.optimizer.warmup_steps",
     "generator_training.log_every", "generator_training.save_every", "guidance_search.samples_per_class",
-    "guidance_search.schedules", "guidance_search.scales", "evaluation.samples_per_class", "experiments.ablation",
-    "experiments.ablation_seeds"}
+    "guidance_search.coarse", "guidance_search.schedules", "guidance_search.scales", "evaluation.samples_per_class",
+    "experiments.ablation", "experiments.ablation_seeds"}
 
 
 def locked() -> dict[str, str]:
@@ -34,10 +34,10 @@ def locked() -> dict[str, str]:
 
 
 def flat(tree: dict, prefix: str = "") -> dict:
-    """Settings by their path; the labels of checkpoints, and what ablations change, are values, not settings."""
+    """Settings by their path; the labels of checkpoints, what ablations change, and the rounds of a search are values."""
     found = {}
     for key, value in tree.items():
-        nested = isinstance(value, dict) and key not in ("checkpoints", "ablation")
+        nested = isinstance(value, dict) and key not in ("checkpoints", "ablation", "coarse")
         found |= flat(value, f"{prefix}{key}.") if nested else {prefix + key: value}
     return found
 

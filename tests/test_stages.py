@@ -26,14 +26,13 @@ from restok.stages.codes import encode
 from restok.stages.evaluator import CHUNK, Evaluator
 from restok.stages.images import Sampler, balanced_labels, sample
 from restok.stages.images import panel as make_panel
-from restok.stages.measure import added, evaluate, score_guidance, write_statistics
+from restok.stages.measure import added, evaluate, write_statistics
 from restok.stages.reconstruct import reconstruct
-from restok.stages.search import SearchError, read_guidance, search_guidance
 from restok.stages.subjects import MeasureError, images_of, reconstructed, reconstructions_of, sampled
 from restok.tokenizer.model import ResTok
 from restok.weights import load_tokenizer, save_model
 
-PARAMS = small_params("evaluation.samples_per_class=3", "guidance_search.samples_per_class=2", "sampling.batch_size=7")
+PARAMS = small_params("evaluation.samples_per_class=3", "sampling.batch_size=7")
 
 
 def plain(text):
@@ -122,30 +121,6 @@ def test_a_generator_refuses_another_tokenizer(chain, tmp_path):
     save_model(tmp_path, ResTok(PARAMS.tokenizer))
     with pytest.raises(WeightsError, match="trained on codes of tokenizer"):
         Sampler(tmp_path, chain / "generator")
-
-
-def test_the_search_takes_the_lowest_distance_and_refuses_what_does_not_compare(chain, tmp_path):
-    paths, evaluator = [], evaluator_of(chain)
-    for scale in (1.0, 3.0):
-        paths.append(tmp_path / f"{scale}.json")
-        score_guidance(evaluator, PARAMS, Guidance(schedule="constant", scale=scale), chain / "tokenizer", chain / "generator",
-                       chain / "data", tmp_path / "state.safetensors", paths[-1])
-    assert not (tmp_path / "state.safetensors").exists()
-    rows = [json.loads(path.read_text()) for path in paths]
-    result = search_guidance(paths, tmp_path / "chosen.json")
-    lowest = min(rows, key=lambda row: row["metrics"]["FD-digits"])
-    assert result["chosen"]["scale"] == lowest["scale"] and result["FD-digits"] == lowest["metrics"]["FD-digits"]
-    assert read_guidance(tmp_path / "chosen.json").scale == lowest["scale"]
-    assert [row["n"] for row in result["candidates"]] == [20, 20]
-    rows[1]["reference"]["digest"] = "another"
-    paths[1].write_text(json.dumps(rows[1]))
-    with pytest.raises(ComparisonError, match=r"1\.0\.json and .*3\.0\.json do not compare: reference digest"):
-        search_guidance(paths, tmp_path / "chosen.json")
-    rows[1]["reference"] = rows[0]["reference"]
-    rows[1]["sampling"]["top_p"] = 0.5
-    paths[1].write_text(json.dumps(rows[1]))
-    with pytest.raises(SearchError, match=r"3\.0\.json: its sampling differ"):
-        search_guidance(paths, tmp_path / "chosen.json")
 
 
 # Measuring: files, shards, processes, interrupted runs
@@ -485,7 +460,7 @@ def test_what_was_measured_is_shown_even_where_it_cannot_be_written(command, cha
 
 def test_every_verb_says_what_it_does(command):
     verbs = [c.name or c.callback.__name__.replace("_", "-") for c in app.registered_commands]
-    assert len(verbs) == 20
+    assert len(verbs) == 22
     for verb in verbs:
         result = command(verb, "--help")
         assert result.exit_code == 0 and verb in result.stdout and "--" in result.stdout

@@ -11,6 +11,7 @@ from reporting_fixtures import (
     numbers,
     write_evaluations,
     write_experiments,
+    write_two_rounds,
 )
 
 from restok.config.load import load_params
@@ -130,6 +131,28 @@ def test_table6_reports_the_chosen_candidate_beside_the_papers(run, main_sheet, 
     assert row["interval"] == "19.00 to 23.00"
     demo = made("table6", results, experiments()).frame.set_index("checkpoint")
     assert demo["max_scale_paper"].to_dict() == {"250k": "", "500k": "", "750k": "3.75", "1M": ""}
+
+
+def test_table6_says_how_many_samples_each_round_and_the_whole_search_took(run, main_sheet):
+    notes = made("table6", run, main_sheet).notes
+    assert notes[0] == "FD-digits, the lowest of 2 candidates over 20 samples each."
+    assert notes[1] == ("The search for each: 40 samples in all; the release's hill-climb takes 50,000 a step, so as many as "
+                        "0.0008 of its steps.")
+    for label in CHECKPOINTS:
+        write_two_rounds(run, label)
+    found = made("table6", run, main_sheet)
+    assert found.frame.loc[1, ["schedule", "distance", "n", "candidates", "search_samples"]].tolist() == [
+        "linear", 15.0, 50, 4, 180]
+    assert found.notes[0] == ("FD-digits, the lowest of 2 finalists over 50 samples each, the best of 4 candidates over 20 "
+                              "samples each.")
+    assert found.notes[1].startswith("The search for each: 180 samples in all; ")
+
+
+def test_a_choice_that_is_not_among_the_finalists_is_refused(run, main_sheet):
+    path = write_two_rounds(run, "late")
+    path.write_text(path.read_text().replace('"schedule": "linear"', '"schedule": "constant"', 1))
+    with pytest.raises(ReportError, match=r"late\.json: the chosen setting is not among the finalists"):
+        made("table6", run, main_sheet)
 
 
 def test_no_guidance_is_called_none(results, tmp_path):

@@ -1,6 +1,7 @@
 """The verbs of the chain, in its order: each writes what the next one reads."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from restok.cli.base import (
     FOLDER,
@@ -19,8 +20,11 @@ from restok.cli.base import (
     verb,
 )
 from restok.cli.evaluate import print_choice, print_result
-from restok.config import Guidance
+from restok.config import Guidance, Params
 from restok.config.load import ConfigError
+
+if TYPE_CHECKING:                        # torch takes seconds to import, and `--help` does without
+    from restok.stages.evaluator import Evaluator
 
 Data = option(Path, "Folder that `restok prepare` wrote.")
 TokenizerFolder = option(Path, "Folder that `restok train-tokenizer` or `restok convert` wrote.")
@@ -39,6 +43,9 @@ Start = option(float, "Start ratio; 'step' only.")
 Reference = option(Path, "A statistics file, an ADM npz, or images as in --originals.")
 Parts = argument(list[Path] | None, "Folders that --part wrote, to gather; none to do the work itself.")
 Candidates = argument(list[Path], "Files that `restok score-guidance` wrote.")
+Finalists = option(list[Path] | None, "Files that `restok score-finalist` wrote of the best candidates; the choice is then "
+                   "among these (repeat the option).", "--finalist")
+Rank = option(int, "Which of the candidates, by their distance: 1 is the best.", min=1)
 
 
 @verb
@@ -121,20 +128,37 @@ def score_guidance(params: ParamsFile, reference: Reference, tokenizer: Tokenize
     """Measure one guidance setting on samples of its own."""
     from restok.config.load import parse
     from restok.distributed import processes
-    from restok.stages.evaluator import Evaluator
     from restok.stages.measure import score_guidance
     guidance = parse(Guidance, {"schedule": schedule, "scale": scale, "start": start}, "guidance")
     settings = read_to_compute(params, overrides, experiment)
     with processes():
-        evaluator = Evaluator.load(settings.evaluation, classifier, settings.tokenizer.image_size, settings.data.workers)
+        evaluator = _searching(settings, classifier)
         score_guidance(evaluator, settings, guidance, tokenizer, generator, reference, state, out, print_result)
 
 
 @verb
-def search_guidance(candidates: Candidates, out: out_file("guidance")) -> None:
+def score_finalist(candidates: Candidates, params: ParamsFile, reference: Reference, tokenizer: TokenizerFolder,
+                   generator: GeneratorFolder, out: out_file("candidate"), rank: Rank, classifier: Classifier = None,
+                   state: State = None, experiment: Experiment = None, overrides: Overrides = None) -> None:
+    """Measure one of the best candidates again, on more samples."""
+    from restok.distributed import processes
+    from restok.stages.measure import score_finalist
+    settings = read_to_compute(params, overrides, experiment)
+    with processes():
+        evaluator = _searching(settings, classifier)
+        score_finalist(evaluator, settings, candidates, rank, tokenizer, generator, reference, state, out, print_result)
+
+
+def _searching(settings: Params, classifier: Path | None) -> "Evaluator":
+    from restok.stages.evaluator import Evaluator
+    return Evaluator.load(settings.evaluation, classifier, settings.tokenizer.image_size, settings.data.workers)
+
+
+@verb
+def search_guidance(candidates: Candidates, out: out_file("guidance"), finalists: Finalists = None) -> None:
     """Choose the guidance setting with the lowest distance (Table 6)."""
     from restok.stages.search import search_guidance
-    search_guidance(candidates, out, print_choice)
+    search_guidance(candidates, finalists or [], out, print_choice)
 
 
 @verb

@@ -48,10 +48,11 @@ def print_result(result: dict) -> None:
 
 
 def print_choice(search: dict) -> None:
-    """What a search for guidance chose, and its distance."""
+    """What a search for guidance chose, its distance, and what it cost."""
+    from restok.stages.search import among, cost
     chosen, metric = search["chosen"], search["metric"]
     say(f"{chosen['schedule']}, at most {chosen['scale']:g} from {chosen['start']:g} on: {metric} {search[metric]:.5g}, the "
-        f"lowest of {len(search['candidates'])} candidates")
+        f"lowest of {among(search)}; {cost(search['samples'])}")
 
 
 def print_statistics(statistics: "Statistics") -> None:

@@ -66,11 +66,36 @@ class Sampling(Config):
     batch_size: Many
 
 
+class Coarse(Config):
+    """The first round of a search: every candidate on fewer samples; the second measures the best of them again."""
+
+    samples_per_class: Many
+    finalists: Many                        # how many are measured again: all of them where there are fewer
+
+
 class GuidanceSearch(Config):
     samples_per_class: Many
+    coarse: Coarse | None                  # null: every candidate on as many samples, in one round
     schedules: tuple[Schedule, ...]
     starts: tuple[Fraction, ...]           # tried with 'step'
     scales: tuple[Scale, ...]
+
+    @property
+    def candidate_samples(self) -> int:
+        """Of each class, of every candidate."""
+        return self.coarse.samples_per_class if self.coarse else self.samples_per_class
+
+    @property
+    def finalists(self) -> int:
+        """How many candidates are measured again; 0 where there is one round."""
+        return min(self.coarse.finalists, len(self.candidates())) if self.coarse else 0
+
+    @model_validator(mode="after")
+    def check(self) -> Self:
+        if self.coarse and self.coarse.samples_per_class >= self.samples_per_class:
+            raise ValueError(f"coarse.samples_per_class: {self.coarse.samples_per_class} is not below samples_per_class, "
+                             f"{self.samples_per_class}; take fewer, or null for one round")
+        return self
 
     def candidates(self) -> tuple[Guidance, ...]:
         """Every setting to try, no guidance first."""

@@ -51,10 +51,12 @@ ITEMS = {item.name: item for item in (      # in the order of the page
     Item("table5", "chart", "tables.ablations:table5", MEASURED, "named", "Table 5. Hierarchical autoregression",
          "The paper's Table 5: token by token, or level by level after some next-token predictions (NTP)."),
     Item("table6", "table", "tables.systems:table6", ("guidance",), "any", "Table 6. Guidance",
-         "The paper's Table 6: the guidance chosen for each tokenizer checkpoint by the lowest distance among the candidates. "
+         "The paper's Table 6: the guidance chosen for each tokenizer checkpoint by the lowest distance among what was tried. "
          "The start ratio belongs to the step schedule; 0 turns top-k or top-p off."),
     Item("guidance", "figure", "figures.curves:guidance_search", ("guidance",), "main", "The search for guidance",
-         "Distance against the largest scale, by schedule, for each tokenizer checkpoint: what Table 6 chose from.",
+         "Distance against the largest scale, by schedule, for each tokenizer checkpoint: what Table 6 chose from. Where the "
+         "search has two rounds, every candidate is measured on fewer samples first, and the best of them, the finalists, on "
+         "more: the two do not compare, since a distance falls with the number of samples.",
          searched=True),
     Item("table10", "table", "tables.systems:table10", (*MEASURED, "guidance"), "named", "Table 10. Vanilla autoregression",
          "The paper's Table 10: hierarchical and vanilla generation on the same tokenizer."),

@@ -20,7 +20,7 @@ from restok.files.artifact import Origin
 FEATURES = ("threads", "evaluation.features", "evaluation.weights", "evaluation.batch_size")
 DRAWING = ("threads", "seed", "sampling.temperature", "sampling.top_k", "sampling.top_p", "sampling.class_cache",
            "sampling.rounding")
-CANDIDATE = (*DRAWING, *FEATURES, "guidance_search.samples_per_class")
+SCORING = (*DRAWING, *FEATURES, "guidance_search.samples_per_class")
 
 
 class Stage(NamedTuple):
@@ -44,8 +44,10 @@ STAGES = {
         "threads", "data.decoder", "codes.scales", "codes.five_crops", "codes.flip"), ("tokenizer",)),
     "generator": Stage("generator/{label}", "train-generator", (
         "threads", "seed", "generator", "generator_training"), ("codes",)),
-    "candidate": Stage("guidance/{label}/{schedule}_{scale}_{start}.json", "score-guidance", CANDIDATE, ("generator",)),
-    "guidance": Stage("guidance/{label}.json", "search-guidance", ("guidance_search",), ("candidate",)),
+    "candidate": Stage("guidance/{label}/{schedule}_{scale}_{start}.json", "score-guidance", (
+        *SCORING, "guidance_search.coarse"), ("generator",)),
+    "finalist": Stage("guidance/{label}/finalists/{rank}.json", "score-finalist", SCORING, ("candidate",)),
+    "guidance": Stage("guidance/{label}.json", "search-guidance", ("guidance_search",), ("finalist",)),
     "reconstruction": Stage("evaluation/{label}/reconstruction.json", "evaluate", (
         *FEATURES, "evaluation.lpips", "evaluation.lpips_weights"), ("tokenizer",)),
     "generation": Stage("evaluation/{label}/generation.json", "evaluate", (
@@ -73,6 +75,8 @@ def depends_on(stage: str, params: Params, label: str | None = None) -> str:
     settings = STAGES[stage].settings
     if stage == "data" and params.data.source == "digits":       # drawn at the tokenizer's size; files are packed as they are
         settings += ("tokenizer.image_size",)
+    if stage == "candidate":                                     # how many samples, and not what becomes of the best
+        settings = (*DRAWING, *FEATURES, f"guidance_search.{'coarse.' * bool(params.guidance_search.coarse)}samples_per_class")
     return canonical_json(_until(params, label), *settings)
 
 
@@ -133,6 +137,10 @@ class Tree:
         """What the search for guidance chooses among."""
         return [self.path("candidate", trial, label, schedule=g.schedule, scale=g.scale, start=g.start)
                 for g in trial.params.guidance_search.candidates()]
+
+    def finalists(self, trial: Trial, label: str) -> list[Path]:
+        """The best candidates, measured again; none where the search has one round."""
+        return [self.path("finalist", trial, label, rank=rank + 1) for rank in range(trial.params.guidance_search.finalists)]
 
     def inputs(self, item: Item) -> list[Path]:
         """What a table or figure is made from, each once."""

@@ -252,9 +252,10 @@ class _Setting(Known):
 
 
 class Scored(Result, _Setting):
-    """What `restok score-guidance` writes."""
+    """What `restok score-guidance` and `restok score-finalist` write."""
 
     sampling: _Sampling
+    seed: int
 
 
 class Choice(Known):
@@ -272,12 +273,16 @@ class Search(Choice):
 
     metric: str
     candidates: Annotated[list[_Candidate], Field(min_length=1)]
+    finalists: list[_Candidate] = Field(default_factory=list)      # measured again on more samples; none: one round
     top_k: Count = 0
     top_p: Fraction = 0
 
     @model_validator(mode="after")
     def check(self) -> Self:
-        for i, candidate in enumerate(self.candidates):
-            if self.metric not in candidate.metrics.model_dump(exclude_unset=True):
-                raise ValueError(f"candidates.{i}.metrics: has no {self.metric!r}, the metric of the search")
+        for name, rows in (("candidates", self.candidates), ("finalists", self.finalists)):
+            for i, row in enumerate(rows):
+                if self.metric not in row.metrics.model_dump(exclude_unset=True):
+                    raise ValueError(f"{name}.{i}.metrics: has no {self.metric!r}, the metric of the search")
+                if row.n != rows[0].n:
+                    raise ValueError(f"{name}.{i}.n: {row.n}, but that of the first is {rows[0].n}")
         return self

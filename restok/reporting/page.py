@@ -18,6 +18,7 @@ from restok.reporting.cells import count, number, span
 from restok.reporting.inputs import Inputs, table_of
 from restok.reporting.measured import Row, checkpoints, chosen_guidance, lowest
 from restok.reporting.run import Record, chosen_candidate, fault, read, require, require_metric
+from restok.stages.search import among, cost, drawn
 
 CALLED = {"class_accuracy": "class accuracy", "per_class_accuracy": "class accuracy by class", "psnr": "PSNR (dB)",
           "ssim": "SSIM", "ms_ssim": "MS-SSIM", "lpips": "LPIPS"}     # the other metrics bear the field's names
@@ -76,6 +77,7 @@ def _settings(tree: Tree, params: Params, best: Row) -> list[Line]:
          generator.path),
         ("guidance", f"{guidance.schedule}, at most {guidance.scale:g}{start}; top-k {sampling['top_k']}, "
          f"top-p {sampling['top_p']:g}", search.path if search else "all parameters, below"),
+        *([("search for guidance", f"{among(search)}; {cost(drawn(search))}", search.path)] if search else []),
         ("features", f"{chosen.features}, weights sha256 {chosen.generation['features']['sha256']}", chosen.generation.path),
     ]
     if params.classifier:

@@ -12,6 +12,7 @@ from restok.experiments.loading import Known, Record, load_record
 from restok.experiments.places import stage_of
 from restok.files import FileError
 from restok.files.npz import NpzArray
+from restok.stages.search import finalists_of
 
 
 class ReportError(RestokError):
@@ -106,8 +107,9 @@ def require_metric(record: Record, metric: str) -> Any:
 
 
 def chosen_candidate(guidance: Record) -> Record:
-    """The entry of the chosen setting among a search's candidates, which carries what was measured."""
-    for candidate in guidance["candidates"]:
+    """The entry of the chosen setting among a search's finalists, or where it has none its candidates, which carries what was
+    measured."""
+    for candidate in finalists_of(guidance) or guidance["candidates"]:
         if all(candidate[key] == guidance["chosen"][key] for key in ("schedule", "scale", "start")):
             return candidate
-    raise fault(guidance.path, "the chosen setting is not among the candidates")
+    raise fault(guidance.path, f"the chosen setting is not among the {'finalists' if finalists_of(guidance) else 'candidates'}")

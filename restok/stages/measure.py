@@ -1,4 +1,4 @@
-"""What the verbs measure: statistics, evaluate by either protocol, and score-guidance for one candidate of the search."""
+"""What the verbs measure: statistics, evaluate by either protocol, and one setting of the search for guidance."""
 
 import glob
 import json
@@ -21,6 +21,7 @@ from restok.metrics.statistics import Statistics
 from restok.parts import Shard
 from restok.stages.evaluator import Evaluator
 from restok.stages.images import Sampler
+from restok.stages.search import SearchError, ranked, scored, setting
 from restok.stages.subjects import MeasureError, Subject, sampled
 
 log = logging.getLogger("restok")
@@ -84,9 +85,35 @@ def evaluate(evaluator: Evaluator, subject: Subject | Statistics, reference: Pat
 def score_guidance(evaluator: Evaluator, params: config.Params, guidance: config.Guidance, tokenizer: Path, generator: Path,
                    reference: Path, state: Path | None, out: Path, show: Show = lambda _: None) -> None:
     """Measure one candidate on samples of its own, drawn from another seed than the final ones. Writes JSON."""
+    sampler = Sampler(tokenizer, generator)
+    _score(evaluator, params, sampler, guidance, params.guidance_search.candidate_samples, reference, state, out, show)
+
+
+def score_finalist(evaluator: Evaluator, params: config.Params, candidates: list[Path], rank: int, tokenizer: Path,
+                   generator: Path, reference: Path, state: Path | None, out: Path, show: Show = lambda _: None) -> None:
+    """Measure the candidate of a `rank`, from 1, again: on more samples, from the same seed. Writes JSON.
+
+    Raises SearchError for a rank that there is not, and for candidates whose samples these models did not draw, or not so.
+    """
+    rows = ranked(scored(candidates))
+    if rank > len(rows):
+        raise SearchError(f"rank {rank}: there are {len(rows)} candidates; name a rank that there is")
+    sampler = Sampler(tokenizer, generator)
+    for row in rows:
+        own = sampled(sampler, params, setting(row), row["n"] // sampler.generator.config.classes, params.seed + 1)
+        if row["samples"]["digest"] != own.facts["digest"]:
+            raise SearchError(f"{row.path}: its samples are not those of {sampler.name} with these settings; score it "
+                              "again")
+    per_class = params.guidance_search.samples_per_class
+    _score(evaluator, params, sampler, setting(rows[rank - 1]), per_class, reference, state, out, show)
+
+
+def _score(evaluator: Evaluator, params: config.Params, sampler: Sampler, guidance: config.Guidance, per_class: int,
+           reference: Path, state: Path | None, out: Path, show: Show) -> None:
+    """Image i of every setting is drawn from one seed and i: common random numbers."""
     _apart(state, out)
     seed = params.seed + 1
-    subject = sampled(Sampler(tokenizer, generator), params, guidance, params.guidance_search.samples_per_class, seed)
+    subject = sampled(sampler, params, guidance, per_class, seed)
     begun, opened = _begun(evaluator, subject), evaluator.open_reference(reference)
     settings = {**guidance.model_dump(), "seed": seed, **json.loads(canonical_json(params, "sampling"))}
     made_of = _origin("candidate", begun, opened, **settings)

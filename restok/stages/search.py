@@ -1,49 +1,129 @@
-"""search-guidance: the choice among measured candidates. Files only, no tensors."""
+"""The search for guidance (Table 6), in one round or two: the order of what was measured, the choice, and what it cost. Files
+only, no tensors.
 
-from collections.abc import Callable
+Both rounds draw image i of every setting from one seed and i, so that what two of them differ in is the setting.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from restok.config import Guidance
+from restok.config.load import parse
 from restok.errors import RestokError
-from restok.experiments.loading import load_model, load_record
+from restok.experiments.loading import Record, load_model, load_record
 from restok.experiments.records import Choice, Scored
 from restok.files import sha256_file, write_json
 from restok.files.artifact import Origin
 from restok.metrics.results import require_comparable
+
+HILL_CLIMB = 50_000      # samples that the release's own search draws for each of its steps, of 0.25 on the largest scale
+OWN = ("schedule", "scale", "start")
 
 
 class SearchError(RestokError):
     """Candidates that do not compare; the message names the file and the remedy."""
 
 
-def search_guidance(candidates: list[Path], out: Path, show: Callable[[dict], None] = lambda _: None) -> dict:
-    """Choose the candidate with the lowest distance. Writes it with all that were tried; `show` is given it, even where it
+def search_guidance(candidates: list[Path], finalists: list[Path], out: Path,
+                    show: Callable[[dict], None] = lambda _: None) -> dict:
+    """Choose the setting with the lowest distance: among the finalists, which are the best candidates measured again on more
+    samples; where there are none, among the candidates. Writes it with all that were tried; `show` is given it, even where it
     cannot be written.
 
-    Raises ComparisonError where candidates were measured with other features or references than the first, SearchError for
-    other sampling, FileError for what is no candidate.
+    Raises ComparisonError where files were measured with other features or references than the first, SearchError for other
+    sampling, for finalists that are not the best candidates, and where nothing has a distance, FileError for what is no
+    candidate.
     """
-    rows = [load_record(path, Scored) for path in candidates]
-    require_comparable(list(zip(candidates, rows, strict=True)))
-    metric = rows[0]["names"]["distance"]
-    for path, row in zip(candidates, rows, strict=True):
-        for key in ("sampling", "n"):
-            if row[key] != rows[0][key]:
-                raise SearchError(f"{path}: its {key} differ from those of {candidates[0]}; delete both and score them again")
-        if row["metrics"][metric] is None:
-            raise SearchError(f"{path}: {metric} was not measured: {row['refused'][metric]}; score it again")
-    best = min(rows, key=lambda row: row["metrics"][metric])
-    own = ("schedule", "scale", "start", "n", "metrics", "intervals", "refused", "warnings")
-    result = {"chosen": {key: best[key] for key in own[:3]}, "metric": metric, metric: best["metrics"][metric],
+    rows, finals = scored(candidates), scored(finalists) if finalists else []
+    if finals:
+        _require_best(rows, finals)
+    best, metric = ranked(finals or rows)[0], rows[0]["names"]["distance"]
+    if best["metrics"][metric] is None:
+        raise SearchError(f"{best.path}: {metric} was not measured: {best['refused'][metric]}; nor was it of any other; score "
+                          "them again once that is mended")
+    own = (*OWN, "n", "metrics", "intervals", "refused", "warnings")
+    tried = {"candidates": [{key: row[key] for key in own} for row in rows],
+             "finalists": [{key: row[key] for key in own} for row in finals]}
+    result = {"chosen": {key: best[key] for key in OWN}, "metric": metric, metric: best["metrics"][metric],
               "top_k": best["sampling"]["top_k"], "top_p": best["sampling"]["top_p"],
-              **{key: rows[0][key] for key in ("features", "reference", "sampling", "seed", "made")},
-              "candidates": [{key: row[key] for key in own} for row in rows]}
-    result = Origin("guidance", {}, {str(path): sha256_file(path) for path in candidates}).sealed(result)
+              **{key: best[key] for key in ("features", "reference", "sampling", "seed", "made")},
+              "samples": drawn(tried), "hill_climb_step": HILL_CLIMB, **tried}
+    made_from = {str(path): sha256_file(path) for path in (*candidates, *finalists)}
+    result = Origin("guidance", {}, made_from).sealed(result)
     try:
         write_json(out, result)
     finally:
         show(result)
     return result
+
+
+def scored(paths: Sequence[Path]) -> list[Record]:
+    """What `restok score-guidance` or `restok score-finalist` wrote, each of another setting, all of them comparable."""
+    rows = [load_record(path, Scored) for path in paths]
+    require_comparable([(row.path, row) for row in rows])
+    settings = {}
+    for row in rows:
+        _require_equal(row, rows[0], "sampling", "seed", "n")
+        if (other := settings.setdefault(_setting(row), row)) is not row:
+            raise SearchError(f"{row.path}: of the same setting as {other.path}; name each setting once")
+    return rows
+
+
+def ranked(rows: Sequence[Record]) -> list[Record]:
+    """The lowest distance first; of equal ones the weaker guidance; what has no distance last."""
+    def place(row: Record) -> tuple:
+        distance = row["metrics"][row["names"]["distance"]]
+        return distance is None, distance or 0, row["scale"], row["schedule"], row["start"]
+
+    return sorted(rows, key=place)
+
+
+def setting(row: Record) -> Guidance:
+    """What a candidate was drawn with. Raises ConfigError for what is no guidance."""
+    return parse(Guidance, {key: row[key] for key in OWN}, str(row.path))
+
+
+def _require_best(rows: Sequence[Record], finals: Sequence[Record]) -> None:
+    """Raises SearchError, or ComparisonError, unless the finalists are the first of the candidates, measured like them."""
+    require_comparable([(row.path, row) for row in (rows[0], finals[0])])
+    _require_equal(finals[0], rows[0], "sampling", "seed")
+    best = [_setting(row) for row in ranked(rows)[:len(finals)]]
+    for row in finals:
+        if _setting(row) not in best:
+            raise SearchError(f"{row.path}: its setting is not one of the {len(finals)} best candidates'; delete it and score "
+                              "the finalists again")
+
+
+def _require_equal(row: Record, first: Record, *keys: str) -> None:
+    for key in keys:
+        if row[key] != first[key]:
+            raise SearchError(f"{row.path}: its {key} differ from those of {first.path}; delete both and score them again")
+
+
+def _setting(row: Mapping) -> tuple:
+    return tuple(row[key] for key in OWN)
+
+
+def finalists_of(search: Mapping) -> list[Mapping]:
+    """Of what `search_guidance` wrote, now or in an earlier version, which measured nothing again."""
+    return search["finalists"] if "finalists" in search else []
+
+
+def drawn(search: Mapping) -> int:
+    """The samples of a search, all together."""
+    return sum(row["n"] for row in (*search["candidates"], *finalists_of(search)))
+
+
+def cost(samples: int) -> str:
+    """The samples of a search, beside those of the release's own."""
+    return (f"{samples:,} samples in all; the release's hill-climb takes {HILL_CLIMB:,} a step, so as many as "
+            f"{samples / HILL_CLIMB:.3g} of its steps")
+
+
+def among(search: Mapping) -> str:
+    """What was chosen from: '3 finalists over 50,000 samples each, the best of 17 candidates over 10,000 samples each'."""
+    rounds = (("finalists", finalists_of(search)), ("candidates", search["candidates"]))
+    return ", the best of ".join(f"{len(rows)} {name} over {rows[0]['n']:,} samples each" for name, rows in rounds if rows)
 
 
 def read_guidance(path: Path) -> Guidance:

@@ -3,12 +3,13 @@
 import numpy as np
 
 from spoilt.case import DROP, Case, Spoil, both, bytes_of, copied, keys, mishaps, written
-from spoilt.chain import SHOWN, R
+from spoilt.chain import SHOWN, E, G, P, R, T
 
 GENERATION, RECONSTRUCTION = f"{R}/evaluation/750k/generation.json", f"{R}/evaluation/750k/reconstruction.json"
 CANDIDATE, SEARCH = f"{R}/guidance/750k/step_2.0_0.25.json", f"{R}/guidance/750k.json"
 TABLE1, CODEBOOK = f"table table1 {SHOWN} --out out.csv", f"figure codebook {SHOWN} --out out.png"
-CHOOSE = f"search-guidance {R}/guidance/750k/constant_1.0_0.0.json {CANDIDATE} --out out.json"
+BOTH = f"{R}/guidance/750k/constant_1.0_0.0.json {CANDIDATE}"
+CHOOSE, AGAIN = f"search-guidance {BOTH} --out out.json", f"score-finalist {BOTH} {P} {E} {T} {G} --out out.json --rank"
 GUIDE, TABLE6 = f"figure guidance {SHOWN} --out out.png", f"table table6 {SHOWN} --out out.csv"
 PAGE = f"report {SHOWN} --reports reports/run --out out.html"
 FD = "metrics.FD-digits"
@@ -73,10 +74,14 @@ RECORDS = [
         ("n", 7))),
     record(CANDIDATE, CHOOSE, "sampling.top_k", 3, "sampling"),
     Case("a candidate of another reference", CHOOSE, "reference", keys(CANDIDATE, {"reference.digest": "another"})),
+    record(CANDIDATE, f"{AGAIN} 1", "samples.digest", "another", "its samples"),
+    Case("a finalist of a rank that there is not", f"{AGAIN} 3", "rank 3"), Case("a finalist of rank 0", f"{AGAIN} 0", "rank"),
+    Case("a finalist that is no candidate", f"{CHOOSE} --finalist f.json", r"f\.json.*best",
+         both(copied(CANDIDATE, "f.json"), keys("f.json", {"scale": 7.5}))),
     Case("a result for a candidate", CHOOSE, "step_2.0_0.25.json", copied(GENERATION, CANDIDATE)),
     *(record(SEARCH, TABLE6, key, value) for key, value in (
         ("chosen", DROP), ("chosen.schedule", "stairs"), ("chosen.scale", -2), ("candidates", []), ("metric", "nosuch"),
-        ("metric", DROP), ("candidates.0.scale", "1"))),
+        ("metric", DROP), ("candidates.0.scale", "1"), ("candidates.1.n", 7), ("finalists", 3))),
     Case("a choice that is no candidate", GUIDE, "chosen", keys(SEARCH, {"chosen.scale": 7.5})),
     record(f"{R}/tokenizer/750k/metrics.json", TABLE1, "parameters", DROP),
     record(f"{R}/tokenizer/750k/metrics.json", TABLE1, "step", 77),

@@ -50,7 +50,8 @@ RANGES = {"workers: 0": ("workers: 5000", "data.workers"), "seed: 10086": ("seed
           "betas: [0.9, 0.95]": ("betas: [0.9, 1.95]", "betas"),
           "crop_scale: [0.85, 1.0]": ("crop_scale: [1.0, 0.85]", "crop_scale"),
           FEWER["{750k: 40, 1M: 80}"]: ("{750k: 6, 1M: 4}", "tokenizer_training.checkpoints"),
-          "samples_per_class: 10\n  schedules": ("samples_per_class: 1000000000000\n  schedules", "samples_per_class"),
+          "samples_per_class: 10\n  coarse": ("samples_per_class: 1000000000000\n  coarse", "samples_per_class"),
+          "coarse: {samples_per_class: 5": ("coarse: {samples_per_class: 10", "guidance_search.coarse.samples_per_class"),
           "rope_base: 10000": (f"rope_base: {10**400}", "rope_base")}
 TRAPS = {
     "  flip: false": ("  flip: false\n  flip: true", "line .*key 'flip' stands twice"),

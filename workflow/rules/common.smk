@@ -26,6 +26,7 @@ wildcard_constraints:
     schedule="constant|linear|step|cosine",
     scale=NUMBER,
     start=NUMBER,
+    rank=r"\d+",
     table=named("table", "chart"),
     chart=named("chart"),
     figure=named("figure"),
@@ -78,7 +79,7 @@ def result(stage):
 
 
 def of_tree(method):
-    """What a row reads by a method of the tree: `previous`, `candidates`."""
+    """What a row reads by a method of the tree: `previous`, `candidates`, `finalists`."""
     return lambda wildcards: [str(path) for path in method(tree_of(run_of(wildcards)), trial_of(wildcards), wildcards.label)]
 
 
@@ -91,6 +92,11 @@ def options(wildcards):
 def optional(name):
     """`--NAME FILE` where the rule has such an input."""
     return lambda wildcards, input: [f"--{name}", str(input[name])] if input[name] else []
+
+
+def repeated(name, inputs):
+    """`--NAME FILE` for each of such inputs."""
+    return lambda wildcards, input: [word for file in input.get(inputs, []) for word in (f"--{name}", str(file))]
 
 
 def guidance(wildcards):

@@ -28,9 +28,43 @@ rule score_guidance:
         "{wildcards.schedule:q}_{wildcards.scale:q}_{wildcards.start:q}.safetensors --out {output:q} 2> {log:q}"
 
 
+rule score_finalist:
+    # Which candidate this is, its verb finds: the one of this rank.
+    input:
+        candidates=of_tree(Tree.candidates),
+        reference=reference,
+        classifier=classifier,
+        tokenizer=result("tokenizer"),
+        generator=result("generator"),
+    output:
+        pattern("finalist"),
+    log:
+        "results/{trial}/logs/score_finalist.{label}.{rank}.log",
+    benchmark:
+        "results/{trial}/benchmarks/score_finalist.{label}.{rank}.tsv"
+    conda:
+        "../../environment.yml"
+    threads: with_workers
+    resources:
+        mem_mb=memory,
+        gpu=gpus,
+        runtime=480,
+    params:
+        settings=settings("finalist"),
+        options=options,
+        classifier=optional("classifier"),
+    shell:
+        "restok score-finalist {input.candidates:q} {params.options:q} --rank {wildcards.rank:q} "
+        "--reference {input.reference:q} {params.classifier:q} --tokenizer {input.tokenizer:q} "
+        "--generator {input.generator:q} "
+        "--state runs/{wildcards.trial:q}/guidance/{wildcards.label:q}/finalists/{wildcards.rank:q}.safetensors "
+        "--out {output:q} 2> {log:q}"
+
+
 rule search_guidance:
     input:
-        of_tree(Tree.candidates),
+        candidates=of_tree(Tree.candidates),
+        finalists=of_tree(Tree.finalists),
     output:
         pattern("guidance"),
     log:
@@ -43,5 +77,7 @@ rule search_guidance:
     resources:
         mem_mb=1000,
         runtime=10,
+    params:
+        finalists=repeated("finalist", "finalists"),
     shell:
-        "restok search-guidance {input:q} --out {output:q} 2> {log:q}"
+        "restok search-guidance {input.candidates:q} {params.finalists:q} --out {output:q} 2> {log:q}"

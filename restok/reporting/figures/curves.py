@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from pathlib import Path
+from textwrap import wrap
 
 import pandas as pd
 
@@ -13,6 +14,7 @@ from restok.reporting.measured import Row, checkpoints, chosen_guidance
 from restok.reporting.run import ReportError, chosen_candidate, require_metric
 from restok.reporting.tables.orders import claims, joined
 from restok.reporting.tables.table import Table, column, one, seeds
+from restok.stages.search import cost, drawn, finalists_of
 
 RING = {"marker": "o", "markersize": 13, "fillstyle": "none", "color": "black", "linewidth": 0, "markeredgewidth": 1}
 
@@ -83,8 +85,9 @@ def fig7(inputs: Inputs, item: str, out: Path) -> None:
 
 
 def guidance_data(inputs: Inputs, item: str) -> pd.DataFrame:
-    """The search for guidance of what feeds an item, one row a candidate of a checkpoint; `low` and `high` bound the distance's
-    95 % interval. Raises ReportError where the parameters set the guidance."""
+    """The search for guidance of what feeds an item, one row a candidate of a checkpoint, then one a finalist, which `round`
+    tells apart; `low` and `high` bound the distance's 95 % interval. What has no distance has a blank. Raises ReportError where
+    the parameters set the guidance."""
     rows = []
     for _, trial, label in inputs.tree.sheet.feeding(item):
         if trial.name != inputs.tree.sheet.run:
@@ -94,23 +97,27 @@ def guidance_data(inputs: Inputs, item: str) -> pd.DataFrame:
             raise ReportError(f"figure {item}: the parameters set sampling.guidance, so that nothing is searched; set it to "
                               "null")
         best, metric = chosen_candidate(record), record["metric"]
-        for candidate in record["candidates"]:
+        require_metric(best, metric)
+        rounds = {"candidate": record["candidates"], "finalist": finalists_of(record)}
+        for name, candidate in ((name, candidate) for name, found in rounds.items() for candidate in found):
             low, high = candidate["intervals"][metric] or (None, None)
-            rows.append({"checkpoint": label, "schedule": candidate["schedule"], "start": candidate["start"],
-                         "scale": candidate["scale"], "metric": metric, "distance": require_metric(candidate, metric),
+            rows.append({"checkpoint": label, "round": name, "schedule": candidate["schedule"], "start": candidate["start"],
+                         "scale": candidate["scale"], "metric": metric, "distance": candidate["metrics"][metric],
                          "low": low, "high": high, "chosen": candidate is best, "n": candidate["n"],
-                         "source": record.path.as_posix()})
-    return pd.DataFrame(rows)
+                         "search_samples": drawn(record), "source": record.path.as_posix()})
+    return pd.DataFrame(rows).astype({"distance": float, "low": float, "high": float})
 
 
 def guidance_search(inputs: Inputs, item: str, out: Path) -> None:
     """Distance against the largest scale, a panel a checkpoint, a line a schedule (and start). Every line sets out from scale
-    1, which is no guidance; a ring marks the chosen setting."""
+    1, which is no guidance. Finalists stand apart, as diamonds: on more samples a distance is lower. A ring marks the chosen
+    setting."""
     data = guidance_data(inputs, item)
     labels = list(dict.fromkeys(data["checkpoint"]))
     columns = min(2, len(labels))
     lines = math.ceil(len(labels) / columns)
-    with drawing(3.6 * columns, 2.1 * lines + 0.5, out, data, *sources(data)) as figure:
+    title = [line for text in _search_notes(data) for line in wrap(text, 58 * columns)]
+    with drawing(3.6 * columns, 2.1 * lines + 0.4 + 0.14 * len(title), out, data, *sources(data)) as figure:
         axes = figure.subplots(lines, columns, squeeze=False, sharex=True).ravel()
         handles = {}
         for axis, label in zip(axes, labels, strict=False):
@@ -118,35 +125,52 @@ def guidance_search(inputs: Inputs, item: str, out: Path) -> None:
             handles |= _search(axis, of_label)
             axis.set_title(label, loc="left")
             axis.grid(axis="y")
-            if wants_log(of_label["distance"]):
+            if wants_log(of_label["distance"].dropna()):
                 axis.set_yscale("log")
         for axis in axes[len(labels):]:
             axis.set_visible(False)
         figure.supxlabel("largest guidance scale", size=8)
         figure.supylabel(f"{data['metric'].iloc[0]} (lower is better)", size=8, parse_math=False)
-        figure.legend(handles.values(), handles, loc="outside upper center", ncols=3 * columns,
-                      title="Bars and band: 95 % intervals", title_fontsize=8)
+        figure.legend(handles.values(), handles, loc="outside upper center", ncols=3 * columns, title="\n".join(title),
+                      title_fontsize=8)
+
+
+def _search_notes(data: pd.DataFrame) -> list[str]:
+    """What the marks are, and what the search cost."""
+    counts = {name: " or ".join(f"{n:,}" for n in found["n"].unique()) for name, found in data.groupby("round")}
+    notes = ["Bars and band: 95 % intervals."]
+    if "finalist" in counts:
+        notes += [f"Lines: candidates, over {counts['candidate']} samples. Diamonds: finalists, over {counts['finalist']}, "
+                  "which by itself lowers a distance."]
+    return [*notes, *(f"A checkpoint: {cost(samples)}." for samples in data["search_samples"].unique().tolist())]
 
 
 def _search(axis, data: pd.DataFrame) -> dict:
     """One checkpoint's panel; returns what the legend needs, by label."""
-    handles = {}
-    none, guided = data[data["scale"] == 1], data[data["scale"] != 1]
+    handles, guided = {}, data["scale"] != 1
+    lines = list(dict.fromkeys(zip(data["schedule"][guided], data["start"][guided], strict=True)))
+    aside = 0.015 * (data["scale"].max() - min(data["scale"].min(), 1))
+    data = data.assign(x=[row.scale if row.scale == 1 else row.scale + aside * (
+        lines.index((row.schedule, row.start)) - (len(lines) - 1) / 2) for row in data.itertuples()])     # no bar hides another
+    measured = data[data["distance"].notna()]
+    first, finals = (measured[measured["round"] == name] for name in ("candidate", "finalist"))
+    none = first[first["scale"] == 1]
     for candidate in none.itertuples():
         handles["no guidance"] = axis.axhline(candidate.distance, color="0.35", linestyle="--", linewidth=1)
         if pd.notna(candidate.low):
             axis.axhspan(candidate.low, candidate.high, color="0.5", alpha=0.15, linewidth=0)
-    lines = list(guided.groupby(["schedule", "start"], sort=False))
-    aside = 0.015 * (data["scale"].max() - min(data["scale"].min(), 1))
-    places = dict.fromkeys(none.index, 1)
-    for i, ((schedule, start), line) in enumerate(lines):
-        name, line = f"{schedule} from {start:g}" if schedule == "step" else schedule, line.sort_values("scale")
-        x = line["scale"] + aside * (i - (len(lines) - 1) / 2)                             # no bar hides another
-        places |= dict(zip(line.index, x, strict=True))
-        axis.plot([*none["scale"], *x], [*none["distance"], *line["distance"]], color=f"C{i}", linewidth=1.2)
-        bars = reach(line["distance"], line["low"].astype(float), line["high"].astype(float))
-        handles[name] = axis.errorbar(x, line["distance"], bars, fmt="os^Dv"[i % 5], color=f"C{i}", markersize=4,
-                                      elinewidth=0.8, capsize=1.5)
-    chosen = data[data["chosen"]].iloc[0]
-    handles["chosen"], = axis.plot(places[chosen.name], chosen["distance"], **RING, clip_on=False)
+    for i, (schedule, start) in enumerate(lines):
+        name = f"{schedule} from {start:g}" if schedule == "step" else schedule
+        line = first[(first["schedule"] == schedule) & (first["start"] == start) & (first["scale"] != 1)].sort_values("scale")
+        axis.plot([*none["x"], *line["x"]], [*none["distance"], *line["distance"]], color=f"C{i}", linewidth=1.2)
+        handles[name] = _points(axis, line, fmt="os^Dv"[i % 5], color=f"C{i}", markersize=4)
+    if len(finals):
+        handles["finalists"] = _points(axis, finals, fmt="d", color="black", markersize=6)
+    chosen = measured[measured["chosen"]].iloc[0]
+    handles["chosen"], = axis.plot(chosen["x"], chosen["distance"], **RING, clip_on=False)
     return handles
+
+
+def _points(axis, data: pd.DataFrame, **style):
+    bars = reach(data["distance"], data["low"], data["high"])
+    return axis.errorbar(data["x"], data["distance"], bars, elinewidth=0.8, capsize=1.5, **style)

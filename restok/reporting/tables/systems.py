@@ -10,6 +10,7 @@ from restok.reporting.measured import Row, chosen_guidance, lowest, rows
 from restok.reporting.run import chosen_candidate, require_metric
 from restok.reporting.tables.orders import Claim, claims, explained, joined
 from restok.reporting.tables.table import Rows, Table, column, how, one, side_by_side, with_paper
+from restok.stages.search import among, cost, drawn
 
 TABLE1 = {      # its columns: the published quantity in each, and its title, if a reader sees it
     "method": ("", "method"), "family": ("family", "tokens are"), "tokenizer_type": ("tokenizer_type", "tokenizer"),
@@ -59,12 +60,14 @@ def table6(inputs: Inputs, item: str) -> Table:
         row = {"checkpoint": label, "schedule": chosen.schedule, "start_ratio": chosen.start, "max_scale": chosen.scale,
                "top_k": sampling["top_k"], "top_p": sampling["top_p"], "guidance": "searched" if record else "set",
                **inputs.published.beside(item, label, GUIDANCE), "metric": "", "distance": None, "interval": "", "n": "",
-               "candidates": "", "seed": trial.seed, "source": f"params/{inputs.tree.sheet.run}.yaml"}
+               "candidates": "", "lowest_of": "", "search_samples": "", "seed": trial.seed,
+               "source": f"params/{inputs.tree.sheet.run}.yaml"}
         if record:
             candidate, metric = chosen_candidate(record), record["metric"]
             row |= {"metric": metric, "distance": require_metric(candidate, metric),
                     "interval": span(candidate["intervals"][metric]), "n": candidate["n"],
-                    "candidates": len(record["candidates"]), "source": record.path.as_posix()}
+                    "candidates": len(record["candidates"]), "lowest_of": among(record), "search_samples": drawn(record),
+                    "source": record.path.as_posix()}
         cells.append(row)
     if not cells:
         raise ConfigError(f"experiments: no row feeds {item} for {inputs.tree.sheet.run}; let one feed it")
@@ -79,8 +82,9 @@ def _table6_view(cells: Rows) -> tuple[list, list[str]]:
     columns = [(title, column(shown, name)) for name, title in names.items()]
     if metric:
         columns += [(f"{metric} ↓", [number(row["distance"]) for row in cells]), ("95 % interval", column(cells, "interval"))]
-        notes.append(f"{metric} over {one(column(cells, 'n'))} samples, the lowest of {one(column(cells, 'candidates'))} "
-                     "candidates.")
+        notes.append(f"{metric}, the lowest of {one(column(cells, 'lowest_of'))}.")
+        costs = dict.fromkeys(filter(None, column(cells, "search_samples")))
+        notes += [f"The search for each: {cost(samples)}." for samples in costs]
     columns.append(("the paper", [", ".join(f"{title} {cell}" for name, title in GUIDANCE.items()
                                             if (cell := row[f"{name}_paper"])) for row in cells]))
     if fixed := [row["checkpoint"] for row in cells if row["guidance"] == "set"]:
