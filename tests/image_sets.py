@@ -59,9 +59,9 @@ def as_folder(root: Path) -> config.Data:
     return settings("imagefolder", root, "train", "validation")
 
 
-def sample(photo: Photo) -> dict[str, bytes]:
-    """As timm/imagenet-1k-wds has it; of the validation images the names tell no class."""
-    filename = f"{photo.id}/{photo.stem}.JPEG" if photo.stem.startswith("n") else f"{photo.stem}.JPEG"
+def sample(photo: Photo, told: bool = False) -> dict[str, bytes]:
+    """As timm/imagenet-1k-wds has it. Names of validation images tell no class, unless that is to be `told`."""
+    filename = f"{photo.id}/{photo.stem}.JPEG" if photo.stem.startswith("n") or told else f"{photo.stem}.JPEG"
     return {f"{photo.stem}.cls": str(photo.label).encode(), f"{photo.stem}.jpg": photo.data,
             f"{photo.stem}.json": json.dumps({"filename": filename, "label": photo.label}).encode()}
 
@@ -75,14 +75,14 @@ def write_tar(path: Path, samples: Sequence[Mapping[str, bytes]]) -> None:
             archive.addfile(member, io.BytesIO(data))
 
 
-def as_tars(root: Path, info: bool = False) -> config.Data:
+def as_tars(root: Path, info: bool = False, told: bool = False) -> config.Data:
     """Three shards for training, one for validation; `info`: with timm's list of them."""
     splits = {}
     for split, photos in photographs().items():
         count = 3 if split == "train" else 1
         names = [f"imagenet1k-{split}-{i:04}.tar" for i in range(count)]
         for i, name in enumerate(names):
-            write_tar(root / name, [sample(photo) for photo in photos[i::count]])
+            write_tar(root / name, [sample(photo, told) for photo in photos[i::count]])
         splits[split] = {"name": split, "filenames": names, "shard_lengths": [len(photos[i::count]) for i in range(count)],
                          "num_samples": len(photos)}
     if info:

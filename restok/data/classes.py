@@ -5,6 +5,8 @@ import os
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
+from pathlib import Path
 
 from restok.config.text import read_text
 from restok.data.reading import DataError
@@ -13,6 +15,7 @@ WORDNET = re.compile(r"n\d{8}")
 _IN_NAME = re.compile(r"(n\d{8})(?:_.*)?|.*_(n\d{8})")
 CHECKED, SORTED = "sorted WordNet ids, checked", "sorted names"
 UNKNOWN = "not checked: nothing but the labels tells the classes"
+MOST = 950                               # of 1,000 names that agree: they are ImageNet's
 OWN_ORDER = ("timm/imagenet-1k-wds, ILSVRC/imagenet-1k and folders named by WordNet ids have ImageNet's own order: prepare one "
              "of them, or number the labels so")
 
@@ -46,12 +49,34 @@ def class_list(path: str | None) -> tuple[str, ...] | None:
     return tuple(sorted(names))
 
 
+def imagenet_ids() -> tuple[str, ...]:
+    """The 1,000 classes of ImageNet, by label, as timm ships them; read without timm, which imports torch."""
+    return tuple(_timm("imagenet_synsets.txt").split())
+
+
+def _timm(name: str) -> str:
+    return Path(find_spec("timm").submodule_search_locations[0], "data/_info", name).read_text("utf-8")
+
+
 def require_known(chosen: Sequence[str] | None, names: Sequence[str], path: str | None) -> None:
     """Raises DataError where a list of classes has one that the images do not have."""
     for name in chosen or ():
         if name not in names:
             near = difflib.get_close_matches(name, names, n=1, cutoff=0)
             raise DataError(f"{path}: class {name!r} is none of the images'; did you mean {near[0]!r}?")
+
+
+def _named_as_imagenet(source: str, names: Sequence[str]) -> bool:
+    """Whether these are ImageNet's 1,000 classes in its order, in WordNet's words for them, of which some publishers change a
+    few. Raises DataError for the same words in another order."""
+    words = dict(line.split("\t") for line in _timm("imagenet_synset_to_lemma.txt").splitlines())
+    due = [words[each] for each in imagenet_ids()]
+    if len(names) != len(due) or len(set(names) & set(due)) < MOST:
+        return False
+    if sum(name == word for name, word in zip(names, due, strict=True)) < MOST:
+        label, name = next((i, name) for i, name in enumerate(names) if name != due[i])
+        raise DataError(f"{source}: label {label} is {name!r}, where ImageNet's order has {due[label]!r}; {OWN_ORDER}")
+    return True
 
 
 def ordered(source: str, seen: Mapping[int, set[str]], declared: Sequence[str] | None) -> tuple[dict[int, str], str]:
@@ -66,13 +91,21 @@ def ordered(source: str, seen: Mapping[int, set[str]], declared: Sequence[str] |
         if len(found) > 1:
             raise DataError(f"{source}: label {label} stands for {found[0]} and for {found[1]}; {OWN_ORDER}")
     by_label = [found[0] for found in ids.values()]
-    for (label, found), due in zip(ids.items(), sorted(by_label), strict=True):
+    if declared is not None and all(map(WORDNET.fullmatch, declared)):
+        due_ids = [declared[label] for label in ids]
+    else:
+        due_ids = sorted(by_label)
+    for (label, found), due in zip(ids.items(), due_ids, strict=True):
         if found[0] != due:
             raise DataError(f"{source}: label {label} is {found[0]}, where the order of WordNet ids has {due}; {OWN_ORDER}")
     names = {label: found[0] for label, found in ids.items()}
     if declared is not None:
         names = dict(enumerate(declared))
     if len(ids) == len(seen):
+        return names, CHECKED
+    if not any(seen.values()):
+        return names, UNKNOWN
+    if declared is not None and _named_as_imagenet(source, declared):
         return names, CHECKED
     if declared is not None:
         return names, SORTED if list(declared) == sorted(declared) else UNKNOWN

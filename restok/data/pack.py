@@ -92,9 +92,15 @@ def require_few(name: str, count: int, pieces: Sequence[Piece]) -> None:
 
 
 def _number(source: Source, found: Found, taken: Mapping[str, int]) -> int | None:
+    """What an image's label becomes, None where its class is not taken."""
     if found.kind in taken:
         return taken[found.kind]
-    return taken.get(source.classes[found.label]) if source.classes is not None else None
+    if source.classes is not None and found.label < len(source.classes):
+        return taken.get(source.classes[found.label])
+    if found.kind is None:
+        raise DataError(f"{found.place}: says no more of its class than the number {found.label}, so data.classes cannot "
+                        "choose among them; set it to null, or prepare a folder")
+    return None
 
 
 def _look(piece: int, found: Found, label: int, decoder: Decoder) -> _Looked:

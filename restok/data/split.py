@@ -71,13 +71,14 @@ def _counts(name: str, labels: Int[np.ndarray, " n"], names: Sequence[str]) -> d
 def _classes(about: Mapping[str, About], pieces: Mapping[str, Sequence[Piece]], chosen: Sequence[str] | None,
              list_name: str | None) -> tuple[list[str], dict[str, str]]:
     """The classes' names by label, and for each split what is known of their order."""
-    names, order, known = {}, {}, set()
+    names, order, known, last = {}, {}, set(), 0
     for split, own in pieces.items():
         seen = {}
         for piece in own:
             for label, kinds in piece.seen.items():
                 seen.setdefault(label, set()).update(kinds)
         known.update(*seen.values(), about[split].classes or ())
+        last = max(last, *seen, len(about[split].classes or ()) - 1)
         if max(seen) >= CLASSES:
             raise DataError(f"{about[split].name}: label {max(seen)}; classes are numbered from 0 on, without gaps")
         here, order[split] = ordered(about[split].name, seen, about[split].classes)
@@ -85,9 +86,7 @@ def _classes(about: Mapping[str, About], pieces: Mapping[str, Sequence[Piece]], 
             if names.setdefault(label, name) != name:
                 raise DataError(f"{about[split].name}: label {label} is {name!r}, but {names[label]!r} in the other split; "
                                 "number both alike")
-        if not here:
-            names |= {label: names.get(label, str(label)) for label in seen}
     if chosen is not None:
         require_known(chosen, sorted(known), list_name)
         return list(chosen), order
-    return [names.get(label, str(label)) for label in range(1 + max(names))], order
+    return [names.get(label, str(label)) for label in range(1 + last)], order

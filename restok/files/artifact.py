@@ -59,7 +59,7 @@ class Origin:
     def seal(self, folder: Path, **facts: Any) -> dict[str, Any]:
         """Write the manifest, last of all, with `facts` beside what makes the artifact known again. Returns it. The
         digests of `files` among the facts are known already."""
-        known = facts.get("files", {})
+        known = facts.pop("files", {})
         manifest = facts | asdict(self) | {"files": {name: known.get(name) or sha256_file(folder / name)
                                                      for name in _files(folder) if name != MANIFEST}}
         write_json(folder / MANIFEST, manifest)

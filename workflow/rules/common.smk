@@ -99,6 +99,11 @@ def repeated(name, inputs):
     return lambda wildcards, input: [word for file in input.get(inputs, []) for word in (f"--{name}", str(file))]
 
 
+def classes(wildcards):
+    """The list of the classes that are taken, where the parameters name one."""
+    return [params_of(wildcards.run).data.classes] if params_of(wildcards.run).data.classes else []
+
+
 def guidance(wildcards):
     """The search's choice, where the settings do not name a guidance."""
     return [] if settings_of(wildcards).sampling.guidance else [result("guidance")(wildcards)]

@@ -1,10 +1,12 @@
-rule prepare:
+rule prepare_part:
+    input:
+        classes=classes,
     output:
-        directory(pattern("data")),
+        temp(directory(part_pattern("data"))),
     log:
-        "results/{run}/logs/prepare.log",
+        "results/{run}/logs/prepare.{part}.log",
     benchmark:
-        "results/{run}/benchmarks/prepare.tsv"
+        "results/{run}/benchmarks/prepare.{part}.tsv"
     conda:
         "../../environment.yml"
     threads: with_workers
@@ -13,8 +15,33 @@ rule prepare:
         runtime=240,
     params:
         settings=settings("data"),
+        part=part,
     shell:
-        "restok prepare --params params/{wildcards.run:q}.yaml --run runs/{wildcards.run:q}/data --out {output:q} 2> {log:q}"
+        "restok prepare --params params/{wildcards.run:q}.yaml --part {params.part:q} --out {output:q} 2> {log:q}"
+
+
+rule prepare:
+    # Of several parts, which it gathers, or of one, which it packs itself.
+    input:
+        classes=classes,
+        parts=parts("data", gather.prepare("{scatteritem}")),
+    output:
+        directory(pattern("data")),
+    log:
+        "results/{run}/logs/prepare.log",
+    benchmark:
+        "results/{run}/benchmarks/prepare.tsv"
+    conda:
+        "../../environment.yml"
+    threads: lambda wildcards, input: 1 if input.parts else with_workers(wildcards)
+    resources:
+        mem_mb=memory,
+        runtime=240,
+    params:
+        settings=settings("data"),
+    shell:
+        "restok prepare {input.parts:q} --params params/{wildcards.run:q}.yaml --run runs/{wildcards.run:q}/data "
+        "--out {output:q} 2> {log:q}"
 
 
 rule train_classifier:

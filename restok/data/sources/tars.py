@@ -8,7 +8,7 @@ from itertools import groupby
 from pathlib import Path
 
 from restok import config
-from restok.data.classes import stem, wordnet_id
+from restok.data.classes import imagenet_ids, stem, wordnet_id
 from restok.data.reading import SUFFIXES, DataError
 from restok.data.sources.base import Found, Source, cut, facts_of_file, shards
 from restok.files import FileError, read_json
@@ -20,10 +20,12 @@ INFO = "_info.json"                      # beside the shards, as timm writes it:
 def webdataset(data: config.Data, image_size: int, chosen: tuple[str, ...] | None) -> dict[str, Source]:
     """The shards below data.path that data.train and data.validation name, by patterns or folders."""
     folder, splits = shards(data, "tar")
-    return {split: _source(folder, split, names, "{" in getattr(data, split)) for split, names in splits.items()}
+    ids = imagenet_ids()
+    known = ids if chosen and set(chosen) <= set(ids) else None          # for samples that say no more than their number
+    return {split: _source(folder, split, names, "{" in getattr(data, split), known) for split, names in splits.items()}
 
 
-def _source(folder: Path, split: str, names: list[str], named: bool) -> Source:
+def _source(folder: Path, split: str, names: list[str], named: bool, classes: tuple[str, ...] | None) -> Source:
     promised = _promised(folder, names, named)
     sizes = [os.stat(folder / name).st_size for name in names]
     pieces = cut(sizes)
@@ -40,7 +42,7 @@ def _source(folder: Path, split: str, names: list[str], named: bool) -> Source:
                 raise DataError(f"{folder / name}: {count} samples, but {INFO} promises {promised[name]}; copy the shard again")
 
     counts = tuple(sum(promised[names[i]] for i in piece) for piece in pieces) if promised else None
-    return Source(f"{folder}/{split}", None, False, len(pieces), counts, INFO if promised else None, sum(sizes),
+    return Source(f"{folder}/{split}", classes, False, len(pieces), counts, INFO if promised else None, sum(sizes),
                   lambda piece: (facts_of_file(names[i], folder / names[i]) for i in pieces[piece]), read)
 
 
@@ -76,13 +78,16 @@ def _samples(folder: Path, shard: str) -> Iterator[Found]:
     path = folder / shard
     try:
         with open(path, "rb") as file, tarfile.TarFile(fileobj=file) as archive:
-            members = (member for member in archive if member.isfile())
+            members, last = (member for member in archive if member.isfile()), None
             for key, together in groupby(members, lambda member: _parts(member.name)[0]):
-                parts = {_parts(member.name)[1]: archive.extractfile(member).read() for member in together}
-                yield _sample(f"{path}: {key}", shard, key, parts)
+                if last:
+                    yield _sample(path, shard, *last)
+                last = key, {_parts(member.name)[1]: archive.extractfile(member).read() for member in together}
             file.seek(archive.offset)                    # where reading ended: tarfile takes damage for the end
             if file.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
                 raise tarfile.ReadError("no end mark")
+            if last:                                     # only now it is sure to be whole
+                yield _sample(path, shard, *last)
     except tarfile.TarError as error:
         raise DataError(f"{path}: not a whole tar file ({error}); copy the shard again (a compressed one must be unpacked)"
                         ) from None
@@ -97,7 +102,8 @@ def _parts(name: str) -> tuple[str, str]:
     return folder + slash + base, kind.lower()
 
 
-def _sample(place: str, shard: str, key: str, parts: dict[str, bytes]) -> Found:
+def _sample(path: Path, shard: str, key: str, parts: dict[str, bytes]) -> Found:
+    place = f"{path}: {key}"
     image = next((parts[kind] for kind in IMAGES if kind in parts), None)
     if image is None:
         raise DataError(f"{place} has no image ({', '.join(IMAGES)}), but {', '.join(parts)}; mend the shard")
