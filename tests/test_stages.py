@@ -26,7 +26,7 @@ from restok.stages.codes import encode
 from restok.stages.evaluator import CHUNK, Evaluator
 from restok.stages.images import Sampler, balanced_labels, sample
 from restok.stages.images import panel as make_panel
-from restok.stages.measure import added, evaluate, write_statistics
+from restok.stages.measure import evaluate, write_statistics
 from restok.stages.reconstruct import reconstruct
 from restok.stages.subjects import MeasureError, images_of, reconstructed, reconstructions_of, sampled
 from restok.tokenizer.model import ResTok
@@ -148,21 +148,6 @@ def theirs(tmp_path_factory):
     path = tmp_path_factory.mktemp("theirs") / "theirs.npz"
     np.savez(path, arr_0=pictures(2 * CHUNK + 100))
     return path
-
-
-def test_shards_make_up_the_whole(chain, theirs, tmp_path):
-    evaluator = evaluator_of(chain)
-    paths = [tmp_path / f"{part}.safetensors" for part in range(4)]          # one of the four has nothing to do
-    for part, path in enumerate(paths):
-        write_statistics(evaluator, images_of(open_images(theirs)), Shard(part, 4), None, path)
-    write_statistics(evaluator, images_of(open_images(theirs)), WHOLE, None, tmp_path / "whole.safetensors")
-    whole = evaluate(evaluator, added([tmp_path / "whole.safetensors"], "cpu"), chain / "data")
-    shards = evaluate(evaluator, added(paths[::-1], "cpu"), chain / "data")
-    assert numbers(shards) == pytest.approx(numbers(whole), rel=1e-9)
-    with pytest.raises(StatisticsError, match="are missing"):
-        evaluate(evaluator, added(paths[:-1], "cpu"), chain / "data")
-    with pytest.raises(StatisticsError, match="counted twice"):
-        evaluate(evaluator, added([*paths, paths[-1]], "cpu"), chain / "data")
 
 
 def test_a_run_cut_in_half_resumes_bit_for_bit(chain, theirs, tmp_path, monkeypatch):
@@ -378,33 +363,6 @@ def test_statistics_of_nothing_or_of_two_things_are_refused(command, chain, opti
     result = command("statistics", "--features", "digits", "--classifier", str(chain / "classifier"), *options, "--out",
                      str(tmp_path / "s.safetensors"))
     assert result.exit_code == 1 and message in result.stderr and not (tmp_path / "s.safetensors").exists()
-
-
-@pytest.mark.parametrize("straight", ["samples", "reconstructions"])
-def test_shards_of_what_the_models_make_are_measured_each_on_its_own(command, chain, tmp_path, straight):
-    write_json(tmp_path / "guidance.json", {"chosen": {"schedule": "linear", "scale": 2.0, "start": 0.0}})
-    subject = ["--tokenizer", str(chain / "tokenizer")]
-    if straight == "samples":
-        subject += ["--generator", str(chain / "generator"), "--guidance", str(tmp_path / "guidance.json"), "--set",
-                    f"evaluation.samples_per_class={CHUNK // 10 + 1}"]
-    else:
-        np.savez(tmp_path / "originals.npz", arr_0=pictures(CHUNK + 8))
-        subject += ["--originals", str(tmp_path / "originals.npz")]
-    common = ["--params", "params/demo.yaml", "--classifier", str(chain / "classifier")]
-    against = ["--reference", str(chain / "data"), "--out"]
-    parts = [str(tmp_path / f"{part}.safetensors") for part in range(2)]
-    calls = [["evaluate", *common, *subject, *against, str(tmp_path / "whole.json")],
-             *(["statistics", *common, *subject, "--part", f"{part}/2", "--out", path] for part, path in enumerate(parts)),
-             ["evaluate", *common, "--samples", parts[0], "--samples", parts[1], *against, str(tmp_path / "shards.json")],
-             ["statistics", *common, "--samples", parts[1], "--samples", parts[0], "--out", str(tmp_path / "sums.safetensors")]]
-    for call in calls:
-        result = command(*call)
-        assert result.exit_code == 0, result.stderr
-    whole, shards = (json.loads((tmp_path / f"{name}.json").read_text()) for name in ("whole", "shards"))
-    assert numbers(shards) == pytest.approx(numbers(whole), rel=1e-9) and whole["samples"] == shards["samples"]
-    assert whole["protocol"] == ("generation" if straight == "samples" else "reconstruction")
-    assert [Statistics.load(path).seen.sum() > 0 for path in parts] == [True, True]
-    assert Statistics.load(tmp_path / "sums.safetensors").seen.all()
 
 
 def test_peers_samples_need_no_parameter_file(command, chain, theirs, tmp_path):

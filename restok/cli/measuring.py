@@ -20,7 +20,7 @@ class SubjectOptions:
     """What to measure: images of files, or straight from the models."""
 
     samples: option(list[Path] | None, "What to measure: an npz (arr_0), an image folder, or statistics files of all its "
-                    "shards (repeat the option).") = None
+                    "parts (repeat the option); with --tokenizer, of what it makes.") = None
     originals: option(Path | None, "Measure reconstructions of these, image by image: an npz, an image folder, or a folder "
                       "that `restok prepare` wrote.") = None
     tokenizer: option(Path | None, "Measure images straight from this tokenizer: reconstructions, or with --generator "
@@ -37,14 +37,15 @@ class SubjectOptions:
 
     def require_one(self, params: Params | None) -> None:
         """Raises ConfigError where the options name nothing, or two things at once."""
-        if bool(self.samples) == bool(self.tokenizer):
+        parts = self.are_statistics and self.tokenizer          # of what the models make
+        if bool(self.samples) == bool(self.tokenizer) and not parts:
             raise ConfigError("name either --samples, or --tokenizer to measure straight from the models")
-        if self.samples and (self.generator or self.guidance):
+        if self.samples and (self.generator or self.guidance) and not parts:
             raise ConfigError("--generator and --guidance draw samples with --tokenizer; leave them out, or --samples")
-        if self.are_statistics and self.originals:
+        if self.are_statistics and self.originals and not parts:
             raise ConfigError("statistics files know what they were measured beside; leave --originals out")
         if self.samples and len(self.samples) > 1 and not self.are_statistics:
-            raise ConfigError("several --samples: only statistics files (.safetensors) of one set's shards add")
+            raise ConfigError("several --samples: only statistics files (.safetensors) of one set's parts add")
         if self.tokenizer and not self.generator and (self.originals is None or self.guidance):
             raise ConfigError("--tokenizer alone measures reconstructions: name their --originals; samples take --generator "
                               "and --guidance too")
@@ -58,15 +59,19 @@ class SubjectOptions:
         return self.seed if self.generator or self.samples else None
 
     def load(self, evaluator: "Evaluator", params: Params | None) -> "Subject | Statistics":
-        """What the options name, which `require_one` let pass."""
+        """What the options name, which `require_one` let pass. Of statistics files the sum."""
+        from restok.stages.measure import added
+        if not self.are_statistics:
+            return self._images(evaluator, params)
+        return added(self.samples, evaluator.network.device,
+                     evaluator.begin(self._images(evaluator, params)) if self.tokenizer else None)
+
+    def _images(self, evaluator: "Evaluator", params: Params | None) -> "Subject":
         from restok.data.images import open_images
         from restok.files import read_json
         from restok.stages import subjects
         from restok.stages.images import Sampler
-        from restok.stages.measure import added
         from restok.stages.search import read_guidance
-        if self.are_statistics:
-            return added(self.samples, evaluator.network.device)
         if self.generator:
             guidance = read_guidance(self.guidance) if self.guidance else params.sampling.guidance
             if guidance is None:

@@ -178,13 +178,17 @@ class Statistics:
         for wrong, what in ((self.seen == 0, "missing"), (self.seen > 1, "counted twice")):
             if wrong.any():
                 raise StatisticsError(f"{self.name}: {int(wrong.sum())} of {self.n} images are {what}, the first is number "
-                                      f"{int(wrong.nonzero()[0])}; measure every shard once and give all of them")
+                                      f"{int(wrong.nonzero()[0])}; measure every part once and give all of them")
 
-    def __add__(self, other: "Statistics") -> "Statistics":
-        """Both states' images. Raises StatisticsError where the two are not shards of the same images and network."""
+    def require_same(self, other: "Statistics") -> None:
+        """Raises StatisticsError where the two are not parts of the same images under the same network."""
         for key, value in self.facts.items():
             if other.facts[key] != value:
                 raise StatisticsError(f"{self.name} and {other.name} do not add: {key} differ, {value} and {other.facts[key]}")
+
+    def __add__(self, other: "Statistics") -> "Statistics":
+        """Both states' images. Raises StatisticsError as `require_same`, and where published statistics come with one."""
+        self.require_same(other)
         if self.published or other.published:
             raise StatisticsError(f"{self.name}: published statistics do not add; give the file alone")
         return self._with({name: tensor + other.tensors[name].to(tensor.device) for name, tensor in self.tensors.items()},

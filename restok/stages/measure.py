@@ -4,8 +4,7 @@ import glob
 import json
 import logging
 from collections.abc import Callable
-from functools import partial, reduce
-from operator import add
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +16,8 @@ from restok.distributed import from_first, is_first
 from restok.files import remove_left_over, write_json
 from restok.files.artifact import Origin, digest_of, link
 from restok.metrics.evaluate import evaluate_candidate, evaluate_generation, evaluate_reconstruction, require_alike
-from restok.metrics.statistics import Statistics
-from restok.parts import Shard
+from restok.metrics.statistics import Statistics, StatisticsError
+from restok.parts import WHOLE, Shard
 from restok.stages.evaluator import Evaluator
 from restok.stages.images import Sampler
 from restok.stages.search import SearchError, ranked, scored, setting
@@ -28,15 +27,32 @@ log = logging.getLogger("restok")
 Show = Callable[[Any], None]             # is given what was measured, also where it then cannot be written
 
 
-def added(paths: list[Path], device: torch.device | str) -> Statistics:
-    """The sum of statistics files: the shards of one subject."""
-    return reduce(add, (Statistics.load(path, device) for path in paths))
+def added(paths: list[Path], device: torch.device | str, of: Statistics | None = None) -> Statistics:
+    """The sum of statistics files: the parts of one subject, of which `of` is the empty state where it is known. Raises
+    MeasureError, which names the file, for a part of something else and for images that two parts have."""
+    whole, taken = None, {}
+    for path in paths:
+        part = Statistics.load(path, device)
+        for other, seen in taken.items():
+            if (both := (seen & (part.seen > 0)).nonzero()).numel():
+                raise MeasureError(f"{path}: {len(both)} of its images are in {other}, too, the first is number "
+                                   f"{int(both[0])}; name each part once, all of one division")
+        taken[path] = part.seen > 0
+        try:
+            (of or whole or part).require_same(part)
+            whole = whole + part if whole else part
+        except StatisticsError as error:
+            raise MeasureError(f"{path}: not a part of what is measured; {error}; measure it again") from None
+    return whole
 
 
 def write_statistics(evaluator: Evaluator, subject: Subject | Statistics, shard: Shard, state: Path | None, out: Path,
                      show: Show = lambda _: None) -> None:
-    """Measure a subject once, for use as a reference or as samples; or one shard of it, to be given with the others."""
+    """Measure a subject once, for use as a reference or as samples; or one part of it, to be given with the others. All parts
+    may name one `state`: each has its own beside it, and `evaluate` removes them where it is given the same."""
     _apart(state, out)
+    if state is not None and shard != WHOLE:
+        state = state.with_stem(f"{state.stem}.part{shard.part}of{shard.parts}")
     if from_first(lambda: out.exists() and evaluator.is_measured(out, subject, shard)):
         log.info("%s: measured before, of the same images and settings; delete it to have it measured again", out)
         return
@@ -128,6 +144,8 @@ def _score(evaluator: Evaluator, params: config.Params, sampler: Sampler, guidan
 def _begun(evaluator: Evaluator, subject: Subject | Statistics, expected: int | None = None) -> Statistics:
     """The statistics of a subject before it is measured, or as they are. Raises MeasureError for another number of images."""
     begun = subject if isinstance(subject, Statistics) else evaluator.begin(subject)
+    if begun is subject:
+        begun.require_whole()
     if expected is not None and begun.n != expected:
         raise MeasureError(f"{begun.name}: {begun.n} images, not the {expected} asked for; a distance depends on their number: "
                            "make the others, or ask for this number")
@@ -183,9 +201,10 @@ def _apart(state: Path | None, *others: Path | None) -> None:
 
 
 def _forget(state: Path) -> None:
-    """Remove the sums of a measurement that is finished: those of all its processes, and what a killed save left behind."""
+    """Remove the sums of a measurement that is finished: those of all its parts and processes, and what a killed save left
+    behind."""
     stem = glob.escape(state.stem)
-    for name in (f"{stem}{state.suffix}", f"{stem}.process*of*{state.suffix}"):
+    for name in (f"{stem}{state.suffix}", f"{stem}.process*of*{state.suffix}", f"{stem}.part*of*{state.suffix}"):
         for path in state.parent.glob(name):
             path.unlink()
         remove_left_over(state.parent, name)

@@ -26,13 +26,45 @@ rule reference:
         "--state runs/{wildcards.run:q}/reference/{wildcards.name:q}.safetensors --out {output:q} 2> {log:q}"
 
 
+rule evaluate_reconstruction_part:
+    input:
+        data=result("data"),
+        tokenizer=result("tokenizer"),
+        classifier=classifier,
+    output:
+        temp(part_pattern("reconstruction", ".safetensors")),
+    log:
+        "results/{trial}/logs/evaluate_reconstruction.{label}.{part}.log",
+    benchmark:
+        "results/{trial}/benchmarks/evaluate_reconstruction.{label}.{part}.tsv"
+    conda:
+        "../../environment.yml"
+    threads: with_workers
+    resources:
+        mem_mb=memory,
+        gpu=gpus,
+        runtime=240,
+    params:
+        settings=settings("reconstruction"),
+        options=options,
+        part=part,
+        classifier=optional("classifier"),
+    shell:
+        "restok statistics {params.options:q} --part {params.part:q} --tokenizer {input.tokenizer:q} "
+        "--originals {input.data:q} {params.classifier:q} "
+        "--state runs/{wildcards.trial:q}/evaluation/{wildcards.label:q}/reconstruction.safetensors "
+        "--out {output:q} 2> {log:q}"
+
+
 rule evaluate_reconstruction:
-    # Reconstructions go from memory to the metrics; `restok reconstruct` writes them, where somebody wants them.
+    # Reconstructions go from memory to the metrics; `restok reconstruct` writes them, where somebody wants them. Of several
+    # parts, which were measured before, it takes the sum.
     input:
         data=result("data"),
         tokenizer=result("tokenizer"),
         reference=lambda wildcards: reference(wildcards, "validation"),
         classifier=classifier,
+        parts=parts("reconstruction", gather.evaluate("{scatteritem}"), ".safetensors"),
     output:
         pattern("reconstruction"),
     log:
@@ -49,11 +81,44 @@ rule evaluate_reconstruction:
     params:
         settings=settings("reconstruction"),
         options=options,
+        parts=repeated("samples", "parts"),
         classifier=optional("classifier"),
     shell:
-        "restok evaluate {params.options:q} --tokenizer {input.tokenizer:q} --originals {input.data:q} "
+        "restok evaluate {params.options:q} {params.parts:q} --tokenizer {input.tokenizer:q} --originals {input.data:q} "
         "--reference {input.reference:q} {params.classifier:q} "
         "--state runs/{wildcards.trial:q}/evaluation/{wildcards.label:q}/reconstruction.safetensors "
+        "--out {output:q} 2> {log:q}"
+
+
+rule evaluate_generation_part:
+    input:
+        tokenizer=result("tokenizer"),
+        generator=result("generator"),
+        guidance=guidance,
+        classifier=classifier,
+    output:
+        temp(part_pattern("generation", ".safetensors")),
+    log:
+        "results/{trial}/logs/evaluate_generation.{label}.{part}.log",
+    benchmark:
+        "results/{trial}/benchmarks/evaluate_generation.{label}.{part}.tsv"
+    conda:
+        "../../environment.yml"
+    threads: with_workers
+    resources:
+        mem_mb=memory,
+        gpu=gpus,
+        runtime=480,
+    params:
+        settings=settings("generation"),
+        options=options,
+        part=part,
+        guidance=optional("guidance"),
+        classifier=optional("classifier"),
+    shell:
+        "restok statistics {params.options:q} --part {params.part:q} --tokenizer {input.tokenizer:q} "
+        "--generator {input.generator:q} {params.guidance:q} {params.classifier:q} "
+        "--state runs/{wildcards.trial:q}/evaluation/{wildcards.label:q}/generation.safetensors "
         "--out {output:q} 2> {log:q}"
 
 
@@ -65,6 +130,7 @@ rule evaluate_generation:
         guidance=guidance,
         reference=reference,
         classifier=classifier,
+        parts=parts("generation", gather.evaluate("{scatteritem}"), ".safetensors"),
     output:
         pattern("generation"),
     log:
@@ -81,10 +147,11 @@ rule evaluate_generation:
     params:
         settings=settings("generation"),
         options=options,
+        parts=repeated("samples", "parts"),
         guidance=optional("guidance"),
         classifier=optional("classifier"),
     shell:
-        "restok evaluate {params.options:q} --tokenizer {input.tokenizer:q} --generator {input.generator:q} "
+        "restok evaluate {params.options:q} {params.parts:q} --tokenizer {input.tokenizer:q} --generator {input.generator:q} "
         "{params.guidance:q} --reference {input.reference:q} {params.classifier:q} "
         "--state runs/{wildcards.trial:q}/evaluation/{wildcards.label:q}/generation.safetensors "
         "--out {output:q} 2> {log:q}"
