@@ -1,6 +1,7 @@
 """Odd images are taken as the usual ImageNet pipelines take them, and known by name; the decoders give the same pixels."""
 
 import io
+import sys
 
 import numpy as np
 import pytest
@@ -97,6 +98,7 @@ def test_other_pixels_are_noticed(photograph, monkeypatch):
 
 def test_a_decoder_that_is_not_there_is_named(monkeypatch):
     assert require_decoder("pillow")["version"] and require_decoder("torchcodec")["name"] == "torchcodec"
-    monkeypatch.setitem(__import__("sys").modules, "torchcodec", None)
+    decoding._torchcodec.cache_clear()
+    monkeypatch.setitem(sys.modules, "torchcodec", None)
     with pytest.raises(DataError, match=r"data\.decoder: torchcodec cannot be loaded"):
         require_decoder("torchcodec")
