@@ -1,4 +1,5 @@
 import socket
+from itertools import islice
 from unittest.mock import Mock
 
 import pytest
@@ -6,12 +7,14 @@ import torch
 from conftest import ROOT, small_params
 
 from restok.config.load import ConfigError, load_params
+from restok.data.codes import CodeStore, write_codes
+from restok.data.loader import code_batches
 from restok.files import read_json
 from restok.files.outputs import require_writable
 from restok.networks.pretrained import random_weights
 from restok.objective.discriminator import FeatureDiscriminator
 from restok.objective.perceptual import build_perceptual
-from restok.stages.bench import metrics, training
+from restok.stages.bench import codes, metrics, training
 from restok.stages.bench.chain import benchmark
 from restok.stages.bench.peaks import operations, share_of_peak
 from restok.stages.bench.timing import WARMUP, time_runs
@@ -144,3 +147,26 @@ def test_both_sides_of_a_pair_find_the_same():
     assert distance == pytest.approx((shift + a + b - 2 * root_trace).item(), rel=1e-6)
     race = next(pair for pair in metrics._pairs(metrics.Sizes(40, 12, 2, 16, 2), torch.device("cpu")) if "recall" in pair.name)
     assert race.run() == pytest.approx(race.peer())
+
+
+def test_codes_are_read_from_both_layouts_cold_and_warm(command, tmp_path):
+    out = tmp_path / "new/bench.json"
+    done = command("bench", "codes", "--samples", 40, "--batch-size", 16, "--repeats", 1, "--out", out)
+    assert done.exit_code == 0, done.stderr
+    rows = read_json(out)
+    assert [row["case"] for row in rows] == ["from the disk", "from memory", "bytes on the disk"]
+    for row in rows[:2]:
+        assert row["samples_per_second"] == pytest.approx(32 / row["seconds"])
+        assert row["ratio"] == pytest.approx(row["samples_per_second"] / row["peer_samples_per_second"])
+    packed = 40 * (10 * 128 * 2 + 8) + 2 * 128                  # and a manifest
+    assert rows[2]["peer_bytes"] == 40 * (10 * 128 * 8 + 8 + 2 * 128) and 0 < rows[2]["bytes"] - packed < 1000
+    assert [path.name for path in out.parent.iterdir()] == ["bench.json"]
+
+
+def test_both_layouts_give_the_same_batches(tmp_path):
+    count, shape = 50, (codes.CROPS, codes.TOKENS, codes.CODEBOOK, codes.CLASSES)
+    write_codes(tmp_path / "store", codes._codes(count), count, *shape, "random", "random")
+    codes.write_files(tmp_path / "files", codes._codes(count))
+    ways = code_batches(CodeStore(tmp_path / "store"), 16, 0), codes.file_batches(tmp_path / "files", count, 16, 0)
+    for ours, theirs in zip(*(islice(way, 7) for way in ways), strict=True):         # beyond two epochs
+        assert all(a.dtype == b.dtype and torch.equal(a, b) for a, b in zip(ours, theirs, strict=True))

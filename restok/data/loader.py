@@ -31,6 +31,7 @@ _ORDER, _CROPS = 1, 2
 
 ImageBatches = Iterator[tuple[Float[Tensor, "b c h w"], Int[Tensor, " b"]]]
 CodeBatches = Iterator[tuple[Int[Tensor, "b n"], Int[Tensor, " b"]]]
+Indices = Int[np.ndarray, " b"]
 
 
 def order(seed: int, epoch: int, count: int) -> Int[np.ndarray, " count"]:
@@ -45,7 +46,8 @@ def batches(split: Split, data: config.Data, image_size: int, batch_size: int, s
     The view of position p is drawn from default_rng((seed, p)) alone.
     """
     view = partial(_training_view, size=image_size, data=data, seed=seed)
-    return _loader(split, view, _steps(len(split), batch_size, seed, start_step, share), data.workers)
+    steps = _steps(len(split), batch_size, seed, start_step, share)
+    return _loader(split, view, (list(zip(*map(np.ndarray.tolist, step), strict=True)) for step in steps), data.workers)
 
 
 def code_batches(store: CodeStore, batch_size: int, seed: int, start_step: int = 0, share: Shard = WHOLE) -> CodeBatches:
@@ -53,13 +55,17 @@ def code_batches(store: CodeStore, batch_size: int, seed: int, start_step: int =
 
     Each image appears once an epoch, as one of its crops, drawn anew.
     """
-    images, crops, _ = store.codes.shape
-    chosen = lru_cache(maxsize=1)(lambda epoch: np.random.default_rng((seed, epoch, _CROPS)).integers(crops, size=images))
-    for step in _steps(images, batch_size, seed, start_step, share):
-        rows = [image for image, _ in step]
-        columns = [chosen(position // images)[image] for image, position in step]
-        codes = store.codes[rows, columns].astype(np.int64)
-        yield torch.from_numpy(codes), torch.from_numpy(store.labels[rows])
+    count, crops, _ = store.codes.shape
+    for images, chosen in crop_visits(count, crops, batch_size, seed, start_step, share):
+        yield torch.from_numpy(store.codes[images, chosen].astype(np.int64)), torch.from_numpy(store.labels[images])
+
+
+def crop_visits(count: int, crops: int, batch_size: int, seed: int, start_step: int = 0,
+                share: Shard = WHOLE) -> Iterator[tuple[Indices, Indices]]:
+    """Of `code_batches`, the images of each batch, and the crop that is taken of each."""
+    crop = lru_cache(maxsize=1)(lambda epoch: np.random.default_rng((seed, epoch, _CROPS)).integers(crops, size=count))
+    for images, positions in _steps(count, batch_size, seed, start_step, share):
+        yield images, _of_epochs(crop, positions // count, images)
 
 
 @contextmanager
@@ -99,13 +105,18 @@ def _once(split: Split, view: Callable, batch_size: int, workers: int, rows: ran
     return _loader(split, view, BatchSampler(((index,) for index in rows), batch_size, drop_last=False), workers)
 
 
-def _steps(count: int, batch_size: int, seed: int, start: int, share: Shard) -> Iterator[list[tuple[int, int]]]:
-    """A share of the batches from step `start` on, without end, each a list of (image, position)."""
-    own = range(*share.bounds(batch_size))
+def _steps(count: int, batch_size: int, seed: int, start: int, share: Shard) -> Iterator[tuple[Indices, Indices]]:
+    """A share of the batches from step `start` on, without end, each its images and their positions."""
     permutation = lru_cache(maxsize=1)(lambda epoch: order(seed, epoch, count))
+    own = np.arange(*share.bounds(batch_size))
     for step in itertools.count(start):
-        positions = (step * batch_size + i for i in own)
-        yield [(int(permutation(position // count)[position % count]), position) for position in positions]
+        positions = step * batch_size + own
+        yield _of_epochs(permutation, positions // count, positions % count), positions
+
+
+def _of_epochs(values: Callable[[int], Indices], epochs: Indices, places: Indices) -> Indices:
+    """At each place the value of its epoch."""
+    return np.concatenate([values(epoch)[places[epochs == epoch]] for epoch in range(epochs[0], epochs[-1] + 1)])
 
 
 def _training_view(image: Image.Image, position: int, size: int, data: config.Data, seed: int) -> Pixels:
