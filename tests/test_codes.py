@@ -1,5 +1,6 @@
 """The code store: written whole or not at all, and never read under another tokenizer."""
 
+import tracemalloc
 from itertools import islice
 
 import numpy as np
@@ -157,3 +158,21 @@ def test_both_crop_scales_of_llamagen_are_mixed_evenly(digits, models, tmp_path)
     counts = np.bincount(np.concatenate(epochs) % 20, minlength=20)
     assert len(counts) == 20 and abs(counts - 900).max() < 5 * 900 ** 0.5               # of 18,000
     assert (np.sort(epochs[0]) % 20 != np.sort(epochs[1]) % 20).mean() == pytest.approx(0.95, abs=0.06)
+
+
+def test_a_store_of_imagenets_size_is_opened_and_read_in_little_memory(tmp_path):
+    """Its 3.3 GB are a hole in the file here. An order of the images, a crop of each, and the labels take 10 MB each."""
+    images, crops, tokens = 1_281_167, 10, 128
+    header = {"descr": "<u2", "fortran_order": False, "shape": (images, crops, tokens)}
+    with open(tmp_path / "codes.npy", "wb") as file:
+        np.lib.format.write_array_header_1_0(file, header)
+        file.truncate(file.tell() + images * crops * tokens * 2)
+    np.save(tmp_path / "labels.npy", np.arange(images) % 1000)
+    write_json(tmp_path / "manifest.json", {"images": images, **FACTS, "crops": crops, "tokens": tokens, "classes": 1000})
+    tracemalloc.start()
+    try:
+        batches = code_batches(CodeStore(tmp_path), 256, seed=0, start_step=5000)           # the end of the first epoch
+        seen = torch.cat([labels for _, labels in islice(batches, 20)])
+        assert len(seen.unique()) > 900 and tracemalloc.get_traced_memory()[1] < 64e6
+    finally:
+        tracemalloc.stop()

@@ -117,7 +117,7 @@ def change(part, **changes):
     manifest = read_json(part / "manifest.json")
     for key, value in changes.items():
         section, _, name = key.partition("__")
-        manifest[section][name.replace("__", ".")] = value
+        (manifest[section] if name else manifest)[name.replace("__", ".") or key] = value
     write_json(part / "manifest.json", manifest)
 
 
@@ -127,7 +127,9 @@ def change(part, **changes):
     ({"settings__codes__scales": [1.05]}, r"codes\.scales is \[1\.05\], not \[1\.1\]; encode every part"),
     ({"settings__images_a_batch": 5}, "images_a_batch is 5, not 10"),
     ({"settings__codes__more": 5}, r"codes\.more is 5, not None"),
-    ({"settings__parts": 4}, r"parts/1: one of 4 parts, but \S+parts/0 is one of 3")])
+    ({"settings__parts": 4}, r"parts/1: one of 4 parts, but \S+parts/0 is one of 3"),
+    ({"rows": [120, 250]}, r"parts/1: rows \[120, 250\], but part 1/3 of 360 images are \[120, 240\]; delete \S+parts/1 and"),
+    ({"tokens": 8}, r"parts/1: tokens is 8, but \S+parts/0 has 16; delete the one")])
 def test_foreign_parts_are_named_with_what_differs(inputs, parts, changes, message, tmp_path):
     change(parts[1], **changes)
     with pytest.raises(CodesError, match=message):

@@ -82,7 +82,7 @@ def gather(params: config.Params, data: Path, tokenizer: Path, parts: Sequence[P
     """Parts that `encode` made become the store that it makes as a whole. No image is read. What `run` kept of the parts has
     served then. Raises CodesError for parts that are missing, doubled, damaged, or of another store."""
     work = Work.read(params, data, tokenizer, split)
-    found = open_parts(parts, work.store, work.unit)
+    found = open_parts(parts, work.store, work.unit, len(work.images))
 
     def write(folder: Path) -> dict:
         batches = (batch for part in track(found, "gather codes", len(found)) for batch in part.batches())

@@ -29,6 +29,8 @@ def commands() -> list[str]:
             f"train-tokenizer {P} --data {R}/data {C} --checkpoint {label} {previous} --run runs/tokenizer/{label} "
             f"--out {R}/tokenizer/{label}",
             f"encode {P} --data {R}/data --tokenizer {R}/tokenizer/{label} --out {R}/codes/{label}",
+            *(f"encode {P} --data {R}/data --tokenizer {R}/tokenizer/{label} --part {part}/3 --out parts/{label}/{part}"
+              for part in range(3)),
             f"train-generator {P} --codes {R}/codes/{label} --tokenizer {R}/tokenizer/{label} --run runs/generator/{label} "
             f"--out {R}/generator/{label}",
             f"score-guidance {P} {models} {E} --schedule constant --scale 1 --out {guide}/constant_1.0_0.0.json",

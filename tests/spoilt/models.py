@@ -110,6 +110,30 @@ STORES = [
     Case("labels, out of range", TRAIN, "codes/750k", array(f"{CODES}/labels.npy", lambda labels: labels + 5)),
     Case("labels, shuffled", TRAIN, "labels.npy", array(f"{CODES}/labels.npy", lambda labels: np.roll(labels, 1))),
     Case("codes of another tokenizer", TRAIN, "tokenizer", copied(f"{R}/codes/1M", CODES)),
+    Case("a part of codes", TRAIN, "codes/750k.*codes_part", copied("parts/750k/0", CODES)),
+]
+
+GATHER = f"{ENCODE} parts/750k/0 parts/750k/1"
+ALL = f"{GATHER} parts/750k/2"
+PARTS = [
+    *(case for name in ("codes.npy", "labels.npy", "manifest.json")
+      for case in mishaps(f"{name} of a part", f"parts/750k/1/{name}", ALL, "750k/1")),
+    *(Case(f"manifest of a part, {key} is {'missing' if value is DROP else value}", ALL, f"750k/1.*{named}",
+           keys("parts/750k/1/manifest.json", {key: value}))
+      for key, value, named in (
+        ("kind", "codes", "kind"), ("rows", DROP, "rows"), ("rows", [459], "rows"), ("rows", [0, 459], "rows"),
+        ("tokens", 8, "tokens"), ("crops", 0, "crops"), ("codebook_size", 64, "codebook_size"), ("files", DROP, "files"),
+        ("settings.part", 0, "rows"), ("settings.part", -1, "part"), ("settings.parts", 4, "4 parts"),
+        ("settings.threads", 8, "threads"), ("inputs.data", "d", "data"), ("inputs.tokenizer", "t", "tokenizer"))),
+    Case("a part, altered", ALL, "750k/1/codes.npy", altered("parts/750k/1/codes.npy")),
+    Case("a part is missing", GATHER, "part 2/3 is missing"),
+    Case("a part twice", f"{ALL} parts/750k/1", "750k/1"),
+    Case("a part of another tokenizer", f"{GATHER} parts/1M/2", "1M/2.*tokenizer"),
+    Case("a part that is the whole", f"{GATHER} {CODES}", "codes/750k"),
+    Case("a part that is nowhere", f"{GATHER} parts/nowhere", "nowhere"),
+    Case("parts of another size of batch", f"{ALL} --set codes.batch_size=10", "750k/0.*images_a_batch"),
+    Case("parts of other crops", f"{ALL} --set codes.five_crops=false", "750k/0.*codes.five_crops"),
+    Case("parts and a part", f"{GATHER} --part 0/3", "--part"),
 ]
 
 AFTER = f"train-tokenizer {P} --data {R}/data {C} --checkpoint 1M --previous {TOK} --run new --out out"

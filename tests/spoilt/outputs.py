@@ -17,7 +17,8 @@ GENERATE, EVALUATE = f"train-generator {P} --codes {R}/codes/750k {T}", f"evalua
 PLACES = {
     f"encode {P} --data {R}/data {T} --out": (
         f"{R}/tokenizer/750k", f"{R}/data/codes", ".", "home", f"{R}/classifier", "thesis.txt", "thesis.txt/codes",
-        "/proc/codes", "loop", "nothing", "pipe.npz", "x" * 300),
+        "/proc/codes", "loop", "nothing", "pipe.npz", "x" * 300, "parts/750k/1"),
+    f"encode {P} --data {R}/data {T} parts/750k/0 parts/750k/1 parts/750k/2 --out": ("parts/750k/1", "parts/750k", "home"),
     f"encode {P} --data {R}/data {T} --out out --run": (f"{R}/data/run", f"{R}/tokenizer/750k", "out", "thesis.txt"),
     f"{GENERATE} --out out --run": (f"{R}/codes/750k", "thesis.txt", ".", "unfinished/inner", "out", "loop"),
     f"{GENERATE} --run new --out": (f"{R}/codes/750k", f"{R}/codes/1M", f"{R}/tokenizer/1M", "new/model"),

@@ -174,6 +174,7 @@ OPTIONS = [
     option(f"evaluate {P} --reference {R}/data --samples {R}/samples/750k.npz --out out.json", "--classifier|train-classifier"),
     *(option(f"statistics {R}/data {P} {C} --out s.safetensors --part {part}", "part")
       for part in ("4/4", "0/0", "-1/2", "a/b", "1")),
+    *(option(f"encode {P} --data {R}/data {T} --out out --part {part}", "part") for part in ("4/4", "0/0", "-1/2", "a/b", "1")),
     option(f"statistics {R}/data {P} {C} {T} --out s.safetensors", f"{R}/data"),
     option(f"average {R}/evaluation/750k/generation.json --out out.json", "two results"),
     option(f"average {R}/evaluation/750k/generation.json {R}/evaluation/750k/generation.json --out out.json", "seeds"),
@@ -195,5 +196,6 @@ OPTIONS = [
     option("bench nosuch --out out.json", "nosuch"),
     option("bench metrics --out out.json --repeats 0", "repeats"),
     option("bench metrics --out out.json --samples 0", "samples"),
+    option("bench codes --out out.json --samples 0", "images"),
     option(f"bench chain {P} --out out.json --batch-size 0", "batch"),
 ]
