@@ -28,6 +28,7 @@ class Piece(Known):
     found: Count                         # images that the source had
     images: Count                        # of these, packed
     bytes: Count                         # of the packed file
+    sha256: str
     files: tuple[tuple[str, Count], ...]             # files of the source, in order, and images packed of each
     seen: dict[int, set[str]]            # what the images of each label say of their class
     skipped: dict[str, str]              # by the names of images that are not read: why
@@ -137,10 +138,10 @@ def _packed(source: Source, number: int, images: Iterable[_Looked], folder: Path
                 yield row
 
     path = folder / shard_name(number)
-    written = write_rows(path, rows())
+    written, sha256 = write_rows(path, rows())
     if source.counts is not None and found != source.counts[number]:
         raise DataError(f"{source.name}: {found} images in {', '.join(files)}, but {source.promise} promises "
                         f"{source.counts[number]}; copy the files again")
-    return Piece(number=number, facts=facts, found=found, images=written, bytes=path.stat().st_size,
+    return Piece(number=number, facts=facts, found=found, images=written, bytes=path.stat().st_size, sha256=sha256,
                  files=tuple(files.items()), seen=seen, skipped=skipped,
                  odd={kind: tuple(names) for kind, names in sorted(odd.items())})

@@ -63,7 +63,7 @@ def prepare_part(data: config.Data, image_size: int, part: Shard, folder: Path) 
 
     def write(partial: Path) -> dict:
         packed = _pack(sources, own, partial, data)
-        return {"part": part.part, "parts": part.parts,
+        return {"part": part.part, "parts": part.parts, "files": _files(packed),
                 "about": {split: about.model_dump(mode="json") for split, about in _about(sources).items()},
                 "pieces": {split: [piece.model_dump(mode="json") for piece in pieces] for split, pieces in packed.items()}}
 
@@ -84,8 +84,7 @@ def gather(data: config.Data, image_size: int, folders: Sequence[Path], folder: 
         for place, part in parts.items():
             for name in part.files:
                 link(place / name, partial / name)
-        known = {name: digest for part in parts.values() for name, digest in part.files.items()}
-        return _manifest(data, partial, about, pieces) | {"files": known}
+        return _manifest(data, partial, about, pieces)
 
     listed = {split: [piece.facts for piece in each] for split, each in pieces.items()}
     make(folder, _origin(data, listed), run, write)
@@ -131,7 +130,12 @@ def _about(sources: Mapping[str, Source]) -> dict[str, About]:
 
 def _manifest(data: config.Data, folder: Path, about: Mapping[str, About], pieces: Mapping[str, Sequence[Piece]]) -> dict:
     return {"source": data.source, "decoder": require_decoder(data.decoder),
-            "splits": split_facts(folder, about, pieces, class_list(data.classes), data.classes)}
+            "splits": split_facts(folder, about, pieces, class_list(data.classes), data.classes), "files": _files(pieces)}
+
+
+def _files(pieces: Mapping[str, Sequence[Piece]]) -> dict[str, str]:
+    """The sha256 of each packed file."""
+    return {f"{split}/{shard_name(piece.number)}": piece.sha256 for split, each in pieces.items() for piece in each}
 
 
 def _all_parts(folders: Sequence[Path], settings: Mapping[str, Any]) -> dict[Path, _Part]:

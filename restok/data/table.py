@@ -1,5 +1,7 @@
 """Prepared images: files of encoded images that are mapped into memory, and one index a split that brings them into order."""
 
+import hashlib
+import io
 from collections.abc import Iterator, Sequence
 from itertools import groupby
 from pathlib import Path
@@ -135,8 +137,23 @@ def packed(path: Path) -> pyarrow.Table:
     return pyarrow.ipc.open_stream(pyarrow.memory_map(str(path))).read_all()
 
 
-def write_rows(path: Path, rows: Iterator[Row]) -> int:
-    """An Arrow stream of record batches of about BATCH bytes. Returns the number of rows."""
+class _Hashed(io.FileIO):
+    """A file that is hashed while it is written: read again for that, it might come from the disk."""
+
+    def __init__(self, path: Path):
+        super().__init__(path, "w")
+        self.sha256 = hashlib.sha256()
+
+    def write(self, data: bytes | pyarrow.Buffer) -> int:
+        self.sha256.update(data)
+        left = memoryview(data)
+        while left:                      # at the end of a disk a part is written first, and only the next call is refused
+            left = left[super().write(left):]
+        return len(data)
+
+
+def write_rows(path: Path, rows: Iterator[Row]) -> tuple[int, str]:
+    """An Arrow stream of record batches of about BATCH bytes. Returns the number of rows, and the sha256 of the file."""
     kinds = (pyarrow.binary(), pyarrow.int64(), pyarrow.string(), pyarrow.binary(32))
     schema, seen, count = pyarrow.schema(zip(Row._fields, kinds, strict=True)), 0, 0
 
@@ -145,9 +162,9 @@ def write_rows(path: Path, rows: Iterator[Row]) -> int:
         seen += len(row.image)
         return seen // BATCH
 
-    with pyarrow.OSFile(str(path), "wb") as file, pyarrow.ipc.new_stream(file, schema) as writer:
+    with _Hashed(path) as file, pyarrow.ipc.new_stream(file, schema) as writer:
         for _, together in groupby(rows, batch):
             columns: Sequence[tuple] = tuple(zip(*together, strict=True))
             writer.write(pyarrow.record_batch(list(columns), schema))
             count += len(columns[0])
-    return count
+    return count, file.sha256.hexdigest()
