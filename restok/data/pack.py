@@ -89,7 +89,7 @@ def require_few(name: str, count: int, pieces: Sequence[Piece]) -> None:
         if len(images) > AT_MOST * count:
             *_, (last, why) = images.items()
             raise DataError(f"{name}: more than {AT_MOST:.0%} of its {count} images are {what}, among them "
-                            f"{', '.join([*images][:5])}; the last one: {last}: {why}{remedy}")
+                            f"{', '.join([*images][:5])}; the last one: {name}/{last}: {why}{remedy}")
 
 
 def _number(source: Source, found: Found, taken: Mapping[str, int]) -> int | None:

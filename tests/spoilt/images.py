@@ -1,16 +1,36 @@
 """Images and folders of them, as `prepare`, `evaluate` and `reconstruct` read them, and what `prepare` made of them."""
 
 import io
+import json
 import os
 import struct
+import tarfile
 import zlib
 from pathlib import Path
 
 import numpy as np
 import pyarrow
+import pyarrow.parquet
 from PIL import Image
 
-from spoilt.case import DROP, Case, Spoil, altered, both, copied, cut, empty, folder, gone, keys, linked, mishaps, pipe, written
+from spoilt.case import (
+    DROP,
+    Case,
+    Spoil,
+    altered,
+    both,
+    bytes_of,
+    copied,
+    cut,
+    empty,
+    folder,
+    gone,
+    keys,
+    linked,
+    mishaps,
+    pipe,
+    written,
+)
 from spoilt.chain import C, E, P, R, T
 
 PREPARE = f"prepare {P} --set data.source=imagefolder --set data.path=photos --out out"
@@ -85,6 +105,43 @@ IMAGES = [
 ]
 
 
+SHARDS, TABLES = (f"prepare {P} --set data.source={source} --set data.path=. --set data.train=train.{kind} --set "
+                  f"data.validation=validation.{kind} --set data.classes=classes.txt --out out"
+                  for source, kind in (("webdataset", "tar"), ("parquet", "parquet")))
+
+
+def shards(home: Path) -> None:
+    """Images as tar shards and as parquet files, and a list of their classes."""
+    for split in ("train", "validation"):
+        images = [(label, saved(picture(number))) for label in range(2) for number in range(3)]
+        with tarfile.open(home / f"{split}.tar", "w") as archive:
+            for key, (label, data) in enumerate(images):
+                for kind, content in (("cls", str(label).encode()), ("png", data)):
+                    member = tarfile.TarInfo(f"{('cat', 'dog')[label]}/{key}.{kind}")
+                    member.size = len(content)
+                    archive.addfile(member, io.BytesIO(content))
+        about = {"info": {"features": {"label": {"names": ["cat", "dog"]}}}}
+        table = pyarrow.table({"image": [{"bytes": data, "path": f"{key}.png"} for key, (_, data) in enumerate(images)],
+                               "label": [label for label, _ in images]})
+        table = table.replace_schema_metadata({"huggingface": json.dumps(about)})
+        pyarrow.parquet.write_table(table, home / f"{split}.parquet")
+    (home / "classes.txt").write_text("dog\ncat\n")
+
+
+def first_shards(cases: list[Case]) -> list[Case]:
+    """These cases, once there are such files to spoil."""
+    return [case._replace(spoil=both(shards, case.spoil)) for case in cases]
+
+
+SHARDED = first_shards([
+    Case("shards", SHARDS, "train: 6", read=True), Case("parquet files", TABLES, "train: 6/6", read=True),
+    *mishaps("a shard", "train.tar", SHARDS), *mishaps("a parquet file", "train.parquet", TABLES),
+    *mishaps("a list of classes", "classes.txt", SHARDS, without=("cut short",)),       # half a list is a shorter one
+    Case("a shard, one byte altered", SHARDS, r"train\.tar", altered("train.tar", 0.05)),
+    Case("a parquet file, one byte altered", TABLES, r"train\.parquet", altered("train.parquet", 0.99)),
+])
+
+
 def npz(what: str, named: str, words: str = f"evaluate {P} {E} --samples s.npz --out out.json", read: bool = False,
         **arrays) -> Case:
     def spoil(home: Path) -> None:
@@ -128,20 +185,22 @@ ARRAYS = [
 ]
 
 
-def train(*columns: tuple[str, list, pyarrow.DataType]) -> Spoil:
-    """A table of other columns in the place of the training split."""
-    def spoil(home: Path) -> None:
-        table, buffer = pyarrow.table([pyarrow.array(values, kind) for _, values, kind in columns],
-                                      [name for name, *_ in columns]), io.BytesIO()
-        with pyarrow.ipc.new_stream(buffer, table.schema) as writer:
-            writer.write(table)
-        written(ARROW, buffer.getvalue())(home)
+def damaged(data: bytes) -> bytes:
+    """A packed file whose fourth image is altered where it stands."""
+    place = -1
+    for _ in range(4):
+        place = data.index(b"\x89PNG", place + 1)
+    return data[:place] + bytes(60) + data[place + 60:]
 
-    return spoil
+
+def index(array: np.ndarray) -> Spoil:
+    """Another index of the training split."""
+    buffer = io.BytesIO()
+    np.save(buffer, array)
+    return written(f"{R}/data/train/index.npy", buffer.getvalue())
 
 
 ENCODE = f"encode {P} --data {DATA} {T} --out out"
-BYTES, LONG = pyarrow.binary(), pyarrow.int64()
 PREPARED = [
     *mishaps("manifest", MANIFEST, ENCODE), *mishaps("a table", ARROW, ENCODE, "data/train"),
     *(Case(f"manifest, {key} is {value if value is not DROP else 'missing'}", ENCODE, f"manifest.json.*{named}",
@@ -153,15 +212,14 @@ PREPARED = [
         ("splits.train.images_per_class", {"0": -4}, "images_per_class"))),
     Case("manifest, another count", ENCODE, "train.*1436", keys(MANIFEST, {"splits.train.count": 1436})),
     Case("manifest, fewer classes", ENCODE, "train.*classes", keys(MANIFEST, {"splits.train.classes": ["0"]})),
-    Case("a table without labels", ENCODE, "train", train(("image", [WHOLE] * 1437, BYTES))),
-    Case("a table of other numbers", ENCODE, "train", train(("image", [WHOLE] * 1437, BYTES),
-                                                            ("label", [0.5] * 1437, pyarrow.float64()))),
-    Case("a table with blanks", ENCODE, "train", train(("image", [WHOLE] * 1437, BYTES), ("label", [None] * 1437, LONG))),
-    Case("a table of words", ENCODE, "train", train(("image", ["word"] * 1437, pyarrow.string()), ("label", [0] * 1437, LONG))),
-    Case("a table without images", ENCODE, "train", train(("image", [], BYTES), ("label", [], LONG))),
-    Case("a table with a damaged image", ENCODE, "train: image 3",
-         train(("image", [WHOLE] * 3 + [WHOLE[:60]] + [WHOLE] * 1433, BYTES),
-                                                                            ("label", [0] * 1437, LONG))),
+    *mishaps("an index", f"{R}/data/train/index.npy", ENCODE, "data/train"),
+    *(Case(f"an index {what}", ENCODE, "data/train", index(array)) for what, array in (
+        ("of halves", np.full((2, 1437), 0.5)), ("of words", np.full((2, 1437), "zero")),
+        ("of blanks", np.full((2, 1437), None)),
+        ("of fewer images", np.zeros((2, 1436), np.int64)), ("of labels beyond all", np.full((2, 1437), 10)),
+        ("of rows beyond all", np.stack([np.full(1437, 1437), np.zeros(1437, np.int64)])))),
+    Case("a damaged image", ENCODE, "train: image 3", bytes_of(ARROW, damaged)),
+    Case("manifest, no files", ENCODE, "manifest.json.*files", keys(MANIFEST, {"splits.train.files": []})),
     Case("prepared images of other classes", f"train-tokenizer {P} --data {DATA} {C} --checkpoint 750k --run new --out out",
          "generator.classes.*10",
          keys(MANIFEST, {"splits.train.classes": [str(n) for n in range(11)]})),

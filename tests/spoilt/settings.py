@@ -172,6 +172,14 @@ OPTIONS = [
     option(f"{MEASURE} --guidance {R}/guidance/750k.json", "--guidance"),
     option(f"evaluate {P} {C} --samples {R}/samples/750k.npz --out out.json", "--reference"),
     option(f"evaluate {P} --reference {R}/data --samples {R}/samples/750k.npz --out out.json", "--classifier|train-classifier"),
+    *(option(f"prepare {P} --out out --part {part}", "part") for part in ("4/4", "0/0", "-1/2", "a/b", "1")),
+    option(f"prepare {P} --out out --part 0/2 --run run", "--run"),
+    option(f"prepare {R}/data {P} --out out --part 0/2", "--part"),
+    option(f"prepare nowhere {P} --out out", "nowhere"), option(f"prepare {R}/data {P} --out out", "data.*manifest.json"),
+    option(f"prepare {P} --set data.classes=list.txt --out out", "data.classes"),
+    *(option(f"prepare {P} --set data.source={source} --out out", "data.path") for source in ("webdataset", "parquet")),
+    *(option(f"prepare {P} --set data.source={source} --set data.path={path} --out out", path)
+      for source in ("webdataset", "parquet") for path in ("nowhere", "params")),
     *(option(f"statistics {R}/data {P} {C} --out s.safetensors --part {part}", "part")
       for part in ("4/4", "0/0", "-1/2", "a/b", "1")),
     *(option(f"encode {P} --data {R}/data {T} --out out --part {part}", "part") for part in ("4/4", "0/0", "-1/2", "a/b", "1")),
