@@ -4,6 +4,9 @@
 import logging
 import random
 import resource
+import shutil
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -152,6 +155,24 @@ def small_files() -> Callable:
             resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
     return limited
+
+
+@pytest.fixture
+def workflow(tmp_path) -> Path:
+    """The workflow in a folder of its own, without results."""
+    folder = tmp_path / "clone"
+    for name in ("workflow", "profiles", "params"):
+        shutil.copytree(ROOT / name, folder / name)
+    for name in ("Snakefile", "environment.yml"):
+        shutil.copy2(ROOT / name, folder / name)
+    return folder
+
+
+def dry_run(workflow: Path, *arguments: str, env: dict | None = None, fails: bool = False) -> str:
+    command = [sys.executable, "-m", "snakemake", "--cores", "1", "--dry-run", *arguments]
+    done = subprocess.run(command, cwd=workflow, env=env, capture_output=True, text=True)
+    assert (done.returncode != 0) == fails, done.stdout + done.stderr
+    return done.stdout + done.stderr
 
 
 @pytest.fixture(autouse=True)

@@ -5,17 +5,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.table import Table
+from rich.text import Text
 
-from restok.cli.base import AnyParams, Overrides, Written, option, read, verb
+from restok.cli.base import AnyParams, Overrides, ParamsFile, Written, option, read, verb
 from restok.config.load import load_protocol
 from restok.experiments import load_sheet
 from restok.experiments.demand import judges, wanted
 from restok.progress import CONSOLE
 
 if TYPE_CHECKING:
+    from restok.stages.doctor.examination import Examination
     from restok.stages.fetch import Held
 
 FetchedFile = option(Path | None, "JSON file to write.", "--out", "-o", writes=Written(False, ("fetch",)))
+ExaminedFile = option(Path | None, "JSON file to write.", "--out", "-o", writes=Written(False, ("doctor",)))
 
 
 @verb
@@ -39,4 +42,36 @@ def print_networks(networks: Sequence["Held"]) -> None:
         size = f"{held.bytes / 1e6:,.1f}" if held.bytes else ""
         table.add_row(held.network, size, (held.sha256 or "")[:12], held.verified or "[bold red]no[/]", held.licence or "",
                       held.file or "missing")
+    CONSOLE.print(table)
+
+
+@verb
+def doctor(params: ParamsFile, out: ExaminedFile = None, overrides: Overrides = None) -> None:
+    """Look for all that a run needs (images, classes, weights, reference, disk, GPU memory), and estimate disk and hours of
+    each step from a measured run of at most two minutes. Ends with 1 where something is missing, and says what to do."""
+    from restok.stages.doctor.examination import examine
+    examine(read(params, overrides), load_sheet(params, overrides or []), out, print_examination)
+
+
+def print_examination(found: "Examination") -> None:
+    """What was found, what disk it takes, and how long."""
+    table = Table(title="What is there", show_header=False)
+    for finding in found.findings:
+        says = finding.says.partition(";")[0] if finding.state == "fault" else finding.says       # the remedy comes in the end
+        table.add_row(finding.state, finding.what, Text(says), style="bold red" if finding.state == "fault" else None)
+    CONSOLE.print(table)
+    if found.needs:
+        _print_scaled("What it takes", ("GB on disk", *((need.what, need.main / 1e9, need.sheet / 1e9, need.scaled_from)
+                                                        for need in found.needs)))
+        unit = "GPU-hours" if any(row.gpu for row in found.hours) else "hours"
+        _print_scaled(f"How long, on {found.device}", (f"{unit} of one process", *(
+            (row.verb + " (CPU)" * (unit != "hours" and not row.gpu), row.main, row.sheet, row.scaled_from)
+            for row in found.hours)))
+
+
+def _print_scaled(title: str, rows: Sequence[tuple | str]) -> None:
+    """Estimates, of the parameter file's own run and of all rows of the sheet."""
+    table = Table(rows[0], "main run", "all rows", "scaled from", title=title)
+    for what, main, sheet, scaled_from in rows[1:]:
+        table.add_row(what, *("" if value is None else f"{value:,.3g}" for value in (main, sheet)), scaled_from)
     CONSOLE.print(table)

@@ -73,15 +73,15 @@ def wanted(params: Params, sheet: Sheet) -> list[Wanted]:
 
 
 def finished_weights(sheet: Sheet) -> list[Path]:
-    """The folders of finished models that rows name."""
+    """The folders of finished models that rows name, but for those that the workflow makes, of another row or run."""
     named: Iterable[str | None] = (folder for trial in sheet.trials for folder in (trial.tokenizer, trial.generator))
-    return [Path(folder) for folder in dict.fromkeys(named) if folder]
+    return [Path(folder) for folder in dict.fromkeys(named) if folder and not folder.startswith("results/")]
 
 
 def brought(params: Params, sheet: Sheet) -> list[Path]:
     """The files and folders that jobs of the workflow read and none of them makes."""
-    reference = params.evaluation.reference
-    return [*([Path(reference)] if reference else []), *finished_weights(sheet)]
+    named = [Path(file) for file in (params.data.classes, params.evaluation.reference) if file]
+    return [*named, *finished_weights(sheet)]
 
 
 def self_contained(params: Params, sheet: Sheet) -> bool:

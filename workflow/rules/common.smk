@@ -73,9 +73,33 @@ def result(stage):
 
     def path(wildcards):
         of_row = (trial_of(wildcards), wildcards.label) if "{trial}" in pattern(stage) else ()
-        return str(tree_of(run_of(wildcards)).path(stage, *of_row))
+        return brought(run_of(wildcards), str(tree_of(run_of(wildcards)).path(stage, *of_row)))
 
     return path
+
+
+@cache
+def missing(run):
+    """What no job makes and is not there."""
+    return [str(path) for path in demand.brought(params_of(run), tree_of(run).sheet) if not path.exists()]
+
+
+def brought(run, path):
+    """An input that may come from outside: in the place of one that is missing stands the doctor, who says so and fails."""
+    return f"results/{run}/doctor.json" if path in missing(run) else path
+
+
+def examined(wildcards):
+    """What the doctor found, where a run needs anything from outside the clone."""
+    run = run_of(wildcards)
+    alone = demand.self_contained(params_of(run), tree_of(run).sheet)
+    return [] if alone else [f"results/{run}/doctor.json"]
+
+
+def everything(wildcards):
+    """All settings of a run, and what its rows change."""
+    rows = [(trial.name, trial.own, trial.tokenizer, trial.generator) for trial in tree_of(wildcards.run).sheet.trials]
+    return json.dumps([canonical_json(params_of(wildcards.run), *type(params_of(wildcards.run)).model_fields), rows])
 
 
 def of_tree(method):
@@ -101,7 +125,8 @@ def repeated(name, inputs):
 
 def classes(wildcards):
     """The list of the classes that are taken, where the parameters name one."""
-    return [params_of(wildcards.run).data.classes] if params_of(wildcards.run).data.classes else []
+    named = params_of(wildcards.run).data.classes
+    return [brought(wildcards.run, named)] if named else []
 
 
 def guidance(wildcards):
@@ -122,7 +147,9 @@ def reference(wildcards, name=None):
 
 def referred(wildcards):
     """The images behind statistics."""
-    return result("data")(wildcards) if wildcards.name == "validation" else params_of(wildcards.run).evaluation.reference
+    if wildcards.name == "validation":
+        return result("data")(wildcards)
+    return brought(wildcards.run, params_of(wildcards.run).evaluation.reference)
 
 
 def memory(wildcards):

@@ -1,5 +1,6 @@
 rule prepare_part:
     input:
+        ancient(examined),
         classes=classes,
     output:
         temp(directory(part_pattern("data"))),
@@ -23,6 +24,7 @@ rule prepare_part:
 rule prepare:
     # Of several parts, which it gathers, or of one, which it packs itself.
     input:
+        ancient(examined),
         classes=classes,
         parts=parts("data", gather.prepare("{scatteritem}")),
     output:

@@ -1,6 +1,7 @@
 rule reference:
     # Measured once, for every evaluation against it.
     input:
+        ancient(examined),
         images=referred,
         classifier=classifier,
     output:

@@ -2,6 +2,7 @@ rule train_tokenizer:
     # One job a checkpoint, so that what follows a checkpoint starts while training goes on. Unfinished runs keep their
     # states below runs/, which Snakemake does not know and so does not delete.
     input:
+        ancient(examined),
         data=result("data"),
         classifier=classifier,
         previous=of_tree(Tree.previous),

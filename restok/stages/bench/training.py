@@ -96,26 +96,28 @@ def benchmark(params: config.Params, batch_size: int, repeats: int, out: Path, w
 
 
 def _rows(params: config.Params, batch_size: int, repeats: int, scratch: Path) -> Iterator[dict]:
-    split = _jpegs(params, scratch)
-    yield _loading(params, split, repeats)
+    split = jpegs(params, scratch)
+    yield loading(params, split, repeats)
     classifier = None
     if params.classifier:
         classifier = scratch / "classifier"
         SmallClassifier(params.generator.classes, params.classifier.channels).save(classifier)
-    yield from _training("tokenizer", params, repeats, lambda changed: _tokenizer(changed, classifier), split)
-    yield from _training("generator", params, repeats, _generator)
+    yield from _training("tokenizer", params, repeats, lambda changed: tokenizer_training(changed, classifier), split)
+    yield from _training("generator", params, repeats, generator_training)
     for row in timed_cases(params, batch_size, repeats, scratch, training=False):
         yield row | {"micro_batch": row["batch_size"], "compiled": False}
 
 
-def _tokenizer(params: config.Params, classifier: Path | None) -> Trained:
+def tokenizer_training(params: config.Params, classifier: Path | None) -> Trained:
+    """On noise, with the discriminator."""
     settings, side = params.tokenizer_training, params.tokenizer.image_size
     images = torch.rand(settings.batch_size, 3, side, side), torch.zeros(settings.batch_size, dtype=torch.int64)
     first = max(params.objective.discriminator.start, 1)
     return Trained(TokenizerJob(params, classifier, device()), settings, images, count(first))
 
 
-def _generator(params: config.Params) -> Trained:
+def generator_training(params: config.Params) -> Trained:
+    """On random codes."""
     settings, shape = params.generator_training, params.generator
     codes = torch.randint(shape.codebook_size, (settings.batch_size, shape.tokens))
     labels = torch.arange(settings.batch_size) % shape.classes
@@ -172,7 +174,7 @@ def _from_files(trained: Trained, size: int, repeats: int, split: Split, params:
             "images_per_second": size / seconds, "data_seconds": median(waited[-repeats:]), "mfu": None}
 
 
-def _jpegs(params: config.Params, scratch: Path) -> Split:
+def jpegs(params: config.Params, scratch: Path) -> Split:
     """A prepared split of JPEGs that are as large as photographs."""
     rng = np.random.default_rng(params.seed)
     for name in SPLITS:
@@ -184,12 +186,12 @@ def _jpegs(params: config.Params, scratch: Path) -> Split:
             pixels = np.clip(np.asarray(coarse) + grain, 0, 255).astype(np.uint8)
             Image.fromarray(pixels).save(folder / f"{number}.jpg", quality=90)
     data = params.data.model_copy(update={"source": "imagefolder", "path": str(scratch / "images"), "train": SPLITS[0],
-                                          "validation": SPLITS[1]})
+                                          "validation": SPLITS[1], "classes": None})
     prepare(data, params.tokenizer.image_size, scratch / "data")
     return open_split(scratch / "data", SPLITS[0], data.decoder)
 
 
-def _loading(params: config.Params, split: Split, repeats: int) -> dict:
+def loading(params: config.Params, split: Split, repeats: int) -> dict:
     """Decoding, cropping and resizing in this process: one core."""
     alone = params.data.model_copy(update={"workers": 0})
     source = batches(split, alone, params.tokenizer.image_size, IMAGES, params.seed)

@@ -1,0 +1,98 @@
+"""The whole examination, its table's rows and its faults."""
+
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+from restok import config
+from restok.errors import RestokError
+from restok.experiments.places import Tree
+from restok.experiments.trials import Sheet
+from restok.files import write_json
+from restok.networks.classifier import SmallClassifier
+from restok.stages.doctor import disk, things, work
+from restok.stages.doctor.hours import Hours, draws, hours
+from restok.stages.doctor.speed import WITHIN, Speeds, measure
+
+
+class NotReadyError(RestokError):
+    """What keeps a run from its end, a line each with the remedy."""
+
+
+class Examination(NamedTuple):
+    findings: list[things.Finding]
+    needs: list[disk.Need]
+    hours: list[Hours]
+    device: str
+
+
+def examine(params: config.Params, sheet: Sheet, out: Path | None, show: Callable[[Examination], None],
+            within: float = WITHIN) -> Examination:
+    """Look for all that a run and the rows of its sheet need, and estimate disk and hours from a measured run of at most
+    `within` seconds. Writes it as JSON. Raises NotReadyError, when it is shown and written, for what is missing."""
+    tree, runs = Tree(Path("results", sheet.run), sheet), Path("runs", sheet.run)
+    findings, counts = things.images(params, tree)
+    findings += [*things.weights(params, tree), things.reference(params.evaluation.reference)]
+    main, every = work.results(tree, work.own(tree)), work.results(tree, sheet.trials)
+    needs, table, speeds = [], [], Speeds("none", None, {}, {})
+    if counts is None:
+        findings.append(things.Finding("disk and hours", "not known", "not estimated, since the number of images is not known"))
+    else:
+        with tempfile.TemporaryDirectory() as scratch:
+            needs = disk.needs(main, every, counts, _classifier(params, Path(scratch)))
+        tasks = [list(work.tasks(made, counts)) for made in (main, every)]
+        speeds = measure(params, draws(tasks[1]), within)
+        table = hours(*tasks, speeds, params.data.workers)
+        places = tree.root, runs
+        findings += [_disk(needs, disk.free(places), disk.standing(places), places), _memory(params, speeds)]
+    found = Examination(findings, needs, table, speeds.device)
+    if out is not None:
+        write_json(out, _as_json(found, sheet.run))
+    show(found)
+    if faults := [f"{finding.what}: {finding.says}" for finding in findings if finding.state == "fault"]:
+        raise NotReadyError("\n".join(faults))
+    return found
+
+
+def _classifier(params: config.Params, scratch: Path) -> Path | None:
+    """A feature network of the parameters' sizes, where they train one."""
+    if params.classifier is None:
+        return None
+    SmallClassifier(params.generator.classes, params.classifier.channels).save(scratch)
+    return scratch
+
+
+def _disk(needs: list[disk.Need], free: int, standing: int, places: tuple[Path, Path]) -> things.Finding:
+    """What stands already is taken for a part of what is needed."""
+    main, sheet = (sum(getattr(need, which) for need in needs) - standing for which in ("main", "sheet"))
+    where = f"{_gb(free)} are free for {places[0]} and {places[1]}"
+    if main > free:
+        return things.Finding("disk", "fault", f"{_gb(main)} are needed for the run itself beside what stands, but {where}; "
+                              "make room, or let the folders results and runs be links to a larger disk")
+    more = "" if sheet <= free else f"; all rows of experiments.tsv need {_gb(sheet)}, more than that"
+    return things.Finding("disk", "ok", f"{_gb(max(main, 0))} are needed for the run itself, {where}{more}")
+
+
+def _memory(params: config.Params, speeds: Speeds) -> things.Finding:
+    """Whether the GPU holds a micro-batch of both trainings."""
+    if speeds.memory is None:
+        return things.Finding("GPU memory", "not known", f"not measured: there is no GPU here ({speeds.device})")
+    said = []
+    for kind in ("tokenizer", "generator"):
+        key, settings = f"{kind}_training", getattr(params, f"{kind}_training")
+        size = settings.micro_batch or settings.batch_size
+        if kind in speeds.faults:
+            return things.Finding("GPU memory", "fault", f"{key}.micro_batch: {size}: {speeds.faults[kind]}, of "
+                                  f"{_gb(speeds.memory)}; set a smaller one, or {key}.checkpointing: true")
+        said.append(f"{_gb(speeds.speeds[kind].memory)} for {size} images of the {kind}'s training")
+    return things.Finding("GPU memory", "ok", f"{', '.join(said)}, of {_gb(speeds.memory)}")
+
+
+def _gb(size: int) -> str:
+    return f"{size / 1e9:,.3g} GB"
+
+
+def _as_json(found: Examination, run: str) -> dict:
+    return {"kind": "doctor", "run": run, "device": found.device,
+            **{name: [row._asdict() for row in getattr(found, name)] for name in ("findings", "needs", "hours")}}

@@ -1,0 +1,337 @@
+"""What keeps a run from its end is found before anything long begins, each with its remedy; what it takes is estimated."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import ROOT, dry_run, small_params
+from image_sets import FORMS, IDS, photographs, write_tar
+
+from restok.config.load import load_params
+from restok.data.prepare import prepare
+from restok.experiments import Tree, load_sheet
+from restok.experiments.trials import Sheet
+from restok.files import read_json
+from restok.networks.classifier import SmallClassifier
+from restok.stages.doctor import disk, things, work
+from restok.stages.doctor.examination import NotReadyError, examine
+from restok.stages.doctor.hours import hours
+from restok.stages.doctor.speed import Speed, Speeds, measure
+from restok.training.generator import GeneratorJob
+from restok.training.loop import sizes
+from restok.training.tokenizer import TokenizerJob
+
+CLASSES = "generator.classes=3"
+
+
+def params_of(data, *overrides):
+    return small_params(*overrides).model_copy(update={"data": data})
+
+
+def states(findings):
+    return {finding.what: finding.state for finding in findings}
+
+
+def of(findings, what):
+    (says,) = [finding.says for finding in findings if finding.what == what]
+    return says
+
+
+@pytest.fixture
+def tree(tmp_path):
+    """Of a run without rows and results."""
+    return Tree(tmp_path / "results/mine", Sheet("mine", []))
+
+
+# Images
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_images_of_each_source_are_counted_and_their_classes_checked(form, tree, tmp_path):
+    findings, counts = things.images(params_of(FORMS[form](tmp_path / "raw"), CLASSES), tree)
+    photos = photographs()
+    train, validation = (len(photos[split]) for split in ("train", "validation"))
+    assert "fault" not in states(findings).values()
+    if form == "webdataset":                                       # without timm's list their number is guessed, and said so
+        assert counts.known and 0.5 * train < counts.train < 2 * train
+        assert "(about, since nothing beside the shards says how many)" in of(findings, "train images")
+    else:
+        assert counts[:2] == (train, validation)
+        assert of(findings, "train images").startswith(f"{train:,} in ") and states(findings)["classes"] == "ok"
+    assert of(findings, "train class order") == "sorted WordNet ids, checked"
+    held = sum(len(photo.data) for split in photos.values() for photo in split)
+    assert 0.3 * held < counts.size < 3 * held
+
+
+def test_shards_that_timms_list_counts_are_counted(tree, tmp_path):
+    _, counts = things.images(params_of(FORMS["webdataset"](tmp_path, info=True), CLASSES), tree)
+    assert counts[:2] == tuple(len(photos) for photos in photographs().values())
+
+
+def test_another_number_of_classes_is_refused_with_the_remedy(tree, tmp_path):
+    for form, number in (("imagefolder", "3"), ("webdataset", "3 or more")):
+        findings, _ = things.images(params_of(FORMS[form](tmp_path / form), "generator.classes=2"), tree)
+        assert states(findings)["classes"] == "fault"
+        assert f"generator.classes: 2, but the images have {number} classes; set it" in of(findings, "classes")
+
+
+def test_another_order_of_the_classes_is_refused_with_the_remedy(tree, tmp_path):
+    data = FORMS["webdataset"](tmp_path)
+    swapped = {IDS["hat"]: 2, IDS["dress"]: 0, IDS["shoes"]: 1}
+    write_tar(tmp_path / "imagenet1k-train-0000.tar", [
+        {f"{photo.stem}.jpg": photo.data, f"{photo.stem}.cls": str(swapped[photo.id]).encode()}
+        for photo in photographs()["train"]])
+    findings, _ = things.images(params_of(data, CLASSES), tree)
+    assert states(findings) == {"images": "fault"}
+    assert re.search(r"label \d (is n0\d+, where the order of WordNet ids has n0|stands for n0)", of(findings, "images"))
+
+
+def test_images_that_are_not_there_are_named_and_those_prepared_before_will_do(tree, tmp_path):
+    data = FORMS["imagefolder"](tmp_path / "raw")
+    prepare(data, 16, tree.root / "data")
+    shutil.rmtree(tmp_path / "raw")
+    findings, counts = things.images(params_of(data, CLASSES), tree)
+    assert "fault" not in states(findings).values() and "prepared before" in of(findings, "train images")
+    assert counts[:2] == tuple(len(photos) for photos in photographs().values())
+    shutil.rmtree(tree.root)
+    findings, counts = things.images(params_of(data, CLASSES), tree)
+    assert counts is None and re.search("raw/train: no such folder; put the images there", of(findings, "images"))
+    _, counts = things.images(params_of(data, "generator.classes=1000"), tree)
+    assert counts == (1_281_167, 50_000, 146_428_370_000, False)          # ImageNet's, by its number of classes
+
+
+# Reference and weights
+
+
+def test_a_reference_is_there_and_is_one(tmp_path):
+    assert things.reference(None).state == "ok"
+    adm = things.reference(str(tmp_path / "VIRTUAL_imagenet256_labeled.npz"))
+    address = "https://openaipublic.blob.core.windows.net/diffusion/jul-2021/ref_batches/imagenet/256/"
+    assert adm.state == "fault" and f"no such file; download {address}VIRTUAL_imagenet256_labeled.npz there" in adm.says
+    assert "no such file; put it there, or name another in evaluation.reference" in things.reference(str(tmp_path / "a")).says
+    np.savez(tmp_path / "other.npz", images=np.zeros(3))
+    assert "has no array 'arr_0'" in things.reference(str(tmp_path / "other.npz")).says
+    np.savez(tmp_path / "sound.npz", mu=np.zeros(3), sigma=np.zeros((3, 3)))
+    assert things.reference(str(tmp_path / "sound.npz")) == ("reference", "ok", str(tmp_path / "sound.npz"))
+    (tmp_path / "cut.npz").write_bytes((tmp_path / "sound.npz").read_bytes()[:50])
+    (tmp_path / "none.safetensors").write_bytes(b"none")
+    os.mkfifo(tmp_path / "pipe")
+    for name, says in (("cut.npz", "not a whole npz"), ("none.safetensors", "no statistics"), ("pipe", "no regular file")):
+        assert says in things.reference(str(tmp_path / name)).says
+
+
+def rows(tmp_path, *lines):
+    """A sheet of these rows beside the demo's parameters."""
+    shutil.copy(ROOT / "params/demo.yaml", tmp_path)
+    columns = "id\tbase\toverrides\tfeeds\tparams\ttokenizer\tgenerator\n"
+    (tmp_path / "experiments.tsv").write_text(columns + "".join(f"{line}\n" for line in lines))
+    return load_sheet(tmp_path / "demo.yaml")
+
+
+def test_finished_weights_that_a_row_names_are_looked_for(models, tmp_path):
+    sheet = rows(tmp_path, f"theirs\tmain\t\ttable1\t\t{models}/tokenizer\t{tmp_path}/nowhere",
+                 "ours\tmain\t\ttable1\t\tresults/other/tokenizer/1M")             # the workflow makes it
+    first, second = things.weights(small_params(), Tree("results/demo", sheet))
+    assert (first.state, second.state) == ("ok", "fault")
+    assert f"{tmp_path}/nowhere: no model here" in second.says and "leave out the row" in second.says
+
+
+def test_missing_pretrained_weights_name_what_brings_them(tmp_path, monkeypatch, tree):
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    (finding,) = things.weights(small_params("evaluation.lpips=true"), tree)
+    assert finding.state == "fault" and "run `restok fetch`" in finding.says and "alexnet-owt-7be5be79.pth" in finding.says
+
+
+# Disk
+
+
+def test_the_size_of_a_state_is_that_of_the_training_itself(tmp_path):
+    params = small_params()
+    SmallClassifier(10, params.classifier.channels).save(tmp_path)
+    sized = disk._Sized(tmp_path)
+    for estimated, job in ((sized.tokenizer(params), TokenizerJob(params, tmp_path, torch.device("cpu"))),
+                           (sized.generator(params), GeneratorJob(params, torch.device("cpu")))):
+        state, model = sizes(job)
+        assert estimated.weights == model and estimated.state == pytest.approx(state, rel=0.01)
+
+
+COUNTS = work.Counts(1000, 100, 5_000_000, True)
+TWO = ("main\tmain\t\ttable1; table6", "same\tmain\t\ttable10 HAR@750k",
+       "short\tablation\tgenerator.ntp=all\ttable2 #1\t\t\t")
+
+
+def test_what_rows_share_is_counted_once(tmp_path):
+    tree = Tree("results/demo", rows(tmp_path, *TWO))
+    main, every = work.results(tree, work.own(tree)), work.results(tree, tree.sheet.trials)
+    params = load_params(tmp_path / "demo.yaml")
+    labels = len(params.tokenizer_training.checkpoints)
+    count = [sum(result.stage == "tokenizer" for result in made.values()) for made in (main, every)]
+    assert count[0] == labels and count[1] == labels + params.experiments.ablation_seeds
+    SmallClassifier(10, params.classifier.channels).save(tmp_path / "classifier")
+    needs = {need.what: need for need in disk.needs(main, every, COUNTS, tmp_path / "classifier")}
+    assert needs["prepared images"][1:3] == (5_000_000, 5_000_000)
+    codes = 1000 * (2 * 5 * params.generator.tokens + 8)                            # the demo's five crops
+    assert needs["codes"].main == labels * codes and needs["codes"].sheet == count[1] * codes
+    trained = sum(task.images for task in work.tasks(main, COUNTS) if task.verb == "train-tokenizer")
+    assert trained == params.tokenizer_training.batch_size * max(params.tokenizer_training.checkpoints.values())
+
+
+def test_files_of_two_names_stand_once(tmp_path):
+    (tmp_path / "results").mkdir()
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "results/a").write_bytes(bytes(100))
+    os.link(tmp_path / "results/a", tmp_path / "runs/a")
+    (tmp_path / "runs/b").write_bytes(bytes(10))
+    assert disk.standing([tmp_path / "results", tmp_path / "runs", tmp_path / "nowhere"]) == 110
+    assert disk.free([tmp_path / "not/yet/there"]) == pytest.approx(shutil.disk_usage(tmp_path).free, rel=0.05)
+
+
+# Hours
+
+
+def test_hours_are_images_by_seconds_and_say_what_they_are_scaled_from(tmp_path):
+    tree = Tree("results/demo", rows(tmp_path, *TWO))
+    main, every = (list(work.tasks(work.results(tree, trials), COUNTS)) for trials in (work.own(tree), tree.sheet.trials))
+    names = ("image", "tokenizer", "generator", "encode", "decode", "judge", "compare")
+    known = {name: Speed(0.01, 0, 8) for name in names}
+    table = {row.verb: row for row in hours(main, every, Speeds("GPU", 10**9, known, {"draw, ntp 4, guided": "too late"}), 2)}
+    assert list(table) == ["prepare", "statistics", "train-tokenizer", "encode", "train-generator", "score-guidance",
+                           "evaluate, reconstructions", "evaluate, samples"]
+    assert table["prepare"].main == pytest.approx(1100 * 0.01 / 2 / 3600) and not table["prepare"].gpu
+    assert table["encode"].main == pytest.approx(4 * 5000 * 0.01 / 3600) and table["encode"].gpu
+    assert table["evaluate, reconstructions"].main == pytest.approx(4 * 100 * 0.04 / 3600)
+    assert table["train-tokenizer"].sheet > table["train-tokenizer"].main
+    assert "training 100/s in batches of 8" in table["train-tokenizer"].scaled_from
+    assert table["score-guidance"][1:3] == (None, None) and table["score-guidance"].scaled_from == "not measured: too late"
+
+
+def test_what_is_not_measured_within_the_time_is_said():
+    found = measure(small_params(), [work.drawing(small_params(), guided=True)], within=0.5)
+    assert found.speeds == {} and set(found.faults.values()) == {"not within 0.5 s"} and "draw, ntp 4, guided" in found.faults
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="has a GPU")
+def test_models_too_large_for_a_cpu_are_not_measured_and_it_is_said():
+    found = measure(small_params("generator.width=1024"), [])
+    assert set(found.speeds) == {"image"} and found.faults["tokenizer"] == "models of 25 million parameters, and no GPU here"
+
+
+# Everything
+
+
+TINY = ["tokenizer_training.batch_size=2", "generator_training.batch_size=2", "codes.batch_size=10", "sampling.batch_size=2",
+        "evaluation.batch_size=2"]
+
+
+def test_the_examination_is_shown_and_written_and_raises_what_is_missing_when_that_is_done(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    params, sheet, shown = small_params(*TINY, "evaluation.reference=nowhere.npz"), rows(tmp_path, *TWO), []
+    monkeypatch.setattr(disk, "free", lambda places: 1000)
+    with pytest.raises(NotReadyError) as error:
+        examine(params, sheet, tmp_path / "doctor.json", shown.append)
+    lines = str(error.value).splitlines()
+    assert len(lines) == 2 and lines[0].startswith("reference: nowhere.npz: no such file; put it there")
+    assert re.match(r"disk: \S+ GB are needed .*, but 1e-06 GB are free for results/demo and runs/demo; make room", lines[1])
+    (found,) = shown
+    assert {row.verb for row in found.hours if row.main is None} == set()
+    assert all(row.main > 0 and row.sheet >= row.main for row in found.hours)
+    written = read_json(tmp_path / "doctor.json")
+    assert (written["kind"], written["run"]) == ("doctor", "demo") and len(written["hours"]) == len(found.hours)
+    assert {finding["what"]: finding["state"] for finding in written["findings"]} == states(found.findings)
+    if not torch.cuda.is_available():
+        assert states(found.findings)["GPU memory"] == "not known"
+
+
+@pytest.mark.parametrize(("speeds", "state", "says"), [
+    ({"tokenizer": Speed(1, 60 * 10**9, 32), "generator": Speed(1, 20 * 10**9, 64)}, "ok", "60 GB for 16 images"),
+    ({"generator": Speed(1, 20 * 10**9, 64)}, "fault", r"tokenizer_training\.micro_batch: 16: too large, of 80 GB; set a")])
+def test_the_memory_of_a_gpu_is_held_against_the_micro_batch(speeds, state, says):
+    from restok.stages.doctor.examination import _memory
+    faults = {} if "tokenizer" in speeds else {"tokenizer": "too large"}
+    finding = _memory(small_params(), Speeds("GPU", 80 * 10**9, speeds, faults))
+    assert finding.state == state and re.search(says, finding.says)
+
+
+# The workflow
+
+
+def snakemake(workflow, *arguments):
+    path = os.pathsep.join((str(Path(sys.executable).parent), os.environ["PATH"]))
+    done = subprocess.run([sys.executable, "-m", "snakemake", "--cores", "1", *arguments], cwd=workflow,
+                          env=os.environ | {"PATH": path}, capture_output=True, text=True)
+    return done.returncode, done.stdout + done.stderr
+
+
+def jobs(planned):
+    """By rule, of a dry run."""
+    return {name: int(count) for name, count in re.findall(r"^(\w+) +(\d+)$", planned, re.MULTILINE)}
+
+
+@pytest.fixture
+def mine(workflow):
+    """Parameters for images in a folder, which is not there yet, and for a reference of their own."""
+    text = (workflow / "params/short.yaml").read_text()
+    for old, new in (("source: digits", "source: imagefolder"), ("path: null", "path: data/mine"),
+                     ("classes: 10", "classes: 3"), ("reference: null", "reference: data/reference.npz")):
+        assert old in text, old
+        text = text.replace(old, new, 1)
+    (workflow / "params/mine.yaml").write_text(re.sub(r"batch_size: \d+", "batch_size: 2", text))
+    return workflow
+
+
+def test_the_workflow_asks_the_doctor_first_and_goes_on_when_all_is_there(mine):
+    targets = "results/mine/data", "results/mine/reference/published.safetensors"
+    code, said = snakemake(mine, *targets)
+    assert code == 1 and "MissingInput" not in said and not (mine / "results/mine/data").exists()
+    assert "images: data/mine/train: no such folder; put the images there" in said
+    assert "reference: data/reference.npz: no such file; put it there" in said
+
+    def write_reference(seed):
+        images = np.random.default_rng(seed).integers(256, size=(20, 16, 16, 3), dtype=np.uint8)
+        np.savez(mine / "data/reference.npz", arr_0=images)
+
+    FORMS["imagefolder"](mine / "data/mine")
+    write_reference(seed=0)
+    code, said = snakemake(mine, *targets)
+    assert code == 0, said
+    assert read_json(mine / "results/mine/doctor.json")["run"] == "mine" and (mine / targets[1]).is_file()
+    assert "Nothing to be done" in dry_run(mine, *targets)
+
+    params = mine / "params/mine.yaml"                              # what no image depends on: the doctor alone looks again
+    params.write_text(params.read_text().replace("ema: 0.99", "ema: 0.98", 1))
+    assert jobs(dry_run(mine, *targets)) == {"doctor": 1, "total": 1}
+    params.write_text(params.read_text().replace("ema: 0.98", "ema: 0.99", 1))
+
+    write_reference(seed=1)                                         # a changed reference is measured again
+    assert jobs(dry_run(mine, *targets)) == {"reference": 1, "total": 1}
+    (mine / "data/reference.npz").unlink()                          # and a lost one is asked for, before anything else
+    assert jobs(dry_run(mine, *targets)) == {"doctor": 1, "total": 1}
+
+
+def test_finished_weights_that_are_not_there_are_left_to_the_doctor(mine):
+    with (mine / "params/experiments.tsv").open("a") as sheet:
+        sheet.write("theirs\tmain\tsampling.guidance={schedule: constant, scale: 1.0}\ttable1 theirs\tmine\tweights/t\t"
+                    "weights/g\n")
+    target = "results/mine/experiments/theirs.10086/evaluation/released/generation.json"
+    planned = dry_run(mine, target)
+    assert jobs(planned)["doctor"] == 1 and jobs(planned)["evaluate_generation"] == 1
+    for name in ("t", "g"):
+        (mine / "weights" / name).mkdir(parents=True)
+    assert "weights/t" in dry_run(mine, target, "--printshellcmds")
+
+
+def test_the_demo_asks_no_doctor(workflow):
+    assert "doctor" not in jobs(dry_run(workflow, "all", "ablations"))
+
+
+def test_imagenets_run_is_planned_without_images_reference_and_weights(workflow):
+    main = jobs(dry_run(workflow, "reports/imagenet256/index.html"))
+    assert main["doctor"] == main["prepare"] == 1 and main["train_tokenizer"] == main["train_generator"] == 4
+    every = jobs(dry_run(workflow, "--config", "run=imagenet256", "--", "all", "ablations"))
+    assert every["doctor"] == 1 and every["train_tokenizer"] == 20 and every["total"] > main["total"]

@@ -1,0 +1,21 @@
+rule doctor:
+    # Before all else, where a run needs anything from outside the clone. That it ran again makes nothing else run again.
+    output:
+        "results/{run}/doctor.json",
+    log:
+        "results/{run}/logs/doctor.log",
+    benchmark:
+        "results/{run}/benchmarks/doctor.tsv"
+    priority: 20
+    conda:
+        "../../environment.yml"
+    threads: with_workers
+    resources:
+        mem_mb=memory,
+        gpu=gpus,
+        runtime=60,
+    params:
+        settings=everything,
+        missing=lambda wildcards: missing(wildcards.run),
+    shell:
+        "restok doctor --params params/{wildcards.run:q}.yaml --out {output:q} 2> {log:q}"
