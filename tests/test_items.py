@@ -7,6 +7,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+from itertools import pairwise
 from pathlib import Path
 from pkgutil import resolve_name
 
@@ -149,6 +150,26 @@ def test_the_search_takes_small_and_large_numbers(workflow):
     planned = dry_run(workflow, "results/short/guidance/750k.json")
     for scale in ("1e-05", "2.0", "250.5"):
         assert f"output: results/short/guidance/750k/step_{scale}_1e-07.json" in planned
+
+
+@pytest.mark.parametrize("protocol", ["reconstruction", "generation"])
+def test_an_evaluation_is_scattered_by_the_profile_and_its_parts_are_given_to_what_adds_them(workflow, protocol):
+    target = f"results/short/evaluation/750k/{protocol}.json"
+
+    def planned(*scatter):
+        lines = dry_run(workflow, "--printshellcmds", *scatter, "--", target).splitlines()
+        return [[shlex.split(line) for line in lines if f" restok {verb} " in line and protocol in line]
+                for verb in ("statistics", "evaluate")]
+
+    parts, (whole,) = planned("--set-scatter", "evaluate=3")
+    assert sorted(words[words.index("--part") + 1] for words in parts) == ["0/3", "1/3", "2/3"]
+    made = sorted(words[words.index("--out") + 1] for words in parts)
+    assert made == [f"runs/short/parts/evaluation/750k/{protocol}/{i}-of-3.safetensors" for i in (1, 2, 3)]
+    assert [after for word, after in pairwise(whole) if word == "--samples"] == made
+    states = {words[words.index("--state") + 1] for words in (whole, *parts)}
+    assert states == {f"runs/short/evaluation/750k/{protocol}.safetensors"}
+    none, (alone,) = planned()
+    assert none == [] and "--samples" not in alone
 
 
 def test_a_machines_profile_keeps_what_it_says(workflow):

@@ -1,4 +1,4 @@
-"""Everything the metrics need to know of a set of images, as sums: shards and processes add, and a run resumes from a file."""
+"""Everything the metrics need to know of a set of images, as sums: parts and processes add, and a run resumes from a file."""
 
 import json
 import platform
@@ -6,21 +6,20 @@ from collections.abc import Iterable, Mapping, Sequence
 from importlib.metadata import version
 from itertools import chain
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import numpy as np
 import torch
 from jaxtyping import Float, Int, Integer
-from pydantic import Field, JsonValue
 from safetensors import safe_open
 from torch import Tensor
 
-from restok.config.base import Count, Positive
 from restok.distributed import gathered, summed
 from restok.errors import InputError, RestokError
-from restok.experiments.loading import Known, checked
+from restok.experiments.loading import checked
 from restok.files import reading
 from restok.metrics.codebook import code_counts
+from restok.metrics.facts import About
 from restok.metrics.features import FeatureNetwork, Features
 from restok.metrics.frechet import Gaussian, Moments
 from restok.metrics.inception_score import Score
@@ -33,47 +32,6 @@ LIBRARIES = ("restok", "torch-fidelity", "numpy")
 
 class StatisticsError(RestokError):
     """Statistics that are damaged, incomplete, or of other images or another network; the message names the remedy."""
-
-
-class _Features(Known):
-    kind: str
-    name: str
-    sha256: str
-    dims: Positive
-    resize: str
-
-
-class _Images(Known):
-    name: str
-    digest: str
-    n: Count
-    size: Annotated[list[Positive], Field(min_length=2, max_length=2)] | None
-    rounding: str
-    originals: dict[str, JsonValue] | None
-    in_order: bool
-
-
-class Facts(Known):
-    """What was measured, and how, as `Statistics.begin` says it."""
-
-    features: _Features
-    batch_size: Positive
-    images: _Images
-    shift: float
-    spatial: Count                       # d of the features that keep their place; 0 for none, as of logits
-    logits: Count
-    classes: Count
-    knows_labels: bool
-    likeness: dict[str, str | None]
-    levels: list[Positive]
-    codebook_size: Count
-
-
-class _About(Known):
-    """What the header of a statistics file holds."""
-
-    facts: Facts
-    made: list[dict[str, JsonValue]]
 
 
 class Statistics:
@@ -223,7 +181,7 @@ class Statistics:
             tensors = {name: file.get_tensor(name) for name in file.keys()}
             facts, made = (json.loads(file.metadata()[name]) for name in ("facts", "made"))
         try:
-            checked({"facts": facts, "made": made}, _About)
+            checked({"facts": facts, "made": made}, About)
             published = _take_published(tensors, facts)
             cls._check(tensors, facts)
         except InputError as error:

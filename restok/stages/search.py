@@ -11,7 +11,7 @@ from restok.config import Guidance
 from restok.config.load import parse
 from restok.errors import RestokError
 from restok.experiments.loading import Record, load_model, load_record
-from restok.experiments.records import Choice, Scored
+from restok.experiments.searched import Choice, Scored
 from restok.files import sha256_file, write_json
 from restok.files.artifact import Origin
 from restok.metrics.results import require_comparable
