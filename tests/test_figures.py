@@ -298,7 +298,7 @@ def test_finalists_stand_apart_from_the_candidates(run, params, tmp_path):
     assert late["distance"].isna().tolist() == [False, False, False, True, False, False]
     assert set(late["search_samples"]) == {180} and set(data["search_samples"]) == {40, 180}
     assert curves._search_notes(late)[1:] == [
-        "Lines: candidates, over 20 samples. Diamonds: finalists, over 50, which by itself lowers a distance.",
+        "Lines: candidates, over 20 samples. Diamonds: finalists, over 50, which lowers a distance on average.",
         "A checkpoint: 180 samples in all; the release's hill-climb takes 50,000 a step, so as many as 0.0036 of its steps."]
     figure("guidance", run, params, tmp_path / "two.png")
     with Image.open(tmp_path / "two.png") as picture:

@@ -127,7 +127,7 @@ def test_a_search_with_one_candidate_and_one_finalist_takes_it(tmp_path):
     ("b", {"seed": 2}, SearchError, "its seed differ from those of"),
     ("b", {"n": 30}, SearchError, "its n differ from those of"), ("2", {"n": 70}, SearchError, "its n differ from those of"),
     ("b", {"schedule": "constant", "scale": 1.0}, SearchError, r"of the same setting as .*a\.json; name each setting once"),
-    ("1", {"scale": 3.0}, SearchError, "its setting is not one of the 2 best candidates'"),
+    ("1", {"scale": 3.0}, SearchError, "of none of the best candidates, of which there are as many"),
     ("2", {"schedule": "linear", "scale": 2.0}, SearchError, r"of the same setting as .*1\.json; name each setting once"),
     ("1", {"neighbours": 5}, ComparisonError, "do not compare: neighbours differ")])
 def test_what_does_not_compare_is_named(tmp_path, name, changes, error, message):

@@ -17,7 +17,7 @@ from restok.files.artifact import Origin
 from restok.metrics.results import require_comparable
 
 HILL_CLIMB = 50_000      # samples that the release's own search draws for each of its steps, of 0.25 on the largest scale
-OWN = ("schedule", "scale", "start")
+SETTING = ("schedule", "scale", "start")
 
 
 class SearchError(RestokError):
@@ -41,10 +41,10 @@ def search_guidance(candidates: list[Path], finalists: list[Path], out: Path,
     if best["metrics"][metric] is None:
         raise SearchError(f"{best.path}: {metric} was not measured: {best['refused'][metric]}; nor was it of any other; score "
                           "them again once that is mended")
-    own = (*OWN, "n", "metrics", "intervals", "refused", "warnings")
-    tried = {"candidates": [{key: row[key] for key in own} for row in rows],
-             "finalists": [{key: row[key] for key in own} for row in finals]}
-    result = {"chosen": {key: best[key] for key in OWN}, "metric": metric, metric: best["metrics"][metric],
+    kept = (*SETTING, "n", "metrics", "intervals", "refused", "warnings")
+    tried = {"candidates": [{key: row[key] for key in kept} for row in rows],
+             "finalists": [{key: row[key] for key in kept} for row in finals]}
+    result = {"chosen": {key: best[key] for key in SETTING}, "metric": metric, metric: best["metrics"][metric],
               "top_k": best["sampling"]["top_k"], "top_p": best["sampling"]["top_p"],
               **{key: best[key] for key in ("features", "reference", "sampling", "seed", "made")},
               "samples": drawn(tried), "hill_climb_step": HILL_CLIMB, **tried}
@@ -80,7 +80,7 @@ def ranked(rows: Sequence[Record]) -> list[Record]:
 
 def setting(row: Record) -> Guidance:
     """What a candidate was drawn with. Raises ConfigError for what is no guidance."""
-    return parse(Guidance, {key: row[key] for key in OWN}, str(row.path))
+    return parse(Guidance, {key: row[key] for key in SETTING}, str(row.path))
 
 
 def _require_best(rows: Sequence[Record], finals: Sequence[Record]) -> None:
@@ -90,8 +90,8 @@ def _require_best(rows: Sequence[Record], finals: Sequence[Record]) -> None:
     best = [_setting(row) for row in ranked(rows)[:len(finals)]]
     for row in finals:
         if _setting(row) not in best:
-            raise SearchError(f"{row.path}: its setting is not one of the {len(finals)} best candidates'; delete it and score "
-                              "the finalists again")
+            raise SearchError(f"{row.path}: of none of the best candidates, of which there are as many as finalists; delete it "
+                              "and score the finalists again")
 
 
 def _require_equal(row: Record, first: Record, *keys: str) -> None:
@@ -101,7 +101,7 @@ def _require_equal(row: Record, first: Record, *keys: str) -> None:
 
 
 def _setting(row: Mapping) -> tuple:
-    return tuple(row[key] for key in OWN)
+    return tuple(row[key] for key in SETTING)
 
 
 def finalists_of(search: Mapping) -> list[Mapping]:

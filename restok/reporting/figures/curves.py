@@ -141,7 +141,7 @@ def _search_notes(data: pd.DataFrame) -> list[str]:
     notes = ["Bars and band: 95 % intervals."]
     if "finalist" in counts:
         notes += [f"Lines: candidates, over {counts['candidate']} samples. Diamonds: finalists, over {counts['finalist']}, "
-                  "which by itself lowers a distance."]
+                  "which lowers a distance on average."]
     return [*notes, *(f"A checkpoint: {cost(samples)}." for samples in data["search_samples"].unique().tolist())]
 
 
