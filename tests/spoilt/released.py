@@ -9,7 +9,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from spoilt.case import DROP, Case, Spoil, both, copied, cut, keys, mishaps, written
-from spoilt.chain import E, P, R
+from spoilt.chain import E, P, R, T
 from spoilt.models import GEN, MEASURE, TOK, WEIGHTS, Harmful, one, pickled, spoiled, tensors
 
 CONVERT = "convert --from release theirs/tokenizer.pt theirs/generator.safetensors out"
@@ -113,6 +113,8 @@ STATISTICS = [
          lambda home: (written(REF, b"")(home), save_file({"a": torch.zeros(2)}, home / REF)) and None),
     Case("statistics, twice the same shard", f"evaluate {P} {E} --samples {REF} --samples {REF} --out out.json",
          "validation.safetensors: 360 of its images are in .*validation.safetensors"),
+    Case("statistics, of other images than the models make", f"evaluate {P} {E} {T} --originals {R}/data --samples {REF} "
+         "--out out.json", "validation.safetensors: not a part"),
     Case("weights as statistics", f"evaluate {P} {E} --samples {TOK}/{WEIGHTS} --out out.json", "model.safetensors"),
     Case("sums of another measurement", f"{MEASURE} --state sums.safetensors", "sums.safetensors: of other.*starting again",
          copied(REF, "sums.safetensors"), read=True),
