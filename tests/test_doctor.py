@@ -10,22 +10,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import ROOT, dry_run, small_params
+from conftest import dry_run, small_params
+from doctor_sheet import TWO, rows
 from image_sets import FORMS, IDS, photographs, write_tar
 
-from restok.config.load import load_params
 from restok.data.prepare import prepare
-from restok.experiments import Tree, load_sheet
+from restok.experiments import Tree
 from restok.experiments.trials import Sheet
 from restok.files import read_json
-from restok.networks.classifier import SmallClassifier
-from restok.stages.doctor import disk, things, work
-from restok.stages.doctor.examination import NotReadyError, examine
-from restok.stages.doctor.hours import hours
-from restok.stages.doctor.speed import Speed, Speeds, measure
-from restok.training.generator import GeneratorJob
-from restok.training.loop import sizes
-from restok.training.tokenizer import TokenizerJob
+from restok.stages.doctor import disk, things
+from restok.stages.doctor.examination import NotReadyError, _memory, examine
+from restok.stages.doctor.speed import FULL, Speed, Speeds
 
 CLASSES = "generator.classes=3"
 
@@ -126,14 +121,6 @@ def test_a_reference_is_there_and_is_one(tmp_path):
         assert says in things.reference(str(tmp_path / name)).says
 
 
-def rows(tmp_path, *lines):
-    """A sheet of these rows beside the demo's parameters."""
-    shutil.copy(ROOT / "params/demo.yaml", tmp_path)
-    columns = "id\tbase\toverrides\tfeeds\tparams\ttokenizer\tgenerator\n"
-    (tmp_path / "experiments.tsv").write_text(columns + "".join(f"{line}\n" for line in lines))
-    return load_sheet(tmp_path / "demo.yaml")
-
-
 def test_finished_weights_that_a_row_names_are_looked_for(models, tmp_path):
     sheet = rows(tmp_path, f"theirs\tmain\t\ttable1\t\t{models}/tokenizer\t{tmp_path}/nowhere",
                  "ours\tmain\t\ttable1\t\tresults/other/tokenizer/1M")             # the workflow makes it
@@ -148,80 +135,6 @@ def test_missing_pretrained_weights_name_what_brings_them(tmp_path, monkeypatch,
     assert finding.state == "fault" and "run `restok fetch`" in finding.says and "alexnet-owt-7be5be79.pth" in finding.says
 
 
-# Disk
-
-
-def test_the_size_of_a_state_is_that_of_the_training_itself(tmp_path):
-    params = small_params()
-    SmallClassifier(10, params.classifier.channels).save(tmp_path)
-    sized = disk._Sized(tmp_path)
-    for estimated, job in ((sized.tokenizer(params), TokenizerJob(params, tmp_path, torch.device("cpu"))),
-                           (sized.generator(params), GeneratorJob(params, torch.device("cpu")))):
-        state, model = sizes(job)
-        assert estimated.weights == model and estimated.state == pytest.approx(state, rel=0.01)
-
-
-COUNTS = work.Counts(1000, 100, 5_000_000, True)
-TWO = ("main\tmain\t\ttable1; table6", "same\tmain\t\ttable10 HAR@750k",
-       "short\tablation\tgenerator.ntp=all\ttable2 #1\t\t\t")
-
-
-def test_what_rows_share_is_counted_once(tmp_path):
-    tree = Tree("results/demo", rows(tmp_path, *TWO))
-    main, every = work.results(tree, work.own(tree)), work.results(tree, tree.sheet.trials)
-    params = load_params(tmp_path / "demo.yaml")
-    labels = len(params.tokenizer_training.checkpoints)
-    count = [sum(result.stage == "tokenizer" for result in made.values()) for made in (main, every)]
-    assert count[0] == labels and count[1] == labels + params.experiments.ablation_seeds
-    SmallClassifier(10, params.classifier.channels).save(tmp_path / "classifier")
-    needs = {need.what: need for need in disk.needs(main, every, COUNTS, tmp_path / "classifier")}
-    assert needs["prepared images"][1:3] == (5_000_000, 5_000_000)
-    codes = 1000 * (2 * 5 * params.generator.tokens + 8)                            # the demo's five crops
-    assert needs["codes"].main == labels * codes and needs["codes"].sheet == count[1] * codes
-    trained = sum(task.images for task in work.tasks(main, COUNTS) if task.verb == "train-tokenizer")
-    assert trained == params.tokenizer_training.batch_size * max(params.tokenizer_training.checkpoints.values())
-
-
-def test_files_of_two_names_stand_once(tmp_path):
-    (tmp_path / "results").mkdir()
-    (tmp_path / "runs").mkdir()
-    (tmp_path / "results/a").write_bytes(bytes(100))
-    os.link(tmp_path / "results/a", tmp_path / "runs/a")
-    (tmp_path / "runs/b").write_bytes(bytes(10))
-    assert disk.standing([tmp_path / "results", tmp_path / "runs", tmp_path / "nowhere"]) == 110
-    assert disk.free([tmp_path / "not/yet/there"]) == pytest.approx(shutil.disk_usage(tmp_path).free, rel=0.05)
-
-
-# Hours
-
-
-def test_hours_are_images_by_seconds_and_say_what_they_are_scaled_from(tmp_path):
-    tree = Tree("results/demo", rows(tmp_path, *TWO))
-    main, every = (list(work.tasks(work.results(tree, trials), COUNTS)) for trials in (work.own(tree), tree.sheet.trials))
-    names = ("image", "tokenizer", "generator", "encode", "decode", "judge", "compare")
-    known = {name: Speed(0.01, 0, 8) for name in names}
-    table = {row.verb: row for row in hours(main, every, Speeds("GPU", 10**9, known, {"draw, ntp 4, guided": "too late"}), 2)}
-    assert list(table) == ["prepare", "statistics", "train-tokenizer", "encode", "train-generator", "score-guidance",
-                           "evaluate, reconstructions", "evaluate, samples"]
-    assert table["prepare"].main == pytest.approx(1100 * 0.01 / 2 / 3600) and not table["prepare"].gpu
-    assert table["encode"].main == pytest.approx(4 * 5000 * 0.01 / 3600) and table["encode"].gpu
-    assert table["evaluate, reconstructions"].main == pytest.approx(4 * 100 * 0.04 / 3600)
-    assert table["train-tokenizer"].sheet > table["train-tokenizer"].main
-    assert "training 100/s in batches of 8" in table["train-tokenizer"].scaled_from
-    assert table["score-guidance"][1:3] == (None, None) and table["score-guidance"].scaled_from == "not measured: too late"
-
-
-def test_what_is_not_measured_within_the_time_is_said():
-    found = measure(small_params(), [work.drawing(small_params(), guided=True)], within=0.5)
-    assert found.speeds == {} and set(found.faults.values()) == {"not within 0.5 s"} and "draw, ntp 4, guided" in found.faults
-
-
-@pytest.mark.skipif(torch.cuda.is_available(), reason="has a GPU")
-def test_models_too_large_for_a_cpu_are_not_measured_and_it_is_said():
-    found = measure(small_params("generator.width=1024"), [])
-    assert set(found.speeds) == {"image"} and found.faults["tokenizer"] == "models of 25 million parameters, and no GPU here"
-
-
 # Everything
 
 
@@ -234,7 +147,7 @@ def test_the_examination_is_shown_and_written_and_raises_what_is_missing_when_th
     params, sheet, shown = small_params(*TINY, "evaluation.reference=nowhere.npz"), rows(tmp_path, *TWO), []
     monkeypatch.setattr(disk, "free", lambda places: 1000)
     with pytest.raises(NotReadyError) as error:
-        examine(params, sheet, tmp_path / "doctor.json", shown.append)
+        examine(params, sheet, tmp_path / "doctor.json", shown.append, within=600)
     lines = str(error.value).splitlines()
     assert len(lines) == 2 and lines[0].startswith("reference: nowhere.npz: no such file; put it there")
     assert re.match(r"disk: \S+ GB are needed .*, but 1e-06 GB are free for results/demo and runs/demo; make room", lines[1])
@@ -248,13 +161,14 @@ def test_the_examination_is_shown_and_written_and_raises_what_is_missing_when_th
         assert states(found.findings)["GPU memory"] == "not known"
 
 
-@pytest.mark.parametrize(("speeds", "state", "says"), [
-    ({"tokenizer": Speed(1, 60 * 10**9, 32), "generator": Speed(1, 20 * 10**9, 64)}, "ok", "60 GB for 16 images"),
-    ({"generator": Speed(1, 20 * 10**9, 64)}, "fault", r"tokenizer_training\.micro_batch: 16: too large, of 80 GB; set a")])
-def test_the_memory_of_a_gpu_is_held_against_the_micro_batch(speeds, state, says):
-    from restok.stages.doctor.examination import _memory
-    faults = {} if "tokenizer" in speeds else {"tokenizer": "too large"}
-    finding = _memory(small_params(), Speeds("GPU", 80 * 10**9, speeds, faults))
+@pytest.mark.parametrize(("faults", "state", "says"), [
+    ({}, "ok", "60 GB for 16 images of the tokenizer's training, 20 GB for 64 images of the generator's training, of 80 GB"),
+    ({"tokenizer": FULL}, "fault", r"tokenizer_training\.micro_batch: 16: the GPU's memory does not hold it, of 80 GB; set a"),
+    ({"generator": "not within 120 s"}, "not known", "not measured: not within 120 s")])
+def test_the_memory_of_a_gpu_is_held_against_the_micro_batch(faults, state, says):
+    measured = {"tokenizer": Speed(1, 60 * 10**9, 16), "generator": Speed(1, 20 * 10**9, 64)}
+    known = {name: speed for name, speed in measured.items() if name not in faults}
+    finding = _memory(small_params(), Speeds("GPU", 80 * 10**9, known, faults))
     assert finding.state == state and re.search(says, finding.says)
 
 

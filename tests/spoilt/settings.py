@@ -130,6 +130,7 @@ EXPERIMENTS = [
 LAY, SAMPLE = LAYOUT, f"sample {T} {G} --out s.npz --per-class 1"
 MEASURE = f"evaluate {P} {E} --samples {R}/samples/750k.npz --out out.json"
 SCORE = f"score-guidance {P} {E} {T} {G} --out out.json"
+FETCH = f"fetch {P} --set evaluation.lpips=true --set evaluation.lpips_weights=alex.pth"
 GENERATE = f"train-generator {P} --codes {R}/codes/750k {T} --run new --out out"
 
 
@@ -202,6 +203,11 @@ OPTIONS = [
     option("figure table2 --out out.png", "--table"), option(f"figure fig7 {SHOWN} --out out.gif", "out.gif"),
     option("convert a b out", "--from"), option("convert --from release --to release a b out", "--from"),
     option("bench nosuch --out out.json", "nosuch"),
+    option("fetch --params nowhere.yaml", r"nowhere\.yaml"), option("fetch --set seed=1", "evaluation.KEY"),
+    option("doctor", "--params"), option("doctor --params nowhere.yaml", r"nowhere\.yaml"),
+    option(f"doctor {P} --out {R}/generator/750k/metrics.json", r"metrics\.json"),
+    option(f"fetch {P} --set objective.alignment.network=vit_smal_patch16_224.dino", "did you mean 'vit_small_patch16_224"),
+    *mishaps("a file of AlexNet", "alex.pth", FETCH, without=("cut short",)),
     option("bench metrics --out out.json --repeats 0", "repeats"),
     option("bench metrics --out out.json --samples 0", "samples"),
     option("bench codes --out out.json --samples 0", "images"),

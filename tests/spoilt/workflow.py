@@ -1,9 +1,17 @@
 """Names and settings that the workflow meets: planned, with every name as one word of its command, or refused."""
 
-from spoilt.case import Case, bytes_of, copied, garbage, text
+from spoilt.case import Case, Spoil, both, bytes_of, copied, folder, garbage, text, written
 from spoilt.chain import RUN
 
 PLAN = "snakemake --cores 1 --dry-run --printshellcmds"
+
+REFERENCE = "results/run/reference/published.safetensors"
+OF_A_ROW = "results/run/experiments/a.10086/evaluation/released/reconstruction.json"
+
+
+def row(weights: str) -> Spoil:
+    """One more row of the sheet, of a finished tokenizer."""
+    return bytes_of("params/experiments.tsv", lambda data: data + f"a\tmain\t\ttable1\t\t{weights}\t\n".encode())
 
 
 def named(name: str, shown: str) -> Case:
@@ -19,9 +27,12 @@ PLANNED = [
     Case("a run that is not there", f"{PLAN} --config run=nosuch", r"params/nosuch\.yaml"),
     Case("a broken file beside the parameters", f"{PLAN} -- results/run/layout.npz",
          "results/run/layout.npz|Nothing to be done", garbage("params/other.yaml"), read=True),
-    Case("a reference with a quote", f"{PLAN} -- results/run/reference/published.safetensors", "it's|it'\"'\"'s|its",
-         text(RUN, "reference: null", 'reference: "it\'s.npz"')),
-    Case("weights of a row that would run a command", f"{PLAN} -- reports/run/table1.csv", "column tokenizer|MissingInput",
-         bytes_of("params/experiments.tsv", lambda data: data + b"a\tmain\t\ttable1\t\ta;touch>harm\t\n")),
+    Case("a reference with a quote", f"{PLAN} -- {REFERENCE}", r"""'it'"'"'s\.npz'""",
+         both(text(RUN, "reference: null", 'reference: "it\'s.npz"'), written("it's.npz", "")), read=True),
+    Case("a reference that is not there", f"{PLAN} -- {REFERENCE}", "rule doctor:",
+         text(RUN, "reference: null", "reference: nowhere.npz"), read=True),
+    Case("weights of a row that are not there", f"{PLAN} -- {OF_A_ROW}", "rule doctor:", row("nowhere"), read=True),
+    Case("weights of a row that would run a command", f"{PLAN} -- {OF_A_ROW}", r"--tokenizer 'a;touch>harm'",
+         both(row("a;touch>harm"), folder("a;touch>harm")), read=True),
     Case("a broken sheet", f"{PLAN} -- reports/run/table1.csv", r"experiments\.tsv", garbage("params/experiments.tsv")),
 ]

@@ -13,7 +13,7 @@ from restok.files import write_json
 from restok.networks.classifier import SmallClassifier
 from restok.stages.doctor import disk, things, work
 from restok.stages.doctor.hours import Hours, draws, hours
-from restok.stages.doctor.speed import WITHIN, Speeds, measure
+from restok.stages.doctor.speed import FULL, WITHIN, Speeds, measure
 
 
 class NotReadyError(RestokError):
@@ -82,9 +82,11 @@ def _memory(params: config.Params, speeds: Speeds) -> things.Finding:
     for kind in ("tokenizer", "generator"):
         key, settings = f"{kind}_training", getattr(params, f"{kind}_training")
         size = settings.micro_batch or settings.batch_size
+        if speeds.faults.get(kind) == FULL:
+            return things.Finding("GPU memory", "fault", f"{key}.micro_batch: {size}: {FULL}, of {_gb(speeds.memory)}; set a "
+                                  f"smaller one, or {key}.checkpointing: true")
         if kind in speeds.faults:
-            return things.Finding("GPU memory", "fault", f"{key}.micro_batch: {size}: {speeds.faults[kind]}, of "
-                                  f"{_gb(speeds.memory)}; set a smaller one, or {key}.checkpointing: true")
+            return things.Finding("GPU memory", "not known", f"not measured: {speeds.faults[kind]}")
         said.append(f"{_gb(speeds.speeds[kind].memory)} for {size} images of the {kind}'s training")
     return things.Finding("GPU memory", "ok", f"{', '.join(said)}, of {_gb(speeds.memory)}")
 

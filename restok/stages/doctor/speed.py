@@ -8,12 +8,14 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from jaxtyping import UInt8
 
 from restok import config
 from restok.config.load import parse
@@ -27,16 +29,17 @@ from restok.networks.classifier import SmallClassifier
 from restok.networks.inception import inception_network
 from restok.networks.lpips import random_lpips
 from restok.networks.pretrained import random_weights
-from restok.stages.bench.peaks import ran_out
 from restok.stages.bench.timing import machine, time_runs
-from restok.stages.bench.training import generator_training, jpegs, loading, tokenizer_training
+from restok.stages.bench.training import Trained, generator_training, jpegs, loading, tokenizer_training
 from restok.stages.doctor.work import Draw
 from restok.tokenizer.model import ResTok
 
 WITHIN = 120                             # seconds, all together
 REPEATS = 3                              # timed runs of each case, after the warm-up
 log = logging.getLogger("restok")
-Case = tuple[str, int, Callable[[], object]]        # a name, images a run, and the run
+FULL = "the GPU's memory does not hold it"
+Run = Callable[[], object]
+Case = tuple[str, int, Callable[[], Run]]           # a name, images a run, and what builds the run
 
 
 class Speed(NamedTuple):
@@ -93,15 +96,19 @@ def _measure(params: config.Params, draws: Iterable[Draw]) -> None:
         if on.type == "cpu" and parameters(params) >= GPU_FROM:
             _say(skipped=f"models of {parameters(params) / 1e6:,.0f} million parameters, and no GPU here")
             return
-        for name, count, run in _cases(params, draws, on, Path(scratch)):
-            peak_memory(on, forget=True)
-            if ran_out(run):
-                _say(name=name, fault="the GPU's memory does not hold a micro-batch")
-                continue
-            seconds = median(time_runs(run, REPEATS))
-            _say(name=name, seconds=seconds / count, memory=peak_memory(on), batch=count)
-            del run                  # and its model, before the next is built
-            gc.collect()
+        for name, count, build in _cases(params, draws, on, Path(scratch)):
+            _say(name=name, **_timed(build, count, on))
+            gc.collect()                     # the model, before the next is built
+
+
+def _timed(build: Callable[[], Run], count: int, on: torch.device) -> dict[str, Any]:
+    """A Speed, or why there is none."""
+    peak_memory(on, forget=True)
+    try:
+        run = build()
+        return {"seconds": median(time_runs(run, REPEATS)) / count, "memory": peak_memory(on), "batch": count}
+    except torch.OutOfMemoryError:
+        return {"fault": FULL}
 
 
 def _say(**row: Any) -> None:
@@ -109,46 +116,63 @@ def _say(**row: Any) -> None:
 
 
 def _cases(params: config.Params, draws: Iterable[Draw], on: torch.device, scratch: Path) -> Iterator[Case]:
-    """The most telling ones first. Each model is gone before the next is built."""
+    """The most telling ones first."""
     classifier = None
     if params.classifier:
         classifier = scratch / "classifier"
         SmallClassifier(params.generator.classes, params.classifier.channels).save(classifier)
-    for kind, build in (("tokenizer", lambda changed: tokenizer_training(changed, classifier)),
-                        ("generator", generator_training)):
+    for kind, train in (("tokenizer", partial(tokenizer_training, classifier=classifier)), ("generator", generator_training)):
         settings = getattr(params, f"{kind}_training")
         size = settings.micro_batch or settings.batch_size
         changed = settings.model_copy(update={"micro_batch": None, "compile": False})
-        yield kind, size, build(params.model_copy(update={f"{kind}_training": changed})).of(size)
+        plain = params.model_copy(update={f"{kind}_training": changed})
+        yield kind, size, partial(_training, train, plain, size)
     for draw in draws:
-        yield _drawing(params, draw, on)
-    yield from _tokenizing(params, on)
-    yield from _measuring(params.evaluation, params.tokenizer.image_size, classifier, on)
+        yield draw.name, params.sampling.batch_size, partial(_drawing, params, draw, on)
+    yield "encode", params.codes.batch_size, partial(_encoding, params, on)
+    yield "decode", params.sampling.batch_size, partial(_decoding, params, on)
+    yield "judge", params.evaluation.batch_size, partial(_judging, params, classifier, on)
+    yield "compare", params.evaluation.batch_size, partial(_comparing, params, on)
 
 
-def _drawing(params: config.Params, draw: Draw, on: torch.device) -> Case:
+def _training(train: Callable[[config.Params], Trained], params: config.Params, size: int) -> Run:
+    return train(params).of(size)
+
+
+def _drawing(params: config.Params, draw: Draw, on: torch.device) -> Run:
     settings, sampling = params.generator.model_copy(update={"ntp": draw.ntp}), params.sampling
     model, labels = HAR(settings).to(on).eval(), torch.arange(sampling.batch_size) % settings.classes
     guidance = config.Guidance(schedule="constant", scale=2.0 if draw.guided else 1.0)
-    chosen = sampling.temperature, sampling.top_k, sampling.top_p
-    return draw.name, len(labels), lambda: generate(model, labels, guidance, *chosen)
+    return lambda: generate(model, labels, guidance, sampling.temperature, sampling.top_k, sampling.top_p)
 
 
-def _tokenizing(params: config.Params, on: torch.device) -> Iterator[Case]:
-    model, side, count = ResTok(params.tokenizer).to(on).eval(), params.tokenizer.image_size, params.codes.batch_size
-    images = torch.rand(count, 3, side, side).to(on)
-    codes = torch.randint(params.tokenizer.codebook_size, (params.sampling.batch_size, params.tokenizer.latents)).to(on)
-    yield "encode", count, lambda: model.encode(images)
-    yield "decode", len(codes), lambda: model.decode(codes)
+def _encoding(params: config.Params, on: torch.device) -> Run:
+    model, side = ResTok(params.tokenizer).to(on).eval(), params.tokenizer.image_size
+    images = torch.rand(params.codes.batch_size, 3, side, side).to(on)
+    return lambda: model.encode(images)
 
 
-def _measuring(evaluation: config.Evaluation, side: int, classifier: Path | None, on: torch.device) -> Iterator[Case]:
-    images = np.random.default_rng(0).integers(256, size=(evaluation.batch_size, side, side, 3), dtype=np.uint8)
-    inception = evaluation.features == "inception"
-    network = inception_features(inception_network(None), "random", on) if inception else load_features(evaluation, classifier)
-    lpips = random_lpips("alex").to(on) if evaluation.lpips else None
-    yield "judge", len(images), lambda: network(images)
-    yield "compare", len(images), lambda: similarity(images, images[::-1].copy(), lpips, on)
+def _decoding(params: config.Params, on: torch.device) -> Run:
+    model, settings = ResTok(params.tokenizer).to(on).eval(), params.tokenizer
+    codes = torch.randint(settings.codebook_size, (params.sampling.batch_size, settings.latents)).to(on)
+    return lambda: model.decode(codes)
+
+
+def _judging(params: config.Params, classifier: Path | None, on: torch.device) -> Run:
+    images, inception = _pixels(params), params.evaluation.features == "inception"
+    network = (inception_features(inception_network(None), "random", on) if inception
+               else load_features(params.evaluation, classifier, on))
+    return lambda: network(images)
+
+
+def _comparing(params: config.Params, on: torch.device) -> Run:
+    images, lpips = _pixels(params), random_lpips("alex").to(on) if params.evaluation.lpips else None
+    return lambda: similarity(images, images[::-1].copy(), lpips, on)
+
+
+def _pixels(params: config.Params) -> UInt8[np.ndarray, "b h w c"]:
+    shape = params.evaluation.batch_size, params.tokenizer.image_size, params.tokenizer.image_size, 3
+    return np.random.default_rng(0).integers(256, size=shape, dtype=np.uint8)
 
 
 if __name__ == "__main__":
