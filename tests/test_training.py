@@ -483,7 +483,7 @@ def test_weights_spoiled_by_an_update_whose_loss_was_finite_are_not_kept(spoiled
 
 
 def test_a_second_run_on_the_same_folder_is_refused(codes, tmp_path):
-    with RunFolder(tmp_path / "run", "first"), pytest.raises(StateError, match="another run is training here"):
+    with RunFolder(tmp_path / "run", "first"), pytest.raises(StateError, match="another run is at work here"):
         train("generator", training_params(), None, None, codes, tmp_path)
     train("generator", training_params(), None, None, codes, tmp_path)            # and let in once the first is done
 

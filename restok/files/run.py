@@ -27,7 +27,7 @@ class RunFolder:
             raise self.error(f"{root}: {other} belongs to another run; give every run a folder of its own, side by side")
         self.folder.mkdir(parents=True, exist_ok=True)
         self.owner = Owner(root, lambda other: self.error(
-            f"{root}: another run is training here ({other}); wait for it, or stop it first"))
+            f"{root}: another run is at work here ({other}); wait for it, or stop it first"))
 
     def __enter__(self) -> "RunFolder":
         self.owner.__enter__()
