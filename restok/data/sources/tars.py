@@ -83,6 +83,7 @@ def _samples(folder: Path, shard: str) -> Iterator[Found]:
                 if last:
                     yield _sample(path, shard, *last)
                 last = key, {_parts(member.name)[1]: archive.extractfile(member).read() for member in together}
+                archive.members.clear()                  # which tarfile would keep, of millions
             file.seek(archive.offset)                    # where reading ended: tarfile takes damage for the end
             if file.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
                 raise tarfile.ReadError("no end mark")
