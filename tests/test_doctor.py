@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 import torch
 from conftest import dry_run, small_params
-from doctor_sheet import TWO, rows
 from image_sets import FORMS, IDS, photographs, write_tar
+from small_sheet import TWO, rows
 
 from restok.data.prepare import prepare
 from restok.experiments import Tree
@@ -163,12 +163,14 @@ def test_the_examination_is_shown_and_written_and_raises_what_is_missing_when_th
 
 @pytest.mark.parametrize(("faults", "state", "says"), [
     ({}, "ok", "60 GB for 16 images of the tokenizer's training, 20 GB for 64 images of the generator's training, of 80 GB"),
-    ({"tokenizer": FULL}, "fault", r"tokenizer_training\.micro_batch: 16: the GPU's memory does not hold it, of 80 GB; set a"),
+    ({"tokenizer": FULL}, "fault", r"tokenizer_training\.micro_batch: the GPU's memory does not hold so many images, of 80 GB; "
+                                   r"set a smaller one, or tokenizer_training\.checkpointing: true"),
+    ({"draw, ntp 4": FULL}, "fault", r"sampling\.batch_size: .*; set a smaller one$"),
     ({"generator": "not within 120 s"}, "not known", "not measured: not within 120 s")])
 def test_the_memory_of_a_gpu_is_held_against_the_micro_batch(faults, state, says):
     measured = {"tokenizer": Speed(1, 60 * 10**9, 16), "generator": Speed(1, 20 * 10**9, 64)}
     known = {name: speed for name, speed in measured.items() if name not in faults}
-    finding = _memory(small_params(), Speeds("GPU", 80 * 10**9, known, faults))
+    finding = _memory(Speeds("GPU", 80 * 10**9, known, faults))
     assert finding.state == state and re.search(says, finding.says)
 
 

@@ -6,7 +6,7 @@ import shutil
 import pytest
 import torch
 from conftest import small_params
-from doctor_sheet import TWO, rows
+from small_sheet import TWO, rows
 
 from restok.config.load import load_params
 from restok.experiments import Tree

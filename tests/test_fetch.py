@@ -11,12 +11,10 @@ import pytest
 import timm
 import torch
 from conftest import ROOT
-from safetensors.torch import save
+from safetensors.torch import load, save
 
-from restok.config.load import load_params
-from restok.experiments import load_sheet
-from restok.experiments.demand import brought, self_contained, wanted
 from restok.files import read_json
+from restok.networks.backbone import VisionTransformer
 from restok.networks.pretrained import PRETRAINED, Pretrained
 
 VIT = "test_vit.r160_in1k"
@@ -110,6 +108,30 @@ def test_what_is_missing_is_brought_and_verified_and_a_second_call_downloads_not
     server.shutdown()
     assert command("fetch", *SETTINGS, "--out", tmp_path / "fetch.json").exit_code == 0
     assert len(server.asked) == 2
+
+
+def test_a_network_of_which_the_hub_has_no_safetensors_is_brought_too(command, server, tmp_path, files):
+    pickled = tmp_path / "pickled.bin"
+    torch.save(load(files[HOSTED]), pickled)
+    server.files = {name: data for name, data in files.items() if name != HOSTED} | {
+        HOSTED.replace("model.safetensors", "pytorch_model.bin"): pickled.read_bytes()}
+    assert command("fetch", *SETTINGS, "--out", tmp_path / "fetch.json").exit_code == 0
+    assert f"{VIT}/resolve/main/pytorch_model.bin" in " ".join(server.asked)
+    for name, tensor in VisionTransformer(VIT, None).network.state_dict().items():
+        assert torch.equal(tensor, load(files[HOSTED])[name]), name
+
+
+def test_a_cache_that_was_copied_without_its_links_is_read_and_its_shapes_are_checked(command, server, tmp_path, files):
+    assert command("fetch", *SETTINGS).exit_code == 0
+    (link,) = tmp_path.glob("hf/hub/*/snapshots/*/model.safetensors")
+    link.unlink()
+    link.write_bytes(files[HOSTED])
+    done = command("fetch", *SETTINGS, "--out", tmp_path / "fetch.json")
+    assert done.exit_code == 0 and len(server.asked) == 2
+    assert {row["network"]: row["verified"] for row in read_json(tmp_path / "fetch.json")["networks"]}[VIT] == "shapes"
+    os.truncate(link, 1000)
+    done = command("fetch", *SETTINGS)
+    assert done.exit_code == 1 and f"{link} does not hold the weights of {VIT}" in done.stderr
 
 
 LOAD = """
@@ -212,29 +234,6 @@ def test_a_file_that_the_settings_name_is_verified_and_not_fetched(command, serv
 def test_a_network_that_nobody_knows_is_named(command, server):
     done = command("fetch", "--params", ROOT / "params/demo.yaml", "--set", "objective.alignment.network=test_vitt.r160_in1k")
     assert done.exit_code == 1 and "did you mean 'test_vit.r160_in1k'" in done.stderr
-
-
-def needs(name, *overrides):
-    params = load_params(ROOT / f"params/{name}.yaml", overrides)
-    return params, load_sheet(ROOT / f"params/{name}.yaml", overrides)
-
-
-def test_a_run_needs_the_networks_of_its_settings_and_of_its_rows(tmp_path):
-    assert [each.network for each in wanted(*needs("imagenet256"))] == [
-        "vit_large_patch16_dinov3.lvd1689m", "vgg", "vit_small_patch16_224.dino", "inception", "alex"]
-    assert wanted(*needs("demo")) == [] and self_contained(*needs("demo")) and self_contained(*needs("short"))
-    assert not self_contained(*needs("imagenet256"))
-    off = "objective.vf=0", "objective.perceptual=0", "objective.gan=0", "evaluation.lpips=false"
-    assert [each.network for each in wanted(*needs("imagenet256", *off))] == ["inception"]
-    (tmp_path / "demo.yaml").write_text((ROOT / "params/demo.yaml").read_text())
-    (tmp_path / "experiments.tsv").write_text(
-        "id\tbase\toverrides\tfeeds\tparams\ttokenizer\tgenerator\n"
-        "judged\tablation\tobjective.perceptual_network.network=lpips-vgg\ttable2 #1\t\t\t\n"
-        "finished\tmain\tobjective.perceptual_network.network=lpips-alex\ttable1\t\ttheirs/tokenizer\ttheirs/generator\n")
-    params, sheet = load_params(tmp_path / "demo.yaml"), load_sheet(tmp_path / "demo.yaml")
-    assert [each.network for each in wanted(params, sheet)] == ["vgg"]             # what is finished is not trained
-    assert [str(path) for path in brought(params, sheet)] == ["theirs/tokenizer", "theirs/generator"]
-    assert not self_contained(params, sheet)
 
 
 def test_without_a_parameter_file_the_papers_protocol_is_fetched(command, server, tmp_path, monkeypatch, files):

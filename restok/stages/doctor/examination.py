@@ -15,6 +15,10 @@ from restok.stages.doctor import disk, things, work
 from restok.stages.doctor.hours import Hours, draws, hours
 from restok.stages.doctor.speed import FULL, WITHIN, Speeds, measure
 
+# What decides how much memory a measured part takes; of those that are not here, sampling.batch_size.
+BOUNDS = {"tokenizer": "tokenizer_training.micro_batch", "generator": "generator_training.micro_batch",
+          "encode": "codes.batch_size", "judge": "evaluation.batch_size", "compare": "evaluation.batch_size"}
+
 
 class NotReadyError(RestokError):
     """What keeps a run from its end, a line each with the remedy."""
@@ -45,7 +49,7 @@ def examine(params: config.Params, sheet: Sheet, out: Path | None, show: Callabl
         speeds = measure(params, draws(tasks[1]), within)
         table = hours(*tasks, speeds, params.data.workers)
         places = tree.root, runs
-        findings += [_disk(needs, disk.free(places), disk.standing(places), places), _memory(params, speeds)]
+        findings += [_disk(needs, disk.free(places), disk.standing(places), places), _memory(speeds)]
     found = Examination(findings, needs, table, speeds.device)
     if out is not None:
         write_json(out, _as_json(found, sheet.run))
@@ -74,20 +78,18 @@ def _disk(needs: list[disk.Need], free: int, standing: int, places: tuple[Path, 
     return things.Finding("disk", "ok", f"{_gb(max(main, 0))} are needed for the run itself, {where}{more}")
 
 
-def _memory(params: config.Params, speeds: Speeds) -> things.Finding:
-    """Whether the GPU holds a micro-batch of both trainings."""
+def _memory(speeds: Speeds) -> things.Finding:
+    """Whether the GPU holds a micro-batch of both trainings, and the batches of all else."""
     if speeds.memory is None:
         return things.Finding("GPU memory", "not known", f"not measured: there is no GPU here ({speeds.device})")
-    said = []
-    for kind in ("tokenizer", "generator"):
-        key, settings = f"{kind}_training", getattr(params, f"{kind}_training")
-        size = settings.micro_batch or settings.batch_size
-        if speeds.faults.get(kind) == FULL:
-            return things.Finding("GPU memory", "fault", f"{key}.micro_batch: {size}: {FULL}, of {_gb(speeds.memory)}; set a "
-                                  f"smaller one, or {key}.checkpointing: true")
-        if kind in speeds.faults:
-            return things.Finding("GPU memory", "not known", f"not measured: {speeds.faults[kind]}")
-        said.append(f"{_gb(speeds.speeds[kind].memory)} for {size} images of the {kind}'s training")
+    if full := next((name for name, why in speeds.faults.items() if why == FULL), None):
+        setting = BOUNDS.get(full, "sampling.batch_size")
+        more = f", or {full}_training.checkpointing: true" if setting.endswith("micro_batch") else ""
+        return things.Finding("GPU memory", "fault", f"{setting}: {FULL}, of {_gb(speeds.memory)}; set a smaller one{more}")
+    if late := next((kind for kind in ("tokenizer", "generator") if kind in speeds.faults), None):
+        return things.Finding("GPU memory", "not known", f"not measured: {speeds.faults[late]}")
+    said = [f"{_gb(speeds.speeds[kind].memory)} for {speeds.speeds[kind].batch} images of the {kind}'s training"
+            for kind in ("tokenizer", "generator")]
     return things.Finding("GPU memory", "ok", f"{', '.join(said)}, of {_gb(speeds.memory)}")
 
 

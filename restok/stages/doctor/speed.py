@@ -37,7 +37,7 @@ from restok.tokenizer.model import ResTok
 WITHIN = 120                             # seconds, all together
 REPEATS = 3                              # timed runs of each case, after the warm-up
 log = logging.getLogger("restok")
-FULL = "the GPU's memory does not hold it"
+FULL = "the GPU's memory does not hold so many images"
 Run = Callable[[], object]
 Case = tuple[str, int, Callable[[], Run]]           # a name, images a run, and what builds the run
 
