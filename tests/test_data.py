@@ -217,6 +217,11 @@ def test_a_manifest_is_checked_where_it_is_read(digits, tmp_path):
         write_json(tmp_path / "manifest.json", manifest)
         with pytest.raises(DataError, match=rf"{message}.*restok prepare"):
             open_split(tmp_path, "train")
+    manifest = read_json(digits / "manifest.json")
+    del manifest["splits"]["train"]["files"]             # as earlier versions wrote it
+    write_json(tmp_path / "manifest.json", manifest)
+    with pytest.raises(DataError, match=r"has no 'splits\.train\.files'.*run `restok prepare` to write"):
+        open_split(tmp_path, "train")
 
 
 def test_folders_that_are_not_two_splits_of_the_same_classes_are_refused(tmp_path):

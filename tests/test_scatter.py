@@ -33,16 +33,26 @@ def workflow(tmp_path, models):
     return tmp_path
 
 
-def snakemake(workflow, *words):
+def snakemake(workflow, *words, target=CODES):
     path = os.pathsep.join((str(Path(sys.executable).parent), os.environ["PATH"]))
-    done = subprocess.run([sys.executable, "-m", "snakemake", "--cores", "1", *words, "--", CODES], cwd=workflow,
+    done = subprocess.run([sys.executable, "-m", "snakemake", "--cores", "1", *words, "--", target], cwd=workflow,
                           env=os.environ | {"PATH": path, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout + done.stderr
 
 
 def contents(folder):
-    return {path.name: path.read_bytes() for path in folder.iterdir() if path.name != ".snakemake_timestamp"}
+    return {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*")
+            if path.is_file() and path.name != ".snakemake_timestamp"}
+
+
+def test_images_are_packed_in_parts_and_another_number_makes_nothing_anew(workflow, digits):
+    data = "results/demo/data"
+    done = snakemake(workflow, "--set-scatter", "prepare=2", target=data)
+    assert done.count("rule prepare_part:") == 2 and done.count("rule prepare:") == 1
+    assert contents(workflow / data) == contents(digits) and not [*workflow.glob("runs/demo/parts/data/*/")]
+    for words in ([], ["--set-scatter", "prepare=3"]):
+        assert "Nothing to be done" in snakemake(workflow, "--dry-run", *words, target=data)
 
 
 def test_parts_are_made_and_gathered_and_another_number_makes_nothing_anew(workflow, tmp_path):

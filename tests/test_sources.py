@@ -117,6 +117,17 @@ def test_imagenets_names_in_parquet_files_show_its_order_without_any_id():
         classes.ordered("data/train", {label: {name} for label, name in enumerate(other)}, other)
 
 
+def test_two_labels_of_one_wordnet_id_and_a_split_without_the_classes_that_are_taken(tmp_path):
+    seen = {0: {"n01440764"}, 1: {"n01443537"}, 2: {"n01443537"}}
+    with pytest.raises(DataError, match="data/train: labels 1 and 2 are both n01443537; timm/imagenet-1k-wds"):
+        classes.ordered("data/train", seen, None)
+    data = as_tars(tmp_path / "raw", told=True).model_copy(update={"classes": str(tmp_path / "one.txt")})
+    write_tar(tmp_path / "raw" / HELD, no_hats([sample(photo, told=True) for photo in photographs()["validation"]]))
+    (tmp_path / "one.txt").write_text("n01000002\n")
+    with pytest.raises(DataError, match="raw/validation: has no image of the classes that are taken"):
+        prepare(data, 256, tmp_path / "data")
+
+
 # Bad input: what is spoilt of tar shards or parquet files, and what is said of it
 
 SHARD, HELD = "imagenet1k-train-0001.tar", "imagenet1k-validation-0000.tar"

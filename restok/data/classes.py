@@ -6,6 +6,7 @@ import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
+from itertools import pairwise
 from pathlib import Path
 
 from restok.config.text import read_text
@@ -85,22 +86,22 @@ def ordered(source: str, seen: Mapping[int, set[str]], declared: Sequence[str] |
     seen: what the images of each label say of their class; declared: the source's own names, by label. Raises DataError where
     images carry WordNet ids, and the labels are not the ranks of these.
     """
-    ids = {label: sorted(filter(WORDNET.fullmatch, kinds)) for label, kinds in sorted(seen.items())}
-    ids = {label: found for label, found in ids.items() if found}
-    for label, found in ids.items():
+    ids = {}
+    for label, kinds in sorted(seen.items()):
+        found = sorted(filter(WORDNET.fullmatch, kinds))
         if len(found) > 1:
             raise DataError(f"{source}: label {label} stands for {found[0]} and for {found[1]}; {OWN_ORDER}")
-    by_label = [found[0] for found in ids.values()]
-    if declared is not None and all(map(WORDNET.fullmatch, declared)):
-        due_ids = [declared[label] for label in ids]
-    else:
-        due_ids = sorted(by_label)
-    for (label, found), due in zip(ids.items(), due_ids, strict=True):
-        if found[0] != due:
-            raise DataError(f"{source}: label {label} is {found[0]}, where the order of WordNet ids has {due}; {OWN_ORDER}")
-    names = {label: found[0] for label, found in ids.items()}
-    if declared is not None:
-        names = dict(enumerate(declared))
+        if found:
+            ids[label] = found[0]
+    known = declared is not None and all(map(WORDNET.fullmatch, declared))
+    for label, due in zip(ids, sorted(ids.values()), strict=True):
+        due = declared[label] if known else due
+        if ids[label] != due:
+            raise DataError(f"{source}: label {label} is {ids[label]}, where the order of WordNet ids has {due}; {OWN_ORDER}")
+    for before, label in pairwise(ids):
+        if ids[before] == ids[label]:
+            raise DataError(f"{source}: labels {before} and {label} are both {ids[label]}; {OWN_ORDER}")
+    names = dict(enumerate(declared)) if declared is not None else ids
     if len(ids) == len(seen):
         return names, CHECKED
     if not any(seen.values()):

@@ -22,6 +22,8 @@ def write_index(folder: Path, name: str, pieces: Sequence[Piece], in_order: bool
     one name.
     """
     table = _columns(folder, pieces)
+    if not len(table):
+        raise DataError(f"{name}: has no image of the classes that are taken; add some, or take others (data.classes)")
     rows = np.arange(len(table)) if in_order else _by_name(table, name, pieces)
     labels = table.column("label").to_numpy()[rows]
     np.save(folder / INDEX, np.stack([rows, labels]))

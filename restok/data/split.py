@@ -45,7 +45,7 @@ def split_facts(folder: Path, about: Mapping[str, About], pieces: Mapping[str, S
     for split, own in pieces.items():
         found = sum(piece.found for piece in own)
         skipped = {name: why for piece in own for name, why in piece.skipped.items()}
-        require_few(about[split].name, found, own)
+        require_few(about[split].name, sum(piece.images for piece in own) + len(skipped), own)
         if split == "validation" and skipped and about[split].promise:
             raise DataError(f"{about[split].name}: {len(skipped)} of the {found} images that {about[split].promise} promises "
                             f"are not read, such as {min(skipped)}, and metrics on fewer would not compare; mend them")

@@ -91,6 +91,8 @@ def _class_label(path: Path, file: ParquetFile, before: tuple[str, ...] | None) 
         names = json.loads(metadata[b"huggingface"])["info"]["features"]["label"]["names"]
     except (KeyError, TypeError, ValueError):
         return before
+    if len(set(names)) < len(names):
+        raise DataError(f"{path}: names two classes alike; give each a name of its own")
     if before is not None and list(before) != names:
         raise DataError(f"{path}: other class names than in the files before it; copy all files of one data set")
     return tuple(names)
