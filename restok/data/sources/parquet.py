@@ -47,7 +47,8 @@ def _source(folder: Path, split: str, names: list[str], chosen: tuple[str, ...] 
             classes = _class_label(folder / name, file, classes)
     if not groups:
         raise DataError(f"{folder / names[0]}: holds no rows; copy it again, or leave it out")
-    promise = _require_whole(folder, names, sum(group.rows for group in groups))
+    own_choice = "{" in getattr(data, split)             # some files, named one by one
+    promise = "the footer" if own_choice else _require_whole(folder, names, sum(group.rows for group in groups))
     if chosen and classes and not all(map(WORDNET.fullmatch, chosen)):
         require_known(chosen, classes, data.classes)
     pieces = cut([group.size for group in groups])
@@ -115,7 +116,7 @@ def _require_whole(folder: Path, names: Sequence[str], rows: int) -> str:
             if said != rows:
                 raise DataError(f"{folder}: {rows} images of {split!r}, but {readme} says {said}; copy the files again")
             return "README.md"
-    return "the files' footers"
+    return "the footer"
 
 
 def _said(readme: Path, split: str) -> int | None:
