@@ -48,6 +48,20 @@ def test_any_number_of_parts_makes_the_folder_that_one_job_makes(form, tmp_path)
     assert all(path.stat().st_nlink == 2 for path in arrows)         # a second name, and no second place on the disk
 
 
+def test_parts_of_some_classes_are_gathered_and_stand(tmp_path, caplog):
+    (tmp_path / "two.txt").write_text("n03000001\nn02000003\n")
+    data = as_tars(tmp_path / "raw", told=True).model_copy(update={"classes": str(tmp_path / "two.txt")})
+    prepare(data, 256, tmp_path / "one")
+    gather(data, 256, in_parts(data, 2, tmp_path / "parts"), tmp_path / "two")
+    assert held(tmp_path / "one") == held(tmp_path / "two")
+    with caplog.at_level("INFO", "restok"):
+        prepare(data, 256, tmp_path / "one")
+    assert "one: stands already" in caplog.text
+    (tmp_path / "two.txt").write_text("n03000001\n")
+    with pytest.raises(RestokError, match=r"part 0/2 was made with classes \['n02000003', 'n03000001'\], not \['n03000001'\]"):
+        gather(data, 256, [tmp_path / f"parts/{i}-of-2" for i in range(2)], tmp_path / "three")
+
+
 def test_a_part_is_made_again_alone_and_only_where_its_own_images_changed(tmp_path, caplog):
     data, root = as_folder(tmp_path / "raw"), tmp_path / "raw"
     parts = in_parts(data, 3, tmp_path / "parts")

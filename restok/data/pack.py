@@ -59,6 +59,8 @@ def pack(source: Source, numbers: Sequence[int], folder: Path, classes: Sequence
         return _Looked(*at) if label is None else _look(*at, label, decoder)
 
     folder.mkdir()
+    if not numbers:                      # of a split of which a part has nothing
+        return []
     facts = dict(zip(numbers, listing(source, numbers, workers), strict=True))
     found = ((number, image) for number in numbers for image in source.read(number))
     looked = track(map_ahead(look, found, workers), f"reading {source.name}", _expected(source, numbers))

@@ -93,11 +93,17 @@ def gather(data: config.Data, image_size: int, folders: Sequence[Path], folder: 
 def _settings(data: config.Data, image_size: int) -> dict[str, Any]:
     """What decides of a part, beside the source itself."""
     own = data.model_dump(mode="json", include={"source", "path", "train", "validation", "decoder"})
-    return own | {"classes": class_list(data.classes), "image_size": image_size if data.source == "digits" else None}
+    return own | {"classes": _listed_classes(data), "image_size": image_size if data.source == "digits" else None}
+
+
+def _listed_classes(data: config.Data) -> list[str] | None:
+    """As JSON holds them."""
+    classes = class_list(data.classes)
+    return None if classes is None else list(classes)
 
 
 def _origin(data: config.Data, listed: Mapping[str, Iterable[str]]) -> Origin:
-    settings = {"source": data.source, "decoder": data.decoder, "classes": class_list(data.classes)}
+    settings = {"source": data.source, "decoder": data.decoder, "classes": _listed_classes(data)}
     return Origin("data", settings, _together(listed))
 
 
