@@ -1,5 +1,6 @@
 """Bad tar shards and parquet files: what is wrong is named, with its remedy, and nothing is left."""
 
+import io
 import json
 import os
 import shutil
@@ -49,6 +50,15 @@ def cut_at(part):
     return spoil
 
 
+def doubled(path):
+    """The first sample stands twice in a row."""
+    with tarfile.open(path) as archive:
+        items = [(member, archive.extractfile(member).read()) for member in archive]
+    with tarfile.open(path, "w") as archive:
+        for member, data in [*items[:3], *items]:
+            archive.addfile(member, io.BytesIO(data))
+
+
 def again(root):
     shutil.copyfile(root / SHARD, root / "imagenet1k-train-0002.tar")
 
@@ -73,6 +83,9 @@ TARS = {
                             r"raw/train: class '3' \(label 3\) has no readable image"),
     "a label beyond all": (shard(lambda samples: [{"a.cls": b"7" * 9, "a.jpg": photographs()["train"][0].data}, *samples]),
                            "label 777777777; classes are numbered from 0 on, without gaps"),
+    "a label beyond 64 bits": (altered(("cls", "json"), b"9" * 30), rf"{SHARD}: \w+: label 9+; classes are numbered"),
+    "a json without end": (altered("json", b"[" * 100_000), rf"{SHARD}: \w+ has a class that is no number .*recursion"),
+    "two neighbours of one name": (lambda root: doubled(root / SHARD), rf"{SHARD}: holds n03000001_\d+\.cls twice; leave one"),
     "two shards with the same names": (again, rf"raw/train: two images are named n0\d+/n0\w+: one in {SHARD}, "
                                               r"one in imagenet1k-train-0002\.tar; leave one of them out"),
     "a class missing from one split": (shard(no_hats, HELD), r"raw/validation: class 'n01000002' \(label 0\) has no readable"),
@@ -191,6 +204,12 @@ PARQUET = {
     "no label": (parquet_file(no_class), rf"{FILE}: row 0 of row group 0 has no class \(label None\)"),
     "paths without bytes": (parquet_file(lambda table: table.set_column(0, "image", pyarrow.array(
         [{"bytes": None, "path": "a.jpg"}] * len(table), table.schema.field("image").type))), rf"{FILE}: .* holds no bytes"),
+    "a row without an image": (parquet_file(lambda table: table.set_column(0, "image", pyarrow.array(
+        [None] * len(table), table.schema.field("image").type))), rf"{FILE}: .* holds no bytes"),
+    "paths that are numbers": (parquet_file(lambda table: table.set_column(0, "image", pyarrow.array(
+        [{"bytes": b"", "path": 1}] * len(table)))), rf"{FILE}: columns image struct<bytes: binary, path: int64>"),
+    "two columns of labels": (parquet_file(lambda table: table.append_column("label", table["label"])),
+                              rf"{FILE}: columns image struct<.*>, label int64, label int64; expected"),
     "other class names": (parquet_file(lambda table: table.replace_schema_metadata({"huggingface": json.dumps(
         {"info": {"features": {"label": {"names": ["a", "b", "c"]}}}})})), rf"{FILE}: other class names"),
     "a file cut short": (lambda root: (root / "blobs/train1").write_bytes((root / "blobs/train1").read_bytes()[:-9]),

@@ -1,8 +1,11 @@
 """ImageNet as it is published: the same photographs as folder, tar shards and parquet are the same prepared images."""
 
 
+import json
+
+import pyarrow.parquet
 import pytest
-from image_sets import FORMS, IDS, as_parquet, as_tars, photographs, settings, write_tar
+from image_sets import FORMS, IDS, as_parquet, as_tars, photographs, sample, settings, write_tar
 
 from restok.data import classes
 from restok.data.images import open_images
@@ -62,7 +65,7 @@ def test_a_list_of_classes_takes_these_alone_and_numbers_them_in_order(form, tmp
     assert [split._encoded(int(row)) for row in split._rows] == [photo.data for photo in ordered]
     assert split.labels.tolist() == [0, 0, 0, 1, 1, 1] and split.classes == ["n02000003", "n03000001"]
     assert prepared["validation"]["images_per_class"] == {"n02000003": 1, "n03000001": 1}
-    for text, message in (("n03000001\nn03000002\n", "class 'n03000002' is none of the images'; did you mean 'n03000001'"),
+    for text, message in (("n03000001\nn03000002\n", r"class 'n03000002' is no class of [\w/]+.*; did you mean 'n03000001'"),
                           ("", "names no classes"), ("n03000001\nn03000001\n", "names class 'n03000001' 2 times")):
         (tmp_path / "two.txt").write_text(text)
         with pytest.raises(DataError, match=rf"two\.txt: {message}"):
@@ -94,8 +97,26 @@ def test_a_parquet_file_s_own_class_names_may_be_listed_too(tmp_path):
     data = as_parquet(tmp_path / "raw").model_copy(update={"classes": str(tmp_path / "one.txt")})
     assert prepare(data, 256, tmp_path / "data")["splits"]["train"]["images_per_class"] == {"shoe": 3}
     (tmp_path / "one.txt").write_text("shoes\n")
-    with pytest.raises(DataError, match="class 'shoes' is none of the images'; did you mean 'shoe'"):
+    with pytest.raises(DataError, match=r"class 'shoes' is no class of .*raw/snapshots/0123abc/train; did you mean 'shoe'"):
         prepare(data, 256, tmp_path / "data")
+
+
+def test_class_names_that_are_none_are_not_taken_for_names(tmp_path):
+    data = as_parquet(tmp_path / "raw")
+    for blob in (tmp_path / "raw/blobs").iterdir():
+        about = {"info": {"features": {"label": {"names": None if blob.name == "train0" else [1, 2, 3]}}}}
+        table = pyarrow.parquet.read_table(blob)
+        pyarrow.parquet.write_table(table.replace_schema_metadata({"huggingface": json.dumps(about)}), blob)
+    assert prepare(data, 256, tmp_path / "data")["splits"]["train"]["classes"] == sorted(IDS.values())
+
+
+def test_hidden_files_and_files_without_a_kind_are_of_no_sample_of_a_shard(tmp_path):
+    """As macOS's tar puts them beside others."""
+    data = as_tars(tmp_path / "raw", told=True)
+    samples = [sample(photo, told=True) for photo in photographs()["validation"]]
+    write_tar(tmp_path / "raw/imagenet1k-validation-0000.tar",
+              [{"LICENSE": b"CC0"}, *({f"._{min(one)}": b"Mac OS X"} | one for one in samples)])
+    assert prepare(data, 256, tmp_path / "data")["splits"]["validation"]["count"] == len(samples)
 
 
 def test_imagenets_names_in_parquet_files_show_its_order_without_any_id():

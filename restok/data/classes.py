@@ -12,6 +12,7 @@ from pathlib import Path
 from restok.config.text import read_text
 from restok.data.reading import DataError
 
+CLASSES = 1_000_000                      # at most: a label beyond is none
 WORDNET = re.compile(r"n\d{8}")
 _IN_NAME = re.compile(r"(n\d{8})(?:_.*)?|.*_(n\d{8})")
 CHECKED, SORTED = "sorted WordNet ids, checked", "sorted names"
@@ -59,12 +60,12 @@ def _timm(name: str) -> str:
     return Path(find_spec("timm").submodule_search_locations[0], "data/_info", name).read_text("utf-8")
 
 
-def require_known(chosen: Sequence[str] | None, names: Sequence[str], path: str | None) -> None:
-    """Raises DataError where a list of classes has one that the images do not have."""
+def require_known(chosen: Sequence[str] | None, names: Sequence[str], path: str | None, where: str) -> None:
+    """Raises DataError where a list of classes has one that the images of `where` do not have."""
     for name in chosen or ():
         if name not in names:
             near = difflib.get_close_matches(name, names, n=1, cutoff=0)
-            raise DataError(f"{path}: class {name!r} is none of the images'; did you mean {near[0]!r}?")
+            raise DataError(f"{path}: class {name!r} is no class of {where}; did you mean {near[0]!r}?")
 
 
 def _named_as_imagenet(source: str, names: Sequence[str]) -> bool:

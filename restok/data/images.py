@@ -14,6 +14,7 @@ from typing import NamedTuple, TypeVar
 import numpy as np
 from jaxtyping import Int, UInt8
 
+from restok.data.classes import CLASSES
 from restok.data.reading import SUFFIXES, DataError, image_names, looks_like_an_image, opened, require_suffix
 from restok.data.sources.folder import class_names
 from restok.data.table import open_split, read_manifest
@@ -26,7 +27,7 @@ from restok.files.npz import NpzArray, npz_names
 from restok.progress import track
 
 STORED, ROUNDED, TRUNCATED = "8 bit, as stored", "8 bit, rounded", "8 bit, truncated"
-LARGEST, CLASSES = 8192, 1_000_000       # pixels of a crop's side and of an npz's, and classes, at most
+LARGEST = 8192                           # pixels of a crop's side and of an npz's, at most
 AHEAD = 2                                # batches read before they are asked for
 A = TypeVar("A")
 Read = Callable[[int, int], UInt8[np.ndarray, "b h w c"]]

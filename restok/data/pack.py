@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from restok.config.base import Count
+from restok.data.classes import CLASSES
 from restok.data.decoding import Decoder, inspect
 from restok.data.reading import DataError, text_of
 from restok.data.sources.base import Found, Source
@@ -55,6 +56,8 @@ def pack(source: Source, numbers: Sequence[int], folder: Path, classes: Sequence
     taken = {name: label for label, name in enumerate(classes)} if classes is not None else None
 
     def look(at: tuple[int, Found]) -> _Looked:
+        if at[1].label >= CLASSES:
+            raise DataError(f"{at[1].place}: label {at[1].label}; classes are numbered from 0 on, without gaps")
         label = at[1].label if taken is None else _number(source, at[1], taken)
         return _Looked(*at) if label is None else _look(*at, label, decoder)
 

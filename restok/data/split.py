@@ -14,8 +14,6 @@ from restok.data.reading import DataError
 from restok.data.sources import Source
 from restok.experiments.loading import Known
 
-CLASSES = 1_000_000                      # at most: a label beyond is none
-
 
 class About(Known):
     """What a source says of itself before its images are read: all parts must have seen the same."""
@@ -79,14 +77,12 @@ def _classes(about: Mapping[str, About], pieces: Mapping[str, Sequence[Piece]], 
                 seen.setdefault(label, set()).update(kinds)
         known.update(*seen.values(), about[split].classes or ())
         last = max(last, *seen, len(about[split].classes or ()) - 1)
-        if max(seen) >= CLASSES:
-            raise DataError(f"{about[split].name}: label {max(seen)}; classes are numbered from 0 on, without gaps")
         here, order[split] = ordered(about[split].name, seen, about[split].classes)
         for label, name in here.items():
             if names.setdefault(label, name) != name:
                 raise DataError(f"{about[split].name}: label {label} is {name!r}, but {names[label]!r} in the other split; "
                                 "number both alike")
     if chosen is not None:
-        require_known(chosen, sorted(known), list_name)
+        require_known(chosen, sorted(known), list_name, "either split")
         return list(chosen), order
     return [names.get(label, str(label)) for label in range(1 + last)], order

@@ -22,7 +22,7 @@ def imagefolder(data: config.Data, image_size: int, chosen: tuple[str, ...] | No
             raise DataError(f"{folder}: no such folder; put the images there as CLASS/FILE, or set data.path and data.{split}")
         if not class_names(folder):
             raise DataError(f"{folder}: holds no class folders; put the images there as CLASS/FILE")
-        require_known(chosen, class_names(folder), data.classes)
+        require_known(chosen, class_names(folder), data.classes, str(folder))
     for here, there in permutations(folders.values()):
         alone = set(class_names(here)).difference(class_names(there))
         if not chosen and alone:

@@ -50,7 +50,7 @@ def _source(folder: Path, split: str, names: list[str], chosen: tuple[str, ...] 
     own_choice = "{" in getattr(data, split)             # some files, named one by one
     promise = "the footer" if own_choice else _require_whole(folder, names, sum(group.rows for group in groups))
     if chosen and classes and not all(map(WORDNET.fullmatch, chosen)):
-        require_known(chosen, classes, data.classes)
+        require_known(chosen, classes, data.classes, f"{folder}/{split}")
     pieces = cut([group.size for group in groups])
 
     def read(piece: int) -> Iterator[Found]:
@@ -76,11 +76,11 @@ def _opened(path: Path) -> ParquetFile:
 
 def _require_columns(path: Path, file: ParquetFile) -> None:
     schema = file.schema_arrow
-    kinds = {name: schema.field(name).type for name in schema.names}
-    image, label = kinds.get("image"), kinds.get("label")
-    fits = image is not None and pyarrow.types.is_struct(image) and {"bytes", "path"} <= {field.name for field in image}
-    if not fits or label is None or not pyarrow.types.is_integer(label):
-        found = ", ".join(f"{name} {kind}" for name, kind in kinds.items())
+    image, label = ([field.type for field in schema if field.name == name] for name in ("image", "label"))
+    parts = {field.name: str(field.type) for field in image[0]} if image and pyarrow.types.is_struct(image[0]) else {}
+    fits = parts.get("bytes") in ("binary", "large_binary") and parts.get("path") in ("string", "large_string", "null")
+    if not fits or (len(image), len(label)) != (1, 1) or not pyarrow.types.is_integer(label[0]):
+        found = ", ".join(f"{field.name} {field.type}" for field in schema)
         raise DataError(f"{path}: columns {found}; expected image struct<bytes: binary, path: string> and label int64, as "
                         "ILSVRC/imagenet-1k has them: rename or convert them")
 
@@ -91,6 +91,8 @@ def _class_label(path: Path, file: ParquetFile, before: tuple[str, ...] | None) 
     try:
         names = json.loads(metadata[b"huggingface"])["info"]["features"]["label"]["names"]
     except (KeyError, TypeError, ValueError):
+        names = None
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         return before
     if len(set(names)) < len(names):
         raise DataError(f"{path}: names two classes alike; give each a name of its own")
@@ -148,13 +150,14 @@ def _found(folder: Path, group: _Group, classes: tuple[str, ...] | None) -> Iter
             raise DataError(f"{folder / group.file}: cannot be read ({error}); copy it again") from None
 
 
-def _image(folder: Path, group: _Group, row: int, label: int | None, about: dict, classes: tuple[str, ...] | None) -> Found:
+def _image(folder: Path, group: _Group, row: int, label: int | None, about: dict | None,
+           classes: tuple[str, ...] | None) -> Found:
     place = f"{folder / group.file}: row {row} of row group {group.number}"
     if label is None or label < 0:
         raise DataError(f"{place} has no class (label {label}); leave it out, or name a split that has classes")
     if classes is not None and label >= len(classes):
         raise DataError(f"{place} has label {label}, but there are {len(classes)} classes; copy the file again")
-    if about["bytes"] is None:
+    if about is None or about["bytes"] is None:
         raise DataError(f"{place} holds no bytes, but a path alone; take files that hold the images")
     path = about["path"] or f"{os.path.splitext(Path(group.file).name)[0]}_{group.number:05}_{row:05}"
     kind = wordnet_id(path) or (classes[label] if classes is not None else None)

@@ -78,11 +78,16 @@ def _samples(folder: Path, shard: str) -> Iterator[Found]:
     path = folder / shard
     try:
         with open(path, "rb") as file, tarfile.TarFile(fileobj=file) as archive:
-            members, last = (member for member in archive if member.isfile()), None
+            members, last = (member for member in archive if member.isfile() and all(_parts(member.name))), None
             for key, together in groupby(members, lambda member: _parts(member.name)[0]):
                 if last:
                     yield _sample(path, shard, *last)
-                last = key, {_parts(member.name)[1]: archive.extractfile(member).read() for member in together}
+                parts = {}
+                for member in together:
+                    if (kind := _parts(member.name)[1]) in parts:
+                        raise DataError(f"{path}: holds {key}.{kind} twice; leave one out, or give it a key of its own")
+                    parts[kind] = archive.extractfile(member).read()
+                last = key, parts
                 archive.members.clear()                  # which tarfile would keep, of millions
             file.seek(archive.offset)                    # where reading ended: tarfile takes damage for the end
             if file.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
@@ -97,10 +102,11 @@ def _samples(folder: Path, shard: str) -> Iterator[Found]:
 
 
 def _parts(name: str) -> tuple[str, str]:
-    """Key and kind: what stands before and after the first dot of a file's own name."""
+    """Key and kind: what stands before and after the first dot of a file's own name. Hidden files, as those that macOS puts
+    beside others, have no key, and files without a dot no kind: they are of no sample."""
     folder, slash, base = name.removeprefix("./").rpartition("/")
     base, _, kind = base.partition(".")
-    return folder + slash + base, kind.lower()
+    return base and folder + slash + base, kind.lower()
 
 
 def _sample(path: Path, shard: str, key: str, parts: dict[str, bytes]) -> Found:
@@ -116,7 +122,7 @@ def _sample(path: Path, shard: str, key: str, parts: dict[str, bytes]) -> Found:
             raise ValueError(f"cls is {label!r}, json says {about.get('label')!r}")
     except KeyError:
         raise DataError(f"{place} has no class: write its number into {key}.cls, or as 'label' into {key}.json") from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:        # of a json that nests without end
         raise DataError(f"{place} has a class that is no number ({error}); write one from 0 on") from None
     if label < 0:
         raise DataError(f"{place} has label {label}; classes are numbered from 0 on")
