@@ -4,10 +4,12 @@ folder is the same."""
 from collections.abc import Iterable, Mapping, Sequence
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
 
 from restok import config
-from restok.config.base import Count
+from restok.config.base import Count, Positive
 from restok.data.classes import class_list
 from restok.data.decoding import require_decoder
 from restok.data.pack import Piece, listing, pack
@@ -30,8 +32,8 @@ class _Part(Known):
     kind: str
     settings: dict[str, Any]
     part: Count
-    parts: Count
-    about: dict[str, About]
+    parts: Positive
+    about: Annotated[dict[Literal["train", "validation"], About], Field(min_length=2)]
     pieces: dict[str, tuple[Piece, ...]]
     files: dict[str, str]
 
@@ -116,11 +118,11 @@ def _listed(sources: Mapping[str, Source], numbers: Mapping[str, Sequence[int]],
     return {split: list(listing(source, numbers[split], workers)) for split, source in sources.items()}
 
 
-def _share(sources: Mapping[str, Source], part: Shard) -> dict[str, list[int]]:
+def _share(sources: Mapping[str, Source | About], part: Shard) -> dict[str, list[int]]:
     """The pieces of a part, of both splits."""
-    every = [(split, number) for split, source in sources.items() for number in range(source.pieces)]
+    every = [(split, number) for split in SPLITS for number in range(sources[split].pieces)]
     own = every[slice(*part.bounds(len(every)))]
-    return {split: [number for each, number in own if each == split] for split in sources}
+    return {split: [number for each, number in own if each == split] for split in SPLITS}
 
 
 def _pack(sources: Mapping[str, Source], numbers: Mapping[str, Sequence[int]], folder: Path,
@@ -174,6 +176,9 @@ def _all_parts(folders: Sequence[Path], settings: Mapping[str, Any]) -> dict[Pat
 
 
 def _require_files(folder: Path, part: _Part) -> None:
+    due = _share(part.about, Shard(part.part, part.parts))
+    if {split: [piece.number for piece in pieces] for split, pieces in part.pieces.items()} != due:
+        raise DataError(f"{folder / MANIFEST}: does not list the pieces of part {part.part}/{part.parts}; make the part again")
     for split, pieces in part.pieces.items():
         for piece in pieces:
             path = folder / split / shard_name(piece.number)

@@ -1,10 +1,10 @@
 """All bad inputs, by group."""
 
-from spoilt import images, models, outputs, released, results, settings, workflow
+from spoilt import images, models, outputs, released, results, settings, shards, workflow
 
 GROUPS = {"parameter files": settings.PARAMETERS, "the sheet of experiments": settings.EXPERIMENTS, "options": settings.OPTIONS,
-          "images and folders of them": images.IMAGES, "shards of images": images.SHARDED, "arrays of images": images.ARRAYS,
-          "prepared images": images.PREPARED,
+          "images and folders of them": images.IMAGES, "shards of images": shards.SHARDED, "arrays of images": images.ARRAYS,
+          "prepared images": images.PREPARED, "parts of images": shards.PARTS,
           "models": models.MODELS, "codes": models.STORES, "parts of codes": models.PARTS,
           "checkpoints and states": models.STATES, "released weights": released.RELEASED,
           "statistics": released.STATISTICS, "results": results.RECORDS, "tables and figures": results.TABLES,

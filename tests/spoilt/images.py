@@ -1,16 +1,12 @@
 """Images and folders of them, as `prepare`, `evaluate` and `reconstruct` read them, and what `prepare` made of them."""
 
 import io
-import json
 import os
 import struct
-import tarfile
 import zlib
 from pathlib import Path
 
 import numpy as np
-import pyarrow
-import pyarrow.parquet
 from PIL import Image
 
 from spoilt.case import (
@@ -103,43 +99,6 @@ IMAGES = [
     *among("no folder", gone("photos/train"), "train"),
     *among("a file, not a folder", written("photos/train", b"text"), "train"),
 ]
-
-
-SHARDS, TABLES = (f"prepare {P} --set data.source={source} --set data.path=. --set data.train=train.{kind} --set "
-                  f"data.validation=validation.{kind} --set data.classes=classes.txt --out out"
-                  for source, kind in (("webdataset", "tar"), ("parquet", "parquet")))
-
-
-def shards(home: Path) -> None:
-    """Images as tar shards and as parquet files, and a list of their classes."""
-    for split in ("train", "validation"):
-        images = [(label, saved(picture(number))) for label in range(2) for number in range(3)]
-        with tarfile.open(home / f"{split}.tar", "w") as archive:
-            for key, (label, data) in enumerate(images):
-                for kind, content in (("cls", str(label).encode()), ("png", data)):
-                    member = tarfile.TarInfo(f"{('cat', 'dog')[label]}/{key}.{kind}")
-                    member.size = len(content)
-                    archive.addfile(member, io.BytesIO(content))
-        about = {"info": {"features": {"label": {"names": ["cat", "dog"]}}}}
-        table = pyarrow.table({"image": [{"bytes": data, "path": f"{key}.png"} for key, (_, data) in enumerate(images)],
-                               "label": [label for label, _ in images]})
-        table = table.replace_schema_metadata({"huggingface": json.dumps(about)})
-        pyarrow.parquet.write_table(table, home / f"{split}.parquet")
-    (home / "classes.txt").write_text("dog\ncat\n")
-
-
-def first_shards(cases: list[Case]) -> list[Case]:
-    """These cases, once there are such files to spoil."""
-    return [case._replace(spoil=both(shards, case.spoil)) for case in cases]
-
-
-SHARDED = first_shards([
-    Case("shards", SHARDS, "train: 6", read=True), Case("parquet files", TABLES, "train: 6/6", read=True),
-    *mishaps("a shard", "train.tar", SHARDS), *mishaps("a parquet file", "train.parquet", TABLES),
-    *mishaps("a list of classes", "classes.txt", SHARDS, without=("cut short",)),       # half a list is a shorter one
-    Case("a shard, one byte altered", SHARDS, r"train\.tar", altered("train.tar", 0.05)),
-    Case("a parquet file, one byte altered", TABLES, r"train\.parquet", altered("train.parquet", 0.99)),
-])
 
 
 def npz(what: str, named: str, words: str = f"evaluate {P} {E} --samples s.npz --out out.json", read: bool = False,
