@@ -12,6 +12,8 @@ from rich.text import Text
 
 T = TypeVar("T")
 CONSOLE = Console(stderr=True)   # one console: a log handler that writes to it does not tear the bar
+if not CONSOLE.is_terminal:
+    CONSOLE.width = max(CONSOLE.width, 160)              # of tables in a log, which no screen narrows
 log = logging.getLogger("restok")
 
 
