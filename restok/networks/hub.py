@@ -79,11 +79,13 @@ class Hosted(NamedTuple):
                              f"`restok fetch` again, or {self._elsewhere}")
 
     def _downloaded(self) -> Path:
-        from huggingface_hub import hf_hub_download
+        from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url
         from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
         from huggingface_hub.utils import logging
         logging.set_verbosity_error()                # it warns of each of its tries; what matters is in the error
         try:
+            # Asked once: without internet the download itself would try for 23 seconds.
+            get_hf_file_metadata(hf_hub_url(self.repository, FILES[0]))
             return Path(hf_hub_download(self.repository, FILES[0]))
         except LocalEntryNotFoundError:              # no internet
             raise
