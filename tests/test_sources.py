@@ -110,6 +110,18 @@ def test_class_names_that_are_none_are_not_taken_for_names(tmp_path):
     assert prepare(data, 256, tmp_path / "data")["splits"]["train"]["classes"] == sorted(IDS.values())
 
 
+def test_shards_are_named_below_the_folder_or_with_their_whole_path_and_hidden_ones_are_left_alone(tmp_path):
+    data, root = as_tars(tmp_path / "raw"), tmp_path / "raw"
+    (root / "._imagenet1k-train-0000.tar").write_bytes(b"Mac OS X")
+    (root / "train").mkdir()
+    for file in root.glob("imagenet1k-train-*.tar"):
+        (root / "train" / file.name).symlink_to(file)
+    named = data.train, "*-train-*.tar", "train", "train/", f"{root}/*-train-*.tar", f"{root}/train"
+    digests = {prepare(data.model_copy(update={"train": train}), 256, tmp_path / str(i))["splits"]["train"]["sha256"]
+               for i, train in enumerate(named)}
+    assert len(digests) == 1
+
+
 def test_hidden_files_and_files_without_a_kind_are_of_no_sample_of_a_shard(tmp_path):
     """As macOS's tar puts them beside others."""
     data = as_tars(tmp_path / "raw", told=True)

@@ -4,6 +4,7 @@ import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from glob import glob
 from pathlib import Path
 from typing import NamedTuple
 
@@ -86,9 +87,9 @@ def _shards(folder: Path, pattern: str, suffix: str, key: str) -> list[str]:
     names = []
     for each in _braces(pattern):
         if any(mark in each for mark in "*?["):
-            names += sorted(path.relative_to(folder).as_posix() for path in folder.glob(each))
+            names += _matching(folder, each)
         elif (folder / each).is_dir():
-            names += sorted(path.relative_to(folder).as_posix() for path in (folder / each).glob(f"*.{suffix}"))
+            names += _matching(folder, f"{each}/*.{suffix}")
         else:
             names.append(each)
     if not names:
@@ -100,6 +101,11 @@ def _shards(folder: Path, pattern: str, suffix: str, key: str) -> list[str]:
             require_no_pipe(folder / name)
             raise DataError(f"{folder / name}: no such file; copy it there, or {remedy}")
     return names
+
+
+def _matching(folder: Path, pattern: str) -> list[str]:
+    """The files that a pattern means, below `folder` or absolute, in the order of their parts, but for hidden ones."""
+    return [path.as_posix() for path in sorted(map(Path, glob(pattern, root_dir=folder, recursive=True)))]
 
 
 def _braces(pattern: str) -> list[str]:

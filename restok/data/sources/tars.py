@@ -58,6 +58,8 @@ def _promised(folder: Path, names: list[str], named: bool) -> dict[str, int] | N
         splits = {tuple(about["filenames"]): about["shard_lengths"] for about in read_json(place)["splits"].values()}
         lengths = {Path(file).name: int(length) for files, all_of_them in splits.items()
                    for file, length in zip(files, all_of_them, strict=True)}
+        if min(lengths.values(), default=0) < 0:
+            raise ValueError(f"a shard of {min(lengths.values())} samples")
     except (FileError, AttributeError, KeyError, TypeError, ValueError) as error:
         raise DataError(f"{place}: not as timm writes it ({type(error).__name__}: {error}); copy it again, or remove it"
                         ) from None
