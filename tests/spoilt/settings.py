@@ -55,7 +55,7 @@ RANGES = {"workers: 0": ("workers: 5000", "data.workers"), "seed: 10086": ("seed
           "rope_base: 10000": (f"rope_base: {10**400}", "rope_base")}
 TRAPS = {
     "  flip: false": ("  flip: false\n  flip: true", "line .*key 'flip' stands twice"),
-    "codes:\n": ("data: {}\ncodes:\n", "line .*key 'data' stands twice"), "  width: 64": ("\twidth: 64", "line 2"),
+    "codes:\n": ("data: {}\ncodes:\n", "line .*key 'data' stands twice"), "  width: 64": ("\twidth: 64", "line 31"),
     "multipliers: [1, 2, 4]": ("multipliers: [1, 2, 4", "line"),
     "  merge: average": ("  merge: !!python/name:os.system", "line .*tag"),
     "latents: 16": ("latents: 1_6", "tokenizer.latents"), "log_every: 2\n": ("log_every: 1:30\n",
