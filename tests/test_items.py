@@ -172,6 +172,27 @@ def test_an_evaluation_is_scattered_by_the_profile_and_its_parts_are_given_to_wh
     assert none == [] and "--samples" not in alone
 
 
+@pytest.mark.parametrize("file", ["table2.csv", "fig7.png", "index.html", "tables.md"])
+def test_reports_without_a_run_are_those_of_the_chosen_one(workflow, file):
+    for chosen, words in (("demo", ()), ("short", ("--config", "run=short"))):
+        said = dry_run(workflow, f"reports/{file}", *words)
+        assert f"    input: reports/{chosen}/{file}\n    output: reports/{file}\n" in said
+    assert "No rule to produce reports/table99.csv" in dry_run(workflow, "reports/table99.csv", fails=True)
+
+
+def test_another_chosen_run_brings_its_own_report(workflow):
+    """Its file is copied, and again when the choice changes."""
+    target = "reports/table2.csv"
+    for run in ("demo", "short"):
+        (workflow / "reports" / run).mkdir(parents=True)
+        (workflow / "reports" / run / "table2.csv").write_text(run)
+        path = os.pathsep.join((str(Path(sys.executable).parent), os.environ["PATH"]))
+        done = subprocess.run([sys.executable, "-m", "snakemake", "--cores", "1", "--allowed-rules", "chosen", "--config",
+                               f"run={run}", "--", target], cwd=workflow, env=os.environ | {"PATH": path}, capture_output=True,
+                              text=True)
+        assert done.returncode == 0 and (workflow / target).read_text() == run, done.stdout + done.stderr
+
+
 def test_a_machines_profile_keeps_what_it_says(workflow):
     """The default profile is always read, and replaces the same key of any other."""
     profile = workflow / "profiles/cluster/profile.yaml"

@@ -3,6 +3,7 @@ RUN/experiments/ID.SEED, a row of params/experiments.tsv with one seed. Where a 
 restok/experiments/places.py; what a table or figure is made from, in items.py beside it."""
 
 import json
+import re
 from functools import cache
 from pathlib import Path
 
@@ -12,6 +13,9 @@ from restok.experiments.items import items
 from restok.experiments.places import depends_on, part_pattern, pattern
 
 NUMBER = r"\d[\d.]*(e[+-]\d+)?"  # as Python writes a float
+
+
+PAGE_FILES = "index.html", "tables.md"
 
 
 def named(*kinds):
@@ -30,6 +34,7 @@ wildcard_constraints:
     table=named("table", "chart"),
     chart=named("chart"),
     figure=named("figure"),
+    file="|".join(map(re.escape, [*PAGE_FILES, *(file for item in ITEMS.values() for file in item.files)])),
 
 
 @cache

@@ -121,3 +121,22 @@ rule page:
     shell:
         "restok report {params.options:q} --reports reports/{wildcards.run:q} --out {output.html:q} 2> {log:q}; "
         "restok tables {params.options:q} --out {output.markdown:q} 2>> {log:q}"
+
+
+rule chosen:
+    # What nobody has to name the run for: the report of the chosen one, beside those of every run in folders of their own.
+    input:
+        lambda wildcards: f"reports/{chosen_run()}/{wildcards.file}",
+    output:
+        "reports/{file}",
+    log:
+        "results/logs/{file}.log",
+    localrule: True
+    conda:
+        "../../environment.yml"
+    threads: 1
+    resources:
+        mem_mb=1000,
+        runtime=10,
+    shell:
+        "cp {input:q} {output:q} 2> {log:q}"
