@@ -62,6 +62,16 @@ def test_parts_of_some_classes_are_gathered_and_stand(tmp_path, caplog):
         gather(data, 256, [tmp_path / f"parts/{i}-of-2" for i in range(2)], tmp_path / "three")
 
 
+def test_images_of_both_splits_are_counted(tmp_path, caplog):
+    data = as_folder(tmp_path / "raw")
+    assert prepare(data, 256, tmp_path / "apart")["splits"]["validation"]["in_train"] == 0 and "too:" not in caplog.text
+    train, validation = (sorted(Path(data.path, split).rglob("*.JPEG")) for split in (data.train, data.validation))
+    shutil.copy(validation[0], train[0].with_name("other.JPEG"))              # under other names, and of another class
+    shutil.copy(validation[0], train[-1].with_name("another.JPEG"))
+    assert prepare(data, 256, tmp_path / "mixed")["splits"]["validation"]["in_train"] == 1
+    assert "1 of its images are in " in caplog.text
+
+
 def test_a_part_is_made_again_alone_and_only_where_its_own_images_changed(tmp_path, caplog):
     data, root = as_folder(tmp_path / "raw"), tmp_path / "raw"
     parts = in_parts(data, 3, tmp_path / "parts")

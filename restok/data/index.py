@@ -3,20 +3,37 @@
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow
 import pyarrow.compute as pc
-from jaxtyping import Int
+from jaxtyping import Int, UInt8
 
 from restok.data.pack import Piece
 from restok.data.reading import DataError
 from restok.data.table import INDEX, KEPT, packed, shard_name
 
 
-def write_index(folder: Path, name: str, pieces: Sequence[Piece], in_order: bool) -> tuple[Int[np.ndarray, " n"], str]:
-    """Write the index of the packed files in `folder`; the labels in its order, and the sha256 over label and sha256 of each
-    image in that order: the same whatever source they came from.
+class Index(NamedTuple):
+    """What the index of a split says of its images, in their order."""
+
+    labels: Int[np.ndarray, " n"]
+    digests: UInt8[np.ndarray, "n 32"]   # sha256 of the encoded bytes
+
+    @property
+    def digest(self) -> str:
+        """A sha256 over label and sha256 of each image: the same whatever source they came from."""
+        entries = np.concatenate([self.labels.astype("<i8")[:, None].view(np.uint8), self.digests], axis=1)
+        return hashlib.sha256(entries.tobytes()).hexdigest()
+
+    def shared(self, other: "Index") -> int:
+        """How many different images are in both, to the byte."""
+        return len(np.intersect1d(*(np.ascontiguousarray(each.digests).view("V32") for each in (self, other))))
+
+
+def write_index(folder: Path, name: str, pieces: Sequence[Piece], in_order: bool) -> Index:
+    """Write the index of the packed files in `folder`.
 
     name: of the split, for messages; in_order: whether the files follow the order already. Raises DataError for two images of
     one name.
@@ -28,8 +45,7 @@ def write_index(folder: Path, name: str, pieces: Sequence[Piece], in_order: bool
     labels = table.column("label").to_numpy()[rows]
     np.save(folder / INDEX, np.stack([rows, labels]))
     digests = np.frombuffer(table.column("sha256").combine_chunks().buffers()[1], np.uint8).reshape(-1, 32)[rows]
-    entries = np.concatenate([labels.astype("<i8")[:, None].view(np.uint8), digests], axis=1)
-    return labels, hashlib.sha256(entries.tobytes()).hexdigest()
+    return Index(labels, digests)
 
 
 def _columns(folder: Path, pieces: Sequence[Piece]) -> pyarrow.Table:

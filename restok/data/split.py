@@ -1,5 +1,6 @@
 """What the manifest says of a whole split, from what is known of its pieces."""
 
+import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -13,6 +14,8 @@ from restok.data.pack import Piece, require_few
 from restok.data.reading import DataError
 from restok.data.sources import Source
 from restok.experiments.loading import Known
+
+log = logging.getLogger("restok")
 
 
 class About(Known):
@@ -39,7 +42,7 @@ def split_facts(folder: Path, about: Mapping[str, About], pieces: Mapping[str, S
     odd, and where the validation split has fewer images than its source promises.
     """
     names, order = _classes(about, pieces, chosen, list_name)
-    facts = {}
+    facts, indices = {}, {}
     for split, own in pieces.items():
         found = sum(piece.found for piece in own)
         skipped = {name: why for piece in own for name, why in piece.skipped.items()}
@@ -47,13 +50,17 @@ def split_facts(folder: Path, about: Mapping[str, About], pieces: Mapping[str, S
         if split == "validation" and skipped and about[split].promise:
             raise DataError(f"{about[split].name}: {len(skipped)} of the {found} images that {about[split].promise} promises "
                             f"are not read, such as {min(skipped)}, and metrics on fewer would not compare; mend them")
-        labels, digest = write_index(folder / split, about[split].name, own, about[split].in_order)
+        index = indices[split] = write_index(folder / split, about[split].name, own, about[split].in_order)
         odd = sorted({kind for piece in own for kind in piece.odd})
         facts[split] = {
-            "count": len(labels), "classes": list(names), "class_order": order[split],
-            "images_per_class": _counts(about[split].name, labels, names), "skipped": skipped,
+            "count": len(index.labels), "classes": list(names), "class_order": order[split],
+            "images_per_class": _counts(about[split].name, index.labels, names), "skipped": skipped,
             "odd": {kind: [name for piece in own for name in piece.odd.get(kind, ())] for kind in odd},
-            "files": [{"images": piece.images, "bytes": piece.bytes} for piece in own], "sha256": digest}
+            "files": [{"images": piece.images, "bytes": piece.bytes} for piece in own], "sha256": index.digest}
+    shared = facts["validation"]["in_train"] = indices["validation"].shared(indices["train"])
+    if shared:
+        log.warning("%s: %d of its images are in %s, too: what is learned by heart there is measured here",
+                    about["validation"].name, shared, about["train"].name)
     return facts
 
 
