@@ -1,6 +1,7 @@
 """From raw images to the paper's tables and figures. `snakemake` makes reports/demo of the main run, `snakemake ablations` the
 tables that take other trained models; name another target for another parameter file: `snakemake
-reports/imagenet256/table1.csv` reads params/imagenet256.yaml. reports/table1.csv is that of the chosen run (--config run=NAME)."""
+reports/imagenet256/table1.csv` reads params/imagenet256.yaml. reports/table1.csv is that of the chosen run (--config run=NAME).
+"""
 
 from snakemake.utils import min_version
 
