@@ -118,7 +118,8 @@ def cut_short(data, parts):
 
 
 SPOILT = {
-    "missing": (lambda data, parts: parts.pop(1), r"part 1/3 is missing, and 0 more; make it \(`restok prepare --part 1/3`\)"),
+    "missing": (lambda data, parts: parts.pop(1), r"part 1/3 is missing; make it \(`restok prepare --part 1/3`\)"),
+    "two missing": (lambda data, parts: parts.__delitem__(slice(2)), r"part 0/3 is missing, and 1 more; make it"),
     "doubled": (lambda data, parts: parts.append(shutil.copytree(parts[1], parts[1].with_name("copy"))),
                 r"parts/copy: part 1/3, as .*parts/1-of-3 is; name each part once"),
     "of other settings": (change(validation="train"), r"0-of-3: part 0/3 was made with validation 'train', not 'validation'"),

@@ -170,8 +170,9 @@ def _all_parts(folders: Sequence[Path], settings: Mapping[str, Any]) -> dict[Pat
         parts[folder] = part
     count = next(iter(parts.values())).parts
     if missing := sorted(set(range(count)).difference(part.part for part in parts.values())):
-        raise DataError(f"part {missing[0]}/{count} is missing, and {len(missing) - 1} more; make it (`restok prepare --part "
-                        f"{missing[0]}/{count}`), and name all {count} folders")
+        more = f", and {len(missing) - 1} more" if missing[1:] else ""
+        raise DataError(f"part {missing[0]}/{count} is missing{more}; make it (`restok prepare --part {missing[0]}/{count}`), "
+                        f"and name all {count} folders")
     return parts
 
 
