@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from restok.config import Config, Evaluation, Params
+from restok.config import Config, Evaluation, Params, Site
 from restok.config.text import ConfigError, read_text, read_yaml
 
 # What may change without changing any result: excluded from the identity of a run.
@@ -65,6 +65,11 @@ def load_protocol(overrides: Iterable[str] = ()) -> Evaluation:
     if len(tree) > 1:
         raise ConfigError(f"{', '.join(list(tree)[1:])}: without a parameter file only evaluation.KEY can be set")
     return parse(Evaluation, tree["evaluation"], "evaluation")
+
+
+def load_site(profile: dict) -> Site:
+    """The block `site` of a profile, which need not have one. Raises ConfigError."""
+    return parse(Site, profile.get("site") or {}, "site")
 
 
 def parse(model: type[Config], tree: Any, source: str) -> Any:

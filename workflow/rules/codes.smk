@@ -10,11 +10,9 @@ rule encode_part:
         "results/{trial}/benchmarks/encode.{label}.{part}.tsv"
     conda:
         "../../environment.yml"
-    threads: with_workers
+    threads: threads("codes")
     resources:
-        mem_mb=memory,
-        gpu=gpus,
-        runtime=720,
+        **asks("codes"),
     params:
         settings=settings("codes"),
         options=options,
@@ -38,11 +36,9 @@ rule encode:
         "results/{trial}/benchmarks/encode.{label}.tsv"
     conda:
         "../../environment.yml"
-    threads: lambda wildcards, input: 1 if input.parts else with_workers(wildcards)
+    threads: threads("codes")
     resources:
-        mem_mb=memory,
-        gpu=lambda wildcards, input: 0 if input.parts else gpus(wildcards),
-        runtime=720,
+        **asks("codes"),
     params:
         settings=settings("codes"),
         options=options,

@@ -7,11 +7,12 @@ import re
 from functools import cache
 from pathlib import Path
 
-from restok.config.load import ConfigError, canonical_json, load_params
-from restok.experiments import ITEMS, Tree, demand, load_sheet
+from restok.config.load import ConfigError, canonical_json, load_params, load_site
+from restok.experiments import ITEMS, Tree, demand, load_sheet, requests
 from restok.experiments.items import items
 from restok.experiments.places import depends_on, part_pattern, pattern
 
+SITE = load_site(config)
 NUMBER = r"\d[\d.]*(e[+-]\d+)?"  # as Python writes a float
 
 
@@ -45,8 +46,8 @@ def params_of(run):
 
 
 def chosen_run():
-    """Of --config run=NAME."""
-    run = str(config.get("run", "demo"))
+    """Of --config run=NAME, else of the profile."""
+    run = str(config.get("run", SITE.run))
     params_of(run)
     return run
 
@@ -157,27 +158,29 @@ def referred(wildcards):
     return brought(wildcards.run, params_of(wildcards.run).evaluation.reference)
 
 
-def memory(wildcards):
-    return demand.memory_mb(settings_of(wildcards))
+def request_of(step, wildcards, input):
+    """What a job asks of a machine: of a part, of the whole, or of the gathering of parts."""
+    parts = int(wildcards.part.partition("-of-")[2]) if hasattr(wildcards, "part") else 1
+    label, gathers = wildcards.get("label"), bool(input.get("parts"))
+    return requests.request(step, settings_of(wildcards), SITE, label, parts, gathers)
 
 
-def gpus(wildcards):
-    return demand.gpus(settings_of(wildcards))
+def asks(step):
+    """What a job asks of a machine, as resources."""
+
+    def resource(name):
+        return lambda wildcards, input: requests.resources(step, request_of(step, wildcards, input), SITE)[name]
+
+    return {name: resource(name) for name in requests.names(step)}
+
+
+def threads(step):
+    return lambda wildcards, input: request_of(step, wildcards, input).threads
 
 
 def pictured(wildcards):
     """How many classes Fig. 6 shows at most."""
     return min(20, settings_of(wildcards).generator.classes)
-
-
-def model_threads(wildcards):
-    """Those of the model, which the verb takes from the settings: what Snakemake writes into OMP_NUM_THREADS changes nothing."""
-    return settings_of(wildcards).threads
-
-
-def with_workers(wildcards):
-    """The threads of the model, and one for each loader process."""
-    return model_threads(wildcards) + settings_of(wildcards).data.workers
 
 
 def made_from(kind):

@@ -10,10 +10,9 @@ rule prepare_part:
         "results/{run}/benchmarks/prepare.{part}.tsv"
     conda:
         "../../environment.yml"
-    threads: with_workers
+    threads: threads("data")
     resources:
-        mem_mb=memory,
-        runtime=240,
+        **asks("data"),
     params:
         settings=settings("data"),
         part=part,
@@ -35,10 +34,9 @@ rule prepare:
         "results/{run}/benchmarks/prepare.tsv"
     conda:
         "../../environment.yml"
-    threads: lambda wildcards, input: 1 if input.parts else with_workers(wildcards)
+    threads: threads("data")
     resources:
-        mem_mb=memory,
-        runtime=240,
+        **asks("data"),
     params:
         settings=settings("data"),
     shell:
@@ -57,11 +55,9 @@ rule train_classifier:
         "results/{run}/benchmarks/train_classifier.tsv"
     conda:
         "../../environment.yml"
-    threads: with_workers
+    threads: threads("classifier")
     resources:
-        mem_mb=memory,
-        gpu=gpus,
-        runtime=60,
+        **asks("classifier"),
     params:
         settings=settings("classifier"),
     shell:

@@ -9,11 +9,9 @@ rule doctor:
     priority: 20
     conda:
         "../../environment.yml"
-    threads: with_workers
+    threads: threads("doctor")
     resources:
-        mem_mb=memory,
-        gpu=gpus,
-        runtime=60,
+        **asks("doctor"),
     params:
         settings=everything,
         missing=lambda wildcards: missing(wildcards.run),

@@ -14,11 +14,9 @@ rule reference:
         name="validation|published",
     conda:
         "../../environment.yml"
-    threads: with_workers
+    threads: threads("reference")
     resources:
-        mem_mb=memory,
-        gpu=gpus,
-        runtime=240,
+        **asks("reference"),
     params:
         settings=settings("reference"),
         classifier=optional("classifier"),
@@ -40,11 +38,9 @@ rule evaluate_reconstruction_part:
         "results/{trial}/benchmarks/evaluate_reconstruction.{label}.{part}.tsv"
     conda:
         "../../environment.yml"
-    threads: with_workers
+    threads: threads("reconstruction")
     resources:
-        mem_mb=memory,
-        gpu=gpus,
-        runtime=240,
+        **asks("reconstruction"),
     params:
         settings=settings("reconstruction"),
         options=options,
@@ -74,11 +70,9 @@ rule evaluate_reconstruction:
         "results/{trial}/benchmarks/evaluate_reconstruction.{label}.tsv"
     conda:
         "../../environment.yml"
-    threads: with_workers
+    threads: threads("reconstruction")
     resources:
-        mem_mb=memory,
-        gpu=gpus,
-        runtime=240,
+        **asks("reconstruction"),
     params:
         settings=settings("reconstruction"),
         options=options,
@@ -105,11 +99,9 @@ rule evaluate_generation_part:
         "results/{trial}/benchmarks/evaluate_generation.{label}.{part}.tsv"
     conda:
         "../../environment.yml"
-    threads: with_workers
+    threads: threads("generation")
     resources:
-        mem_mb=memory,
-        gpu=gpus,
-        runtime=480,
+        **asks("generation"),
     params:
         settings=settings("generation"),
         options=options,
@@ -140,11 +132,9 @@ rule evaluate_generation:
         "results/{trial}/benchmarks/evaluate_generation.{label}.tsv"
     conda:
         "../../environment.yml"
-    threads: with_workers
+    threads: threads("generation")
     resources:
-        mem_mb=memory,
-        gpu=gpus,
-        runtime=480,
+        **asks("generation"),
     params:
         settings=settings("generation"),
         options=options,
@@ -170,11 +160,9 @@ rule panel:
         "results/{trial}/benchmarks/panel.{label}.tsv"
     conda:
         "../../environment.yml"
-    threads: with_workers
+    threads: threads("panel")
     resources:
-        mem_mb=memory,
-        gpu=gpus,
-        runtime=30,
+        **asks("panel"),
     params:
         settings=settings("panel"),
         options=options,
@@ -196,11 +184,9 @@ rule sample:
         "results/{trial}/benchmarks/sample.{label}.tsv"
     conda:
         "../../environment.yml"
-    threads: with_workers
+    threads: threads("samples")
     resources:
-        mem_mb=memory,
-        gpu=gpus,
-        runtime=30,
+        **asks("samples"),
     params:
         settings=settings("samples"),
         options=options,

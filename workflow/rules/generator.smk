@@ -10,14 +10,12 @@ rule train_generator:
         "results/{trial}/benchmarks/train_generator.{label}.tsv"
     conda:
         "../../environment.yml"
-    threads: model_threads
+    threads: threads("generator")
     resources:
-        mem_mb=memory,
-        gpu=gpus,
-        runtime=2880,
+        **asks("generator"),
     params:
         settings=settings("generator"),
         options=options,
     shell:
-        "restok train-generator {params.options:q} --codes {input.codes:q} --tokenizer {input.tokenizer:q} "
+        "{resources.launch} restok train-generator {params.options:q} --codes {input.codes:q} --tokenizer {input.tokenizer:q} "
         "--run runs/{wildcards.trial:q}/generator/{wildcards.label:q} --out {output:q} 2> {log:q}"

@@ -12,11 +12,9 @@ rule score_guidance:
         "results/{trial}/benchmarks/score_guidance.{label}.{schedule}_{scale}_{start}.tsv"
     conda:
         "../../environment.yml"
-    threads: with_workers
+    threads: threads("candidate")
     resources:
-        mem_mb=memory,
-        gpu=gpus,
-        runtime=240,
+        **asks("candidate"),
     params:
         settings=settings("candidate"),
         options=options,
@@ -44,11 +42,9 @@ rule score_finalist:
         "results/{trial}/benchmarks/score_finalist.{label}.{rank}.tsv"
     conda:
         "../../environment.yml"
-    threads: with_workers
+    threads: threads("finalist")
     resources:
-        mem_mb=memory,
-        gpu=gpus,
-        runtime=480,
+        **asks("finalist"),
     params:
         settings=settings("finalist"),
         options=options,
@@ -73,10 +69,9 @@ rule search_guidance:
         "results/{trial}/benchmarks/search_guidance.{label}.tsv"
     conda:
         "../../environment.yml"
-    threads: 1
+    threads: threads("guidance")
     resources:
-        mem_mb=1000,
-        runtime=10,
+        **asks("guidance"),
     params:
         finalists=repeated("finalist", "finalists"),
     shell:

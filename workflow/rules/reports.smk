@@ -8,10 +8,9 @@ rule layout:
         "results/{run}/benchmarks/layout.tsv"
     conda:
         "../../environment.yml"
-    threads: 1
+    threads: threads("layout")
     resources:
-        mem_mb=2000,
-        runtime=10,
+        **asks("layout"),
     params:
         settings=settings("layout"),
     shell:

@@ -15,17 +15,15 @@ rule train_tokenizer:
     priority: 10
     conda:
         "../../environment.yml"
-    threads: with_workers
+    threads: threads("tokenizer")
     resources:
-        mem_mb=memory,
-        gpu=gpus,
-        runtime=2880,
+        **asks("tokenizer"),
     params:
         settings=settings("tokenizer"),
         options=options,
         classifier=optional("classifier"),
         previous=optional("previous"),
     shell:
-        "restok train-tokenizer {params.options:q} --checkpoint {wildcards.label:q} --data {input.data:q} "
+        "{resources.launch} restok train-tokenizer {params.options:q} --checkpoint {wildcards.label:q} --data {input.data:q} "
         "{params.classifier:q} {params.previous:q} --run runs/{wildcards.trial:q}/tokenizer/{wildcards.label:q} "
         "--out {output:q} 2> {log:q}"
