@@ -9,6 +9,7 @@ from conftest import ROOT
 
 LAYERS = [
     {"errors", "signals", "parts"},
+    {"slurm"},
     {"hierarchy", "files", "progress", "distributed"},
     {"config"},
     {"experiments"},

@@ -6,9 +6,11 @@ import subprocess
 import sys
 import threading
 import time
+from datetime import UTC, datetime
 
 import pytest
 import torch
+from squeue_stand_in import install, job, tell
 
 from restok.files import FileError, owner
 from restok.files.owner import Owner
@@ -78,6 +80,77 @@ def test_an_owner_elsewhere_is_respected_while_its_file_is_touched(tmp_path, qui
     began = time.monotonic()
     with hold(tmp_path):
         assert time.monotonic() - began < 0.5
+
+
+@pytest.fixture
+def squeue(tmp_path, monkeypatch):
+    """Tells SLURM's jobs. The folder of a run is beside it."""
+    (tmp_path / "run").mkdir()
+    file = install(tmp_path, monkeypatch)
+    tell(file)
+    return lambda *jobs: tell(file, *jobs)
+
+
+def seconds_of(action):
+    began = time.monotonic()
+    action()
+    return time.monotonic() - began
+
+
+def take(folder):
+    with hold(folder):
+        assert len(list(folder.iterdir())) == 1
+
+
+@pytest.mark.parametrize("state", ["RUNNING", "COMPLETING", "SUSPENDED"])
+def test_an_owner_whose_job_runs_elsewhere_is_respected_at_once(state, tmp_path, squeue):
+    """However long ago its file was touched: a job that is suspended touches none."""
+    squeue(job("71", state, started=int(time.time())))
+    file = left(tmp_path / "run", system="elsewhere", host="node7", pid=1, job="71, restart 2")
+    os.utime(file, (1, 1))
+    with pytest.raises(FileError, match="process 1 of job 71, restart 2 on node7"):
+        hold(tmp_path / "run").__enter__()
+
+
+@pytest.mark.parametrize("jobs", [[], [job("71", "NODE_FAIL")], [job("71", "PENDING")]],
+                         ids=["unknown", "over", "requeued"])
+def test_an_owner_whose_job_is_over_is_followed_at_once(jobs, tmp_path, squeue, caplog):
+    squeue(*jobs)
+    left(tmp_path / "run", system="elsewhere", job="71")
+    assert seconds_of(lambda: take(tmp_path / "run")) < 5
+    assert "of job 71 on" in caplog.text and "which is dead; taken over" in caplog.text
+
+
+def test_a_job_that_is_started_again_elsewhere_follows_itself_at_once(tmp_path, squeue, monkeypatch):
+    monkeypatch.setenv("SLURM_JOB_ID", "71")
+    squeue(job("71", started=int(time.time())))
+    left(tmp_path / "run", system="elsewhere", since=datetime.fromtimestamp(time.time() - 300, UTC).strftime(owner.SINCE))
+    assert seconds_of(lambda: take(tmp_path / "run")) < 5
+
+
+@pytest.mark.parametrize(("facts", "jobs"), [
+    ({"job": "71"}, [job("71", started=int(time.time()))]),            # a step of this job, on another node
+    ({"job": "72"}, [job("72", "A_NEW_STATE")]),
+    ({"job": "72", "cluster": "another"}, [])], ids=["this job", "no answer", "another cluster"])
+def test_where_slurm_cannot_tell_signs_of_life_do(facts, jobs, tmp_path, squeue, quick, monkeypatch):
+    monkeypatch.setenv("SLURM_JOB_ID", "71")
+    monkeypatch.setenv("SLURM_CLUSTER_NAME", "this")
+    squeue(*jobs)
+    left(tmp_path / "run", **{"system": "elsewhere"} | facts)
+    assert 0.5 < seconds_of(lambda: take(tmp_path / "run")) < 5
+
+
+def test_another_user_s_job_may_be_hidden_so_signs_of_life_tell(tmp_path, squeue, quick):
+    if os.getuid() != 0:
+        pytest.skip("root alone gives files to others")
+    os.chown(left(tmp_path / "run", system="elsewhere", job="71"), 12345, -1)
+    assert 0.5 < seconds_of(lambda: take(tmp_path / "run")) < 5
+
+
+def test_two_processes_of_one_job_on_one_machine_are_told_apart_by_their_numbers(tmp_path, squeue, monkeypatch):
+    monkeypatch.setenv("SLURM_JOB_ID", "71")
+    with hold(tmp_path / "run"), pytest.raises(FileError, match="of job 71"):
+        hold(tmp_path / "run").__enter__()
 
 
 def test_a_file_that_says_nothing_yet_is_an_owner_s_until_it_is_old(tmp_path, quick, caplog):

@@ -14,10 +14,12 @@ from threading import Event, Thread
 from typing import Any
 from uuid import uuid4
 
+from restok import slurm
 from restok.errors import RestokError
 
 BEAT, DEAD = 15.0, 120.0         # seconds from one sign of life to the next, and after which there is none
 NAME = ".run.owner"              # and a number: the next owner takes the next one
+SINCE = "%Y-%m-%d %H:%M UTC"
 log = logging.getLogger("restok")
 Record = dict[str, Any]
 
@@ -26,15 +28,15 @@ class Owner:
     """Holds `folder` within the block. A living owner is respected, with the error that `refuse` makes of a description; a dead
     one is named in the log, and followed.
 
-    A process of this machine is dead when it is gone; one elsewhere when its file was not touched for `DEAD` seconds by the
-    clock of the file system, for which is waited.
+    A process of this machine is dead when it is gone. One elsewhere is when SLURM says so of its job; and where SLURM cannot
+    tell, when its file was not touched for `DEAD` seconds by the clock of the file system, for which is waited.
     """
 
     def __init__(self, folder: Path, refuse: Callable[[str], RestokError]):
         self.folder, self.refuse = folder, refuse
         self.record: Record = {"host": socket.gethostname(), "system": _system(), "pid": os.getpid(), "job": _job(),
-                               "started": _started(os.getpid()), "since": f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
-                               "token": uuid4().hex}
+                               "cluster": os.environ.get("SLURM_CLUSTER_NAME"), "started": _started(os.getpid()),
+                               "since": datetime.now(UTC).strftime(SINCE), "token": uuid4().hex}
 
     def __enter__(self) -> "Owner":
         while not self._take():
@@ -84,6 +86,11 @@ class Owner:
             if _lives(record):
                 raise self.refuse(describe(record))
             return
+        scheduled = self._scheduled(path, record) if record and record["job"] else None
+        if scheduled:
+            raise self.refuse(describe(record))
+        if scheduled is False:
+            return
         touched = _touched(path)
         if self._age(touched) < DEAD:
             log.info("%s: held by %s; waits up to %.0f s for a sign of life", self.folder, describe(record), DEAD)
@@ -93,6 +100,16 @@ class Owner:
                 return
             if _touched(path) != touched:
                 raise self.refuse(describe(record))
+
+    def _scheduled(self, path: Path, record: Record) -> bool | None:
+        """Whether the owner lives, as SLURM has it of its job. None where it cannot tell: of a job on another cluster, or of
+        another user, which it may hide; and of another process in this start of this job."""
+        clusters = {record.get("cluster"), self.record["cluster"]} - {None}
+        if len(clusters) > 1 or not _own(path):
+            return None
+        since = datetime.strptime(record["since"], SINCE).replace(tzinfo=UTC).timestamp()
+        lives = slurm.may_live(_number(record), since)
+        return None if lives and _number(record) == _number(self.record) else lives
 
     def _age(self, touched: float) -> float:
         """Seconds since a time, both by the clock of the file system."""
@@ -127,6 +144,14 @@ def _read(path: Path) -> Record | None:
         return None
 
 
+def _own(path: Path) -> bool:
+    """Whether a file is of this user."""
+    try:
+        return path.stat().st_uid == os.getuid()
+    except FileNotFoundError:
+        return False
+
+
 def _touched(path: Path) -> float:
     """0, long ago, for a file that is gone."""
     try:
@@ -139,6 +164,10 @@ def _job() -> str | None:
     """The job of a scheduler, and which start of it this is."""
     job, restart = os.environ.get("SLURM_JOB_ID"), os.environ.get("SLURM_RESTART_COUNT")
     return f"{job}, restart {restart}" if job and restart else job
+
+
+def _number(record: Record) -> str | None:
+    return record["job"] and record["job"].partition(",")[0]
 
 
 def _system() -> str:
