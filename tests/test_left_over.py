@@ -1,0 +1,50 @@
+"""A workflow on SLURM submits nothing while jobs of an earlier start wait or run in its folder."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import ROOT
+from squeue_stand_in import install, job, tell
+
+NAME = "restok_01234567-89ab-cdef-0123-456789abcdef"
+SBATCH = '#!/bin/sh\ntouch "$(dirname "$0")/submitted"; echo "no room" >&2; exit 1'
+
+
+@pytest.fixture
+def workflow(tmp_path):
+    for name in ("workflow", "profiles", "params"):
+        shutil.copytree(ROOT / name, tmp_path / name)
+    for name in ("Snakefile", "environment.yml"):
+        shutil.copy2(ROOT / name, tmp_path)
+    return tmp_path
+
+
+def snakemake(workflow, *words):
+    path = os.pathsep.join((os.environ["PATH"], str(Path(sys.executable).parent)))
+    return subprocess.run([sys.executable, "-m", "snakemake", *words, "--", "results/demo/data"], cwd=workflow, text=True,
+                          env=os.environ | {"PATH": path, "PYTHONPATH": str(ROOT)}, capture_output=True)
+
+
+def test_what_was_submitted_before_is_not_submitted_again(workflow, tmp_path, monkeypatch):
+    squeue = install(tmp_path, monkeypatch)
+    install(tmp_path, monkeypatch, SBATCH, name="sbatch")
+    slurm = ("--executor", "slurm", "--slurm-status-command", "squeue", "--jobs", "2",
+             "--slurm-init-seconds-before-status-checks", "1", "--default-resources", "slurm_account=mine",
+             "slurm_partition=cpu")
+    tell(squeue, job("12", "RUNNING", name=NAME, folder=workflow, comment="rule_prepare_wildcards_demo"))
+    refused = snakemake(workflow, *slurm)
+    said = refused.stdout + refused.stderr
+    assert refused.returncode == 1 and "    12  RUNNING  prepare (demo)\n" in said and "\n    scancel 12\n" in said
+    assert "Traceback" not in said and not (tmp_path / "bin/submitted").exists()
+    assert "This was a dry-run" in snakemake(workflow, "--dry-run", *slurm).stdout
+
+    tell(squeue)                                    # it has ended: no lock was left, and the job is submitted
+    submitted = snakemake(workflow, *slurm)
+    assert "no room" in submitted.stdout + submitted.stderr and (tmp_path / "bin/submitted").exists()
+
+    tell(squeue, job("12", "RUNNING", name=NAME, folder=workflow))         # on this machine's own cores nothing is asked
+    assert snakemake(workflow, "--cores", "1").returncode == 0 and (workflow / "results/demo/data").is_dir()
