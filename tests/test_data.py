@@ -23,7 +23,7 @@ from restok.data.prepare import prepare
 from restok.data.reading import DataError
 from restok.data.table import Split, open_split
 from restok.data.threads import map_ahead
-from restok.data.transforms import center_crop, crop_count, crops, random_crop, to_tensor, to_uint8
+from restok.data.transforms import center_crop, crops, random_crop, to_tensor, to_uint8
 from restok.files import read_json, write_json
 from restok.progress import track
 
@@ -286,7 +286,7 @@ def test_ten_crops_are_corners_and_centre_and_their_mirror_images():
     image = Image.fromarray(np.arange(22 * 22 * 3, dtype=np.uint16).reshape(22, 22, 3).astype(np.uint8))
     pixels = np.asarray(image)
     views = crops(image, 20, ten())      # a square of 22: no resizing
-    assert len(views) == crop_count(ten()) == 10
+    assert len(views) == ten().crop_count == 10
     corners = [pixels[top:top + 20, left:left + 20] for top, left in [(0, 0), (0, 2), (2, 0), (2, 2), (1, 1)]]
     for view, corner in zip(views, [*corners, *(corner[:, ::-1] for corner in corners)], strict=True):
         assert np.array_equal(view, corner)
@@ -298,7 +298,7 @@ def test_crops_follow_the_settings():
     wide.putpixel((200, 150), (255, 255, 255))
     for codes, count in [(ten(), 10), (ten(flip=False), 5), (ten(five_crops=False), 2), (ten(scales=(1.1, 1.05)), 20)]:
         views = crops(wide, 256, codes)
-        assert len(views) == crop_count(codes) == count and {view.shape for view in views} == {(256, 256, 3)}
+        assert len(views) == codes.crop_count == count and {view.shape for view in views} == {(256, 256, 3)}
     bright = np.unravel_index(crops(wide, 256, ten())[0].sum(-1).argmax(), (256, 256))
     assert bright == (140, 140)          # the centre of a square of int(256 * 1.1) = 281 pixels
 

@@ -9,9 +9,9 @@ from conftest import small_params
 from small_sheet import TWO, rows
 
 from restok.config.load import load_params
-from restok.experiments import Tree
+from restok.experiments import Tree, work
 from restok.networks.classifier import SmallClassifier
-from restok.stages.doctor import disk, work
+from restok.stages.doctor import disk
 from restok.stages.doctor.hours import hours
 from restok.stages.doctor.speed import FULL, Speed, Speeds, _timed, measure
 from restok.training.generator import GeneratorJob
@@ -36,8 +36,8 @@ def test_the_size_of_a_state_is_that_of_the_training_itself(tmp_path):
 
 def test_what_rows_share_is_counted_once(tmp_path):
     tree = Tree("results/demo", rows(tmp_path, *TWO))
-    main, every = work.results(tree, work.own(tree)), work.results(tree, tree.sheet.trials)
     params = load_params(tmp_path / "demo.yaml")
+    main, every = (work.results(tree, params, trials) for trials in (work.own(tree), tree.sheet.trials))
     labels = len(params.tokenizer_training.checkpoints)
     count = [sum(result.stage == "tokenizer" for result in made.values()) for made in (main, every)]
     assert count[0] == labels and count[1] == labels + params.experiments.ablation_seeds
@@ -65,7 +65,9 @@ def test_files_of_two_names_stand_once(tmp_path):
 
 def test_hours_are_images_by_seconds_and_say_what_they_are_scaled_from(tmp_path):
     tree = Tree("results/demo", rows(tmp_path, *TWO))
-    main, every = (list(work.tasks(work.results(tree, trials), COUNTS)) for trials in (work.own(tree), tree.sheet.trials))
+    params = load_params(tmp_path / "demo.yaml")
+    main, every = (list(work.tasks(work.results(tree, params, trials), COUNTS))
+                   for trials in (work.own(tree), tree.sheet.trials))
     names = ("image", "tokenizer", "generator", "encode", "decode", "judge", "compare")
     known = {name: Speed(0.01, 0, 8) for name in names}
     table = {row.verb: row for row in hours(main, every, Speeds("GPU", 10**9, known, {"draw, ntp 4, guided": "too late"}), 2)}

@@ -42,3 +42,8 @@ class Codes(Config):
     five_crops: bool                       # corners and centre; else the centre
     flip: bool
     batch_size: Many
+
+    @property
+    def crop_count(self) -> int:
+        """Views of one image."""
+        return len(self.scales) * (5 if self.five_crops else 1) * (2 if self.flip else 1)

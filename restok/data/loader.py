@@ -22,7 +22,7 @@ from restok import config
 from restok.data.codes import CodeStore
 from restok.data.reading import DataError
 from restok.data.table import Split
-from restok.data.transforms import Pixels, center_crop, crop_count, crops, random_crop, to_tensor
+from restok.data.transforms import Pixels, center_crop, crops, random_crop, to_tensor
 from restok.parts import WHOLE, Shard
 from restok.signals import leave_to_parent
 
@@ -97,7 +97,7 @@ def crop_batches(split: Split, image_size: int, codes: config.Codes, workers: in
 
 def images_a_batch(codes: config.Codes) -> int:
     """Of which all crops are encoded at once: about `codes.batch_size` views."""
-    return max(1, codes.batch_size // crop_count(codes))
+    return max(1, codes.batch_size // codes.crop_count)
 
 
 def _once(split: Split, view: Callable, batch_size: int, workers: int, rows: range | None = None) -> ImageBatches:

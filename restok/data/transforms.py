@@ -45,11 +45,6 @@ def crops(image: Image.Image, size: int, codes: config.Codes) -> list[Pixels]:
     return views
 
 
-def crop_count(codes: config.Codes) -> int:
-    """How many views `crops` takes of an image."""
-    return len(codes.scales) * (5 if codes.five_crops else 1) * (2 if codes.flip else 1)
-
-
 def to_tensor(images: Sequence[Pixels] | UInt8[np.ndarray, "b h w c"]) -> Float[Tensor, "b c h w"]:
     """8-bit images of one size as floats in [0, 1]."""
     pixels = torch.from_numpy(np.stack(images) if isinstance(images, Sequence) else np.ascontiguousarray(images))

@@ -17,7 +17,6 @@ from restok.data.codes import fill_store
 from restok.data.loader import crop_batches, images_a_batch, lost_readers
 from restok.data.parts import open_parts, part_origin
 from restok.data.table import Split, open_split
-from restok.data.transforms import crop_count
 from restok.distributed import device
 from restok.experiments.places import origin
 from restok.files import FileError, sha256_file
@@ -51,7 +50,7 @@ class Work(NamedTuple):
 
     def fill(self, folder: Path, batches: Batches, count: int, tokens: int, codebook_size: int) -> dict:
         """Returns what the manifest is to say."""
-        return fill_store(folder, batches, count, crop_count(self.settings), tokens, codebook_size, len(self.images.classes),
+        return fill_store(folder, batches, count, self.settings.crop_count, tokens, codebook_size, len(self.images.classes),
                           self.store.inputs["tokenizer"], self.images.digest)
 
 
@@ -105,7 +104,7 @@ def _run(run: Path, part: Shard) -> Path:
 
 def _batches(work: Work, model: ResTok, rows: range, journal: Journal | None, workers: int, on: torch.device) -> Batches:
     """Codes and labels of some rows: those in the journal, then the others, which go there."""
-    crops, done = crop_count(work.settings), rows.start
+    crops, done = work.settings.crop_count, rows.start
     for record in journal.read() if journal else ():
         codes = np.frombuffer(record, np.uint16).reshape(-1, crops, model.config.latents)
         yield codes, work.images.labels[done:done + len(codes)]

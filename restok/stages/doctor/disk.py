@@ -12,11 +12,10 @@ from torch import nn
 
 from restok import config
 from restok.config.base import Config
-from restok.data.transforms import crop_count
+from restok.experiments.work import Counts, Results
 from restok.generator.model import HAR
 from restok.networks.pretrained import random_weights
 from restok.objective.tokenizer import Adversary, TokenizerObjective
-from restok.stages.doctor.work import Counts, Results
 from restok.tokenizer.model import ResTok
 
 KEPT = 3                                 # states of an unfinished training at most, while one is written
@@ -48,16 +47,16 @@ def needs(main: Results, sheet: Results, counts: Counts, classifier: Path | None
         return Need(what, size(main), size(sheet), scaled_from)
 
     def of(stage: str, size: Callable[[config.Params], int]) -> Callable[[Results], int]:
-        return lambda made: sum(size(result.trial.params) for result in made.values() if result.stage == stage)
+        return lambda made: sum(size(result.params) for result in made.values() if result.stage == stage)
 
     return [
         Need("prepared images", counts.size, counts.size, images),
         need("tokenizers", of("tokenizer", lambda params: sum(sizes.tokenizer(params))),
              "weights and state of each checkpoint, by the settings"),
-        need("codes", of("codes", lambda params: counts.train * (2 * crop_count(params.codes) * params.generator.tokens + 8)),
+        need("codes", of("codes", lambda params: counts.train * (2 * params.codes.crop_count * params.generator.tokens + 8)),
              f"{counts.train:,} images, 2 bytes a token"),
         need("generators", of("generator", lambda params: sizes.generator(params).weights), "weights, by the settings"),
-        need("states in training", lambda made: KEPT * max((sizes.state(result.stage, result.trial.params)
+        need("states in training", lambda made: KEPT * max((sizes.state(result.stage, result.params)
                                                             for result in made.values()), default=0),
              f"{KEPT} of the largest, of one training at a time")]
 

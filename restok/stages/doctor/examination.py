@@ -7,11 +7,12 @@ from typing import NamedTuple
 
 from restok import config
 from restok.errors import RestokError
+from restok.experiments import work
 from restok.experiments.places import Tree
 from restok.experiments.trials import Sheet
 from restok.files import write_json
 from restok.networks.classifier import SmallClassifier
-from restok.stages.doctor import disk, things, work
+from restok.stages.doctor import disk, things
 from restok.stages.doctor.hours import Hours, draws, hours
 from restok.stages.doctor.speed import FULL, WITHIN, Speeds, measure
 
@@ -38,7 +39,7 @@ def examine(params: config.Params, sheet: Sheet, out: Path | None, show: Callabl
     tree, runs = Tree(Path("results", sheet.run), sheet), Path("runs", sheet.run)
     findings, counts = things.images(params, tree)
     findings += [*things.weights(params, tree), things.reference(params.evaluation.reference)]
-    main, every = work.results(tree, work.own(tree)), work.results(tree, sheet.trials)
+    main, every = (work.results(tree, params, trials) for trials in (work.own(tree), sheet.trials))
     needs, table, speeds = [], [], Speeds("none", None, {}, {})
     if counts is None:
         findings.append(things.Finding("disk and hours", "not known", "not estimated, since the number of images is not known"))

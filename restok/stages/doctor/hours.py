@@ -3,9 +3,9 @@
 from collections.abc import Iterable
 from typing import NamedTuple
 
+from restok.experiments.work import Draw, Task
 from restok.stages.bench.timing import short
 from restok.stages.doctor.speed import Speed, Speeds
-from restok.stages.doctor.work import Draw, Task
 
 SHOWN = {"image": "reading 500 x 375 JPEGs on one core", "tokenizer": "training", "generator": "training",
          "judge": "features"}             # parts, where their names do not say it

@@ -21,6 +21,7 @@ from restok import config
 from restok.config.load import parse
 from restok.distributed import device, peak_memory, use_threads
 from restok.experiments.demand import GPU_FROM, parameters
+from restok.experiments.work import Draw
 from restok.generator.model import HAR
 from restok.generator.sampling import generate
 from restok.metrics.features import inception_features, load_features
@@ -31,7 +32,6 @@ from restok.networks.lpips import random_lpips
 from restok.networks.pretrained import random_weights
 from restok.stages.bench.timing import machine, time_runs
 from restok.stages.bench.training import Trained, generator_training, jpegs, loading, tokenizer_training
-from restok.stages.doctor.work import Draw
 from restok.tokenizer.model import ResTok
 
 WITHIN = 120                             # seconds, all together

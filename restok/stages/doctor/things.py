@@ -14,16 +14,15 @@ from restok.data.table import read_manifest
 from restok.errors import RestokError
 from restok.experiments.demand import finished_weights, wanted
 from restok.experiments.places import Tree
+from restok.experiments.work import IMAGENET, Counts
 from restok.files import require_no_pipe
 from restok.files.npz import NpzArray, npz_names
 from restok.files.outputs import kind_of
 from restok.networks.saved import require_network
-from restok.stages.doctor.work import Counts
 from restok.stages.fetch import held
 
 ADM = {"VIRTUAL_imagenet256_labeled.npz": "https://openaipublic.blob.core.windows.net/diffusion/jul-2021/ref_batches/imagenet/"
                                           "256/VIRTUAL_imagenet256_labeled.npz"}
-IMAGENET = Counts(1_281_167, 50_000, 1_331_167 * 110_000, known=False)       # about 110 kB an image
 CLASSES = 1000                           # of ImageNet
 PEEKED = 500                             # images whose labels are looked at
 BESIDE = 3 * 1024                        # bytes in a tar beside an image: three heads, its class, what else is said of it
