@@ -16,6 +16,8 @@ from small_sheet import TWO, rows
 
 from restok.data.prepare import prepare
 from restok.experiments import Tree
+from restok.experiments.loading import load_model
+from restok.experiments.records import Examined
 from restok.experiments.trials import Sheet
 from restok.files import read_json
 from restok.stages.doctor import disk, things
@@ -157,6 +159,12 @@ def test_the_examination_is_shown_and_written_and_raises_what_is_missing_when_th
     written = read_json(tmp_path / "doctor.json")
     assert (written["kind"], written["run"]) == ("doctor", "demo") and len(written["hours"]) == len(found.hours)
     assert {finding["what"]: finding["state"] for finding in written["findings"]} == states(found.findings)
+    tree = Tree("results/demo", sheet)
+    (candidate, *_) = tree.candidates(sheet.trial("demo"), "1M")
+    expected = {tree.path("data"), tree.path("generator", sheet.trial("demo"), "1M"), candidate}
+    assert {path.as_posix() for path in expected} <= set(load_model(tmp_path / "doctor.json", Examined).results)
+    assert sum(written["results"].values()) == pytest.approx(sum(row.sheet for row in found.hours))
+    assert written["estimate"] == ("GPU" if torch.cuda.is_available() else "CPU")
     if not torch.cuda.is_available():
         assert states(found.findings)["GPU memory"] == "not known"
 

@@ -64,7 +64,8 @@ def print_examination(found: "Examination") -> None:
         _print_scaled("What it takes", ("GB on disk", *((need.what, need.main / 1e9, need.sheet / 1e9, need.scaled_from)
                                                         for need in found.needs)))
         unit = "GPU-hours" if any(row.gpu for row in found.hours) else "hours"
-        _print_scaled(f"How long, on {found.device}", (f"{unit} of one process", *(
+        where = "on a GPU: counted, not measured" if found.estimate == "counted" else f"on {found.device}"
+        _print_scaled(f"How long, {where}", (f"{unit} of one process", *(
             (row.verb + " (CPU)" * (unit != "hours" and not row.gpu), row.main, row.sheet, row.scaled_from)
             for row in found.hours)))
 

@@ -10,10 +10,11 @@ from restok.config.objective import Objective
 from restok.experiments.work import Draw
 from restok.hierarchy import merge_layers, scale_grids
 
-TRAINED, PASSED = 3, 2        # forwards that a step takes of what is trained (forward, and backward to inputs and to weights), and
-#                               of a frozen network through which gradients pass (forward, and backward to inputs)
-# The 2015 Inception network of FID at its 299 x 299 pixels, whatever the image's size, and LPIPS of a pair of 256 x 256 pixels, by
-# the network below it: counted by torch.utils.flop_counter on the networks themselves, as tests/test_operations.py does again.
+# Forwards that a step takes: of what is trained (forward, backward to inputs, backward to weights), and of a frozen network
+# through which gradients pass (forward, backward to inputs).
+TRAINED, PASSED = 3, 2
+# The 2015 Inception network of FID at its 299 x 299 pixels, whatever the image's size, and LPIPS of a pair of 256 x 256 pixels,
+# by the network below it: counted by torch.utils.flop_counter on the networks themselves, as tests/test_operations.py does.
 INCEPTION = 11.43e9
 LPIPS = {"alex": 3.48e9, "vgg": 80.2e9}
 LPIPS_SIDE = 256

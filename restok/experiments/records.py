@@ -29,6 +29,14 @@ Interval = Annotated[list[float], Field(min_length=2, max_length=2), AfterValida
 Size = Annotated[list[Positive], Field(min_length=2, max_length=2)]
 
 
+class Examined(Known):
+    """doctor.json: hours of each result, by its path, where they are known."""
+
+    device: str
+    estimate: Literal["GPU", "CPU", "counted"]     # what the hours are scaled from: a measured run, or operations, not measured
+    results: dict[str, Annotated[float, Field(ge=0)] | None]
+
+
 class Trained(Known):
     """metrics.json of a tokenizer. Of finished weights nobody knows the step."""
 

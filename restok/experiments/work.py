@@ -143,3 +143,7 @@ def steps(params: Params, label: str) -> int:
 def drawing(params: Params, guided: bool) -> Draw:
     ntp = params.generator.ntp
     return Draw(f"draw, ntp {ntp}{', guided' * guided}", ntp, guided)
+
+
+def name(part: str | Draw) -> str:
+    return part if isinstance(part, str) else part.name

@@ -3,7 +3,7 @@
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from restok import config
 from restok.errors import RestokError
@@ -13,7 +13,7 @@ from restok.experiments.trials import Sheet
 from restok.files import write_json
 from restok.networks.classifier import SmallClassifier
 from restok.stages.doctor import disk, things
-from restok.stages.doctor.hours import Hours, draws, hours
+from restok.stages.doctor.hours import Hours, draws, hours, of_task
 from restok.stages.doctor.speed import FULL, WITHIN, Speeds, measure
 
 # What decides how much memory a measured part takes; of those that are not here, sampling.batch_size.
@@ -29,6 +29,8 @@ class Examination(NamedTuple):
     findings: list[things.Finding]
     needs: list[disk.Need]
     hours: list[Hours]
+    results: dict[str, float | None]        # hours of each, by its path
+    estimate: Literal["GPU", "CPU", "counted"]     # what all hours are scaled from
     device: str
 
 
@@ -40,7 +42,7 @@ def examine(params: config.Params, sheet: Sheet, out: Path | None, show: Callabl
     findings, counts = things.images(params, tree)
     findings += [*things.weights(params, tree), things.reference(params.evaluation.reference)]
     main, every = (work.results(tree, params, trials) for trials in (work.own(tree), sheet.trials))
-    needs, table, speeds = [], [], Speeds("none", None, {}, {})
+    needs, table, each, speeds = [], [], {}, Speeds("none", None, {}, {})
     if counts is None:
         findings.append(things.Finding("disk and hours", "not known", "not estimated, since the number of images is not known"))
     else:
@@ -48,10 +50,12 @@ def examine(params: config.Params, sheet: Sheet, out: Path | None, show: Callabl
             needs = disk.needs(main, every, counts, _classifier(params, Path(scratch)))
         tasks = [list(work.tasks(made, counts)) for made in (main, every)]
         speeds = measure(params, draws(tasks[1]), within)
-        table = hours(*tasks, speeds, params.data.workers)
+        table = hours(*tasks, speeds)
+        each = {path.as_posix(): of_task(work.task(*result, counts), speeds) for path, result in every.items()}
         places = tree.root, runs
         findings += [_disk(needs, disk.free(places), disk.standing(places), places), _memory(speeds)]
-    found = Examination(findings, needs, table, speeds.device)
+    estimate = "counted" if speeds.no_gpu else "CPU" if speeds.memory is None else "GPU"
+    found = Examination(findings, needs, table, each, estimate, speeds.device)
     if out is not None:
         write_json(out, _as_json(found, sheet.run))
     show(found)
@@ -99,5 +103,6 @@ def _gb(size: int) -> str:
 
 
 def _as_json(found: Examination, run: str) -> dict:
-    return {"kind": "doctor", "run": run, "device": found.device,
-            **{name: [row._asdict() for row in getattr(found, name)] for name in ("findings", "needs", "hours")}}
+    return {"kind": "doctor", "run": run, "device": found.device, "estimate": found.estimate,
+            **{name: [row._asdict() for row in getattr(found, name)] for name in ("findings", "needs", "hours")},
+            "results": found.results}

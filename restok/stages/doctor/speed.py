@@ -53,6 +53,7 @@ class Speeds(NamedTuple):
     memory: int | None              # bytes of the GPU
     speeds: dict[str, Speed]
     faults: dict[str, str]          # of what could not be measured: why
+    no_gpu: bool = False            # models are too large for what is here, and none of them was measured
 
 
 def measure(params: config.Params, draws: Iterable[Draw], within: float = WITHIN) -> Speeds:
@@ -76,7 +77,7 @@ def measure(params: config.Params, draws: Iterable[Draw], within: float = WITHIN
         elif "fault" in row:
             found.faults[row["name"]] = row["fault"]
         elif "skipped" in row:
-            ended = row["skipped"]
+            ended, found = row["skipped"], found._replace(no_gpu=True)
         else:
             name = row.pop("name")
             found.speeds[name] = Speed(**row)
