@@ -2,6 +2,7 @@
 
 import os
 import re
+import shlex
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
@@ -66,6 +67,13 @@ def require_none_left_over(folder: Path) -> None:
         raise SlurmError(f"{folder}: jobs that an earlier start of the workflow submitted here still wait or run, so nothing "
                          f"was submitted:{named}\nWait until they have ended, and give the same command again: it goes on from "
                          f"what they made. Or stop them first (a training saves its state):\n    scancel {numbers}")
+
+
+def unrecorded(results: list[str]) -> str:
+    """What is said of results that are there, though Snakemake did not write down which settings they were made with."""
+    return ("Snakemake has no record of the settings of these results, since it was killed before they were made. It would not "
+            f"notice that these settings change:\n    {shlex.join(results)}\nTo have them recorded, give the same command once "
+            "with --forcerun and this line, before --profile. Nothing is computed twice: each step finds its work in runs/.")
 
 
 def _step(comment: str) -> str | None:
