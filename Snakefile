@@ -18,6 +18,7 @@ include: "workflow/rules/generator.smk"
 include: "workflow/rules/guidance.smk"
 include: "workflow/rules/evaluation.smk"
 include: "workflow/rules/reports.smk"
+include: "workflow/rules/estimate.smk"
 include: "workflow/rules/slurm.smk"
 
 

@@ -33,6 +33,7 @@ class Examined(Known):
     """doctor.json: hours of each result, by its path, where they are known."""
 
     device: str
+    settings: str                   # their digest: of others, hours are not known
     estimate: Literal["GPU", "CPU", "counted"]     # what the hours are scaled from: a measured run, or operations, not measured
     results: dict[str, Annotated[float, Field(ge=0)] | None]
 

@@ -1,12 +1,15 @@
 """What the workflow makes for a parameter file, each result once, and how many images go through each of them."""
 
+import hashlib
+import json
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 from restok.config import Params
+from restok.config.load import canonical_json
 from restok.experiments.places import STAGES, Tree
-from restok.experiments.trials import Trial
+from restok.experiments.trials import Sheet, Trial
 
 SHOWN = 8                                # images of Fig. 5, and of each class in Fig. 6, which shows fewer classes: a bound
 
@@ -50,6 +53,13 @@ class Task(NamedTuple):
     parts: tuple[str | Draw, ...]
     images: int
     params: Params
+
+
+def digest(params: Params, sheet: Sheet) -> str:
+    """Of all that work follows from: the settings, and what the rows change."""
+    rows = [[trial.name, trial.own, trial.tokenizer, trial.generator, trial.feeds] for trial in sheet.trials]
+    settings = canonical_json(params, *type(params).model_fields)
+    return hashlib.sha256(json.dumps([settings, rows]).encode()).hexdigest()
 
 
 def assumed(params: Params) -> Counts:

@@ -57,7 +57,7 @@ def examine(params: config.Params, sheet: Sheet, out: Path | None, show: Callabl
     estimate = "counted" if speeds.no_gpu else "CPU" if speeds.memory is None else "GPU"
     found = Examination(findings, needs, table, each, estimate, speeds.device)
     if out is not None:
-        write_json(out, _as_json(found, sheet.run))
+        write_json(out, _as_json(found, sheet.run, work.digest(params, sheet)))
     show(found)
     if faults := [f"{finding.what}: {finding.says}" for finding in findings if finding.state == "fault"]:
         raise NotReadyError("\n".join(faults))
@@ -102,7 +102,7 @@ def _gb(size: int) -> str:
     return f"{size / 1e9:,.3g} GB"
 
 
-def _as_json(found: Examination, run: str) -> dict:
-    return {"kind": "doctor", "run": run, "device": found.device, "estimate": found.estimate,
+def _as_json(found: Examination, run: str, settings: str) -> dict:
+    return {"kind": "doctor", "run": run, "device": found.device, "settings": settings, "estimate": found.estimate,
             **{name: [row._asdict() for row in getattr(found, name)] for name in ("findings", "needs", "hours")},
             "results": found.results}
