@@ -13,7 +13,7 @@ from squeue_stand_in import install, job, tell
 NAME = "restok_01234567-89ab-cdef-0123-456789abcdef"
 SBATCH = '#!/bin/sh\ntouch "$(dirname "$0")/submitted"; echo "no room" >&2; exit 1'
 SLURM = ("--executor", "slurm", "--jobs", "2", "--slurm-status-command", "squeue",
-         "--slurm-init-seconds-before-status-checks", "1", "--slurm-no-account", "--default-resources", "slurm_partition=cpu")
+         "--slurm-init-seconds-before-status-checks", "1", "--default-resources", "slurm_partition=cpu")
 
 
 @pytest.fixture
@@ -29,6 +29,7 @@ def workflow(tmp_path):
 def squeue(tmp_path, monkeypatch):
     """A SLURM that takes no job."""
     install(tmp_path, monkeypatch, SBATCH, name="sbatch")
+    install(tmp_path, monkeypatch, "#!/bin/sh", name="sacct")              # no account
     file = install(tmp_path, monkeypatch)
     tell(file)
     return file
