@@ -14,8 +14,8 @@ from pathlib import Path
 HOME = Path("/etc/slurm")
 MARK = "# written by restok's tests\n"
 DAEMONS = "munged", "slurmctld", "slurmd", "sbatch", "srun", "squeue", "scontrol"
-NODES = "n1", "n2"
-PORTS = range(16817, 16821)
+NODES = "n1", "n2", "n3"               # the last one is for jobs that are pushed aside, and for failing
+PORTS = range(16817, 16822)
 # cred_expire is how long a requeued job waits before it starts again; preemption is by priority of partitions.
 CONFIGURATION = """{mark}ClusterName=restok
 SlurmctldHost={host}(127.0.0.1)
@@ -52,11 +52,12 @@ PreemptMode=REQUEUE
 GresTypes=gpu
 NodeName=n1 NodeHostname={host} NodeAddr=127.0.0.1 Port={ports[2]} CPUs=8 RealMemory=30000 Gres=gpu:h100:2 State=UNKNOWN
 NodeName=n2 NodeHostname={host} NodeAddr=127.0.0.1 Port={ports[3]} CPUs=8 RealMemory=30000 Gres=gpu:h100:2 State=UNKNOWN
+NodeName=n3 NodeHostname={host} NodeAddr=127.0.0.1 Port={ports[4]} CPUs=8 RealMemory=30000 State=UNKNOWN
 PartitionName=cpu Nodes=n1,n2 Default=YES MaxTime=1-00:00:00 State=UP PriorityTier=1
 PartitionName=gpu Nodes=n1,n2 MaxTime=2-00:00:00 State=UP PriorityTier=1
-PartitionName=requeued Nodes=n1 MaxTime=1:00:00 State=UP PriorityTier=1 PreemptMode=REQUEUE
-PartitionName=cancelled Nodes=n1 MaxTime=1:00:00 State=UP PriorityTier=1 PreemptMode=CANCEL GraceTime=30
-PartitionName=urgent Nodes=n1 MaxTime=1:00:00 State=UP PriorityTier=10 PreemptMode=OFF
+PartitionName=requeued Nodes=n3 MaxTime=1:00:00 State=UP PriorityTier=1 PreemptMode=REQUEUE
+PartitionName=cancelled Nodes=n3 MaxTime=1:00:00 State=UP PriorityTier=1 PreemptMode=CANCEL GraceTime=30
+PartitionName=urgent Nodes=n3 MaxTime=1:00:00 State=UP PriorityTier=10 PreemptMode=OFF
 """
 
 
