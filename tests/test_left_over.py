@@ -29,7 +29,8 @@ def workflow(tmp_path):
 def squeue(tmp_path, monkeypatch):
     """A SLURM that takes no job."""
     install(tmp_path, monkeypatch, SBATCH, name="sbatch")
-    install(tmp_path, monkeypatch, "#!/bin/sh", name="sacct")              # no account
+    for name in ("sacct", "sinfo", "scontrol"):                            # they are asked, and say nothing
+        install(tmp_path, monkeypatch, "#!/bin/sh", name=name)
     file = install(tmp_path, monkeypatch)
     tell(file)
     return file
