@@ -20,7 +20,7 @@ def site(**said):
     ("tokenizer", 3, 2, (2, 2)), ("generator", 1, 8, (1, 4)), ("generator", 4, 2, (2, 2)), ("encode", 1, 8, (1, 1))])
 def test_a_training_takes_as_many_processes_as_divide_its_batch(step, nodes, tasks, taken):
     step = {"encode": "codes"}.get(step, step)
-    asked = request(step, IMAGENET, site(launcher="srun", nodes=nodes, tasks_per_node=tasks))
+    asked = request(step, IMAGENET, label="250k", site=site(launcher="srun", nodes=nodes, tasks_per_node=tasks))
     assert (asked.nodes, asked.tasks) == taken and asked.gpus == asked.nodes * asked.tasks
     assert asked.memory == asked.tasks * request("codes", IMAGENET, Site()).memory            # of one machine
     if step != "codes":
@@ -74,5 +74,5 @@ def test_a_site_is_checked(said, message):
 
 def test_the_demo_asks_for_one_process():
     demo = load_params(ROOT / "params/demo.yaml")
-    asked = request("tokenizer", demo, site(launcher="srun", nodes=2, tasks_per_node=8))
+    asked = request("tokenizer", demo, site(launcher="srun", nodes=2, tasks_per_node=8), "250k")
     assert (asked.nodes, asked.tasks, asked.gpus) == (1, 1, 0)

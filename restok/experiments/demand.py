@@ -12,6 +12,7 @@ GPU_FROM = 20_000_000     # parameters: what is smaller trains on a CPU
 BYTES = 64                # of main memory a parameter: weights, gradients, moments, average, and a copy of them to be saved
 PRETRAINED = 6000         # MB: the sums of a measurement by Inception, and pretrained networks
 LEAST = 2000              # MB: a process with its libraries, a batch, and the sums of a measurement
+READER = 400              # MB: a process that reads images
 
 
 def parameters(params: Params) -> int:

@@ -3,15 +3,13 @@
 from typing import NamedTuple
 
 from restok.config import Params, Site, Training
-from restok.experiments import demand
+from restok.experiments import cost, demand
 
 # Steps that read images run so many processes beside the model's threads.
 READING = "data", "classifier", "reference", "tokenizer", "codes", "reconstruction", "panel", "doctor"
 WITHOUT_MODEL = "data", "guidance", "layout"
-TRAININGS = "tokenizer", "generator"                  # that several processes may share
-MINUTES = {"data": 240, "classifier": 60, "reference": 240, "layout": 10, "tokenizer": 2880, "codes": 720, "generator": 2880,
-           "candidate": 240, "finalist": 480, "guidance": 10, "reconstruction": 240, "generation": 480, "panel": 30,
-           "samples": 30, "doctor": 60}
+TRAININGS = "tokenizer", "generator"                      # that several processes may share
+DOCTOR_MINUTES = 30
 LAUNCH = "bash workflow/scripts/tasks.sh"             # srun, and what becomes of a training that left
 
 
@@ -31,8 +29,8 @@ def request(step: str, params: Params, site: Site, label: str | None = None, par
     reads, models = step in READING and not gathers, step not in WITHOUT_MODEL and not gathers
     threads = (params.threads if models else 1) + (params.data.workers if reads else 0)
     nodes, tasks = _processes(getattr(params, f"{step}_training"), site) if step in TRAININGS else (1, 1)
-    memory = demand.memory_mb(params) if step not in ("guidance", "layout") else demand.LEAST
-    minutes = MINUTES[step]
+    memory = demand.LEAST + demand.READER * params.data.workers if step in WITHOUT_MODEL else demand.memory_mb(params)
+    minutes = DOCTOR_MINUTES if step == "doctor" else cost.minutes(step, params, label, nodes * tasks, parts)
     if site.longest:
         minutes = min(minutes, site.longest)
     return Request(threads, memory * tasks, minutes, demand.gpus(params) * nodes * tasks if models else 0, tasks, nodes)

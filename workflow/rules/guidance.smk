@@ -67,6 +67,7 @@ rule search_guidance:
         "results/{trial}/logs/search_guidance.{label}.log",
     benchmark:
         "results/{trial}/benchmarks/search_guidance.{label}.tsv"
+    localrule: True
     conda:
         "../../environment.yml"
     threads: threads("guidance")

@@ -6,6 +6,7 @@ rule layout:
         "results/{run}/logs/layout.log",
     benchmark:
         "results/{run}/benchmarks/layout.tsv"
+    localrule: True
     conda:
         "../../environment.yml"
     threads: threads("layout")
