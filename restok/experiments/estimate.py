@@ -4,6 +4,7 @@ import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
+from shlex import quote
 from typing import Any, NamedTuple
 
 from restok.config import Params
@@ -64,7 +65,8 @@ def estimate(run: str, jobs: Sequence[Job], settings: str) -> Estimate:
     """By the doctor's file where it is about these settings and results, else counted. Never some of each."""
     place = DOCTOR.format(run=run)
     counted = f"counted, not measured: {cost.GPU_RATE / 1e12:g} TFLOP/s a GPU"
-    again = f"On a machine with the GPU, this measures:\n    restok doctor --params params/{run}.yaml --out {place}"
+    measures = f"restok doctor --params {quote(f'params/{run}.yaml')} --out {quote(place)}"
+    again = f"On a machine with the GPU, this measures:\n    {measures}"
     found = _examined(Path(place))
     if found and found.settings == settings and found.estimate != "CPU" and all(job.result in found.results for job in jobs):
         by = f"measured on {found.device}" if found.estimate == "GPU" else f"{counted}. {again}"
