@@ -8,7 +8,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import jaxtyping
@@ -23,6 +23,7 @@ jaxtyping.install_import_hook([f"restok.{part}" for part in SHAPED],
 
 import numpy as np
 import pytest
+import slurm_cluster
 import torch
 from click.testing import Result
 from reporting_fixtures import experiments, numbers, write_experiments, write_run
@@ -116,6 +117,15 @@ def codes(shared) -> Iterator[Path]:
                 sha256_file(folder / "model.safetensors"), "dataset")
     with untouched(folder):
         yield folder / "store"
+
+
+@pytest.fixture(scope="session")
+def slurm(tmp_path_factory) -> Iterator[None]:
+    """A cluster on this machine: the one of ours that runs, or one for these tests."""
+    if reason := slurm_cluster.why_not():
+        pytest.skip(reason)
+    with nullcontext() if slurm_cluster.running() else slurm_cluster.cluster(tmp_path_factory.mktemp("slurm") / "cluster"):
+        yield
 
 
 @pytest.fixture

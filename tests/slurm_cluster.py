@@ -73,6 +73,12 @@ def why_not() -> str | None:
     return None
 
 
+def running() -> bool:
+    """Whether a cluster of ours runs here: there can be one alone."""
+    conf = HOME / "slurm.conf"
+    return conf.exists() and MARK in conf.read_text() and " is UP" in said("scontrol", "ping")
+
+
 @contextmanager
 def cluster(folder: Path, proctrack: str = "proctrack/linuxproc") -> Iterator[None]:
     """A running cluster, whose logs and state lie in a folder; all that was started is ended, by its process numbers."""

@@ -8,7 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from restok.cli.base import AnyParams, Overrides, ParamsFile, Written, option, read, verb
-from restok.config.load import load_protocol
+from restok.config.load import ConfigError, load_protocol
 from restok.experiments import load_sheet
 from restok.experiments.demand import judges, wanted
 from restok.progress import CONSOLE
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 FetchedFile = option(Path | None, "JSON file to write.", "--out", "-o", writes=Written(False, ("fetch",)))
 ExaminedFile = option(Path | None, "JSON file to write.", "--out", "-o", writes=Written(False, ("doctor",)))
+ProfileName = option(str | None, "Profile of Snakemake, such as slurm: asks, too, whether its machines grant what the jobs of "
+                     "this run ask for. Nothing is submitted.")
 
 
 @verb
@@ -46,11 +48,18 @@ def print_networks(networks: Sequence["Held"]) -> None:
 
 
 @verb
-def doctor(params: ParamsFile, out: ExaminedFile = None, overrides: Overrides = None) -> None:
+def doctor(params: ParamsFile, out: ExaminedFile = None, profile: ProfileName = None, overrides: Overrides = None) -> None:
     """Look for all that a run needs (images, classes, weights, reference, disk, GPU memory), and estimate disk and hours of
     each step from a measured run of at most two minutes. Ends with 1 where something is missing, and says what to do."""
     from restok.stages.doctor.examination import examine
-    examine(read(params, overrides), load_sheet(params, overrides or []), out, print_examination)
+    settings, sheet = read(params, overrides), load_sheet(params, overrides or [])
+    site = []
+    if profile is not None:
+        from restok.stages.doctor.site import examine_site
+        if overrides:
+            raise ConfigError("--set: jobs of the workflow know the parameter file alone; leave out --set, or --profile")
+        site = examine_site(profile, params, sheet.run)
+    examine(settings, sheet, out, print_examination, site=site)
 
 
 def print_examination(found: "Examination") -> None:

@@ -1,7 +1,7 @@
 """The whole examination, its table's rows and its faults."""
 
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -35,12 +35,13 @@ class Examination(NamedTuple):
 
 
 def examine(params: config.Params, sheet: Sheet, out: Path | None, show: Callable[[Examination], None],
-            within: float = WITHIN) -> Examination:
+            within: float = WITHIN, site: Sequence[things.Finding] = ()) -> Examination:
     """Look for all that a run and the rows of its sheet need, and estimate disk and hours from a measured run of at most
-    `within` seconds. Writes it as JSON. Raises NotReadyError, when it is shown and written, for what is missing."""
+    `within` seconds; `site` was found before. Writes it as JSON. Raises NotReadyError, when it is shown and written, for what
+    is missing."""
     tree, runs = Tree(Path("results", sheet.run), sheet), Path("runs", sheet.run)
     findings, counts = things.images(params, tree)
-    findings += [*things.weights(params, tree), things.reference(params.evaluation.reference)]
+    findings = [*site, *findings, *things.weights(params, tree), things.reference(params.evaluation.reference)]
     main, every = (work.results(tree, params, trials) for trials in (work.own(tree), sheet.trials))
     needs, table, each, speeds = [], [], {}, Speeds("none", None, {}, {})
     if counts is None:

@@ -1,0 +1,108 @@
+"""A cluster, as SLURM tells of it: its settings, partitions and nodes."""
+
+import os
+import re
+import subprocess
+from tempfile import TemporaryFile
+from typing import NamedTuple
+
+from restok.slurm import SlurmError
+
+COMMANDS = "sbatch", "squeue", "scontrol", "scancel", "srun", "sinfo"      # that Snakemake and the workflow call
+PAIR = re.compile(r"(?:^|\s)([A-Za-z]\w*)=(\S*)")
+TIME = re.compile(r"(?:(\d+)-)?(\d+):(\d\d):(\d\d)$")
+GPUS = re.compile(r"(?:^|,)gpu(?::([\w.-]+?))?:(\d+)(?=[,(]|$)")
+# Of nodes that start no jobs; one that sleeps (POWERED_DOWN) is woken.
+AWAY = {"DOWN", "DRAIN", "DRAINED", "DRAINING", "FAIL", "FAILING", "ERROR", "INVAL", "FUTURE", "NOT_RESPONDING", "MAINT"}
+
+
+class Partition(NamedTuple):
+    name: str
+    state: str
+    minutes: int | None                 # that a job may ask for; None: without limit
+    nodes: int | None                   # that a job may take
+    said: dict[str, str]
+
+
+class Node(NamedTuple):
+    name: str
+    host: str
+    cpus: int
+    memory: int                         # MB
+    gpus: dict[str, int]                # of each type; '' where the nodes say none
+    partitions: frozenset[str]
+    here: bool                          # whether jobs are started on it
+
+
+class Cluster(NamedTuple):
+    settings: dict[str, str]
+    partitions: dict[str, Partition]
+    nodes: list[Node]
+
+    def of(self, partition: str) -> list[Node]:
+        return [node for node in self.nodes if partition in node.partitions]
+
+    @property
+    def default(self) -> str | None:
+        return next((each.name for each in self.partitions.values() if each.said.get("Default") == "YES"), None)
+
+
+def read_cluster() -> Cluster:
+    """Asks SLURM. Raises SlurmError."""
+    settings = dict(line.partition("=")[::2] for line in ask("scontrol", "show", "config").splitlines() if " = " in line)
+    partitions = map(_partition, ask("scontrol", "--all", "--oneliner", "show", "partition").splitlines())
+    nodes = map(_node, ask("scontrol", "--all", "--oneliner", "show", "node").splitlines())
+    return Cluster({key.strip(): value.strip() for key, value in settings.items()},
+                   {each.name: each for each in partitions if each}, [each for each in nodes if each])
+
+
+def _partition(line: str) -> Partition | None:
+    said = dict(PAIR.findall(line))
+    if "PartitionName" not in said:
+        return None
+    most = said.get("MaxNodes", "")
+    return Partition(said["PartitionName"], said.get("State", "UP"), minutes(said.get("MaxTime", "")),
+                     int(most) if most.isdecimal() else None, said)
+
+
+def _node(line: str) -> Node | None:
+    said = dict(PAIR.findall(line))
+    if "NodeName" not in said:
+        return None
+    gpus: dict[str, int] = {}
+    for kind, count in GPUS.findall(said.get("Gres", "")):
+        gpus[kind] = gpus.get(kind, 0) + int(count)
+    cpus, memory, kept = (int(said.get(name) or 0) for name in ("CPUTot", "RealMemory", "MemSpecLimit"))
+    return Node(said["NodeName"], said.get("NodeHostName", ""), int(said.get("CPUEfctv") or cpus), memory - kept, gpus,
+                frozenset(said.get("Partitions", "").split(",")), not AWAY & set(re.findall(r"\w+", said.get("State", ""))))
+
+
+def minutes(text: str) -> int | None:
+    """Of '2-00:00:00'; None of UNLIMITED."""
+    found = TIME.match(text)
+    if found is None:
+        return None
+    days, hours, rest, _ = (int(part or 0) for part in found.groups())
+    return (24 * days + hours) * 60 + rest
+
+
+def ask(*command: str, seconds: float = 60) -> str:
+    """What a command of SLURM says. Raises SlurmError: it cannot be called, does not answer, or refuses, in its own words."""
+    env = dict(os.environ)
+    if "SLURM_JOB_ID" in env:           # as Snakemake's executor does, which else would give a job's settings to its own jobs
+        env = {key: value for key, value in env.items() if not key.startswith("SLURM_")}
+    with TemporaryFile() as answer, TemporaryFile() as errors:         # a pipe may stay open after what was killed
+        try:
+            done = subprocess.run(command, env=env, timeout=seconds, stdin=subprocess.DEVNULL, stdout=answer, stderr=errors)
+        except OSError as error:
+            raise SlurmError(f"{command[0]}: cannot be called ({error.strerror}); SLURM's commands must be in PATH") from None
+        except subprocess.TimeoutExpired:
+            raise SlurmError(f"{command[0]}: no answer within {seconds:.0f} s; try again once SLURM answers") from None
+        said = []
+        for file in (answer, errors):
+            file.seek(0)
+            said.append(os.fsdecode(file.read()))
+    if done.returncode:
+        lines = [re.sub(r"^(sbatch: )?(error: |allocation failure: )?", "", line) for line in "".join(said).splitlines()]
+        raise SlurmError(f"{command[0]}: {', '.join(dict.fromkeys(filter(None, lines))) or f'exit code {done.returncode}'}")
+    return said[0]
