@@ -130,4 +130,4 @@ def test_a_slurm_that_does_not_answer_is_said_once(clone, tmp_path, monkeypatch)
     words = "slurm_load_ctl_conf error: Unable to contact slurm controller (connect failure)"
     for name in ("scontrol", "sinfo"):
         install(tmp_path, monkeypatch, f"#!/bin/sh\necho '{words}' >&2\nexit 1\n", name)
-    assert faults(examined()) == [f"SLURM | scontrol: {words}"]
+    assert faults(examined()) == [f"SLURM | scontrol: {words}; call it where SLURM answers, such as on a login node"]

@@ -16,7 +16,7 @@ from squeue_stand_in import install
 from restok.config import Site
 from restok.config.load import ConfigError
 from restok.slurm import SlurmError
-from restok.stages.doctor import cluster, site
+from restok.stages.doctor import cluster, granted, site
 from restok.stages.doctor.plan import Plan, PlanError, Request, plan
 from restok.stages.doctor.profile import RESOURCES, Profile, names, read_profile
 
@@ -193,6 +193,28 @@ def test_a_default_that_every_step_replaces_is_a_fault():
     found = [each.says for each in site._names(Plan("slurm", {}, {}, [], [], []), profile)]
     assert found == ["profile.yaml: default-resources: slurm_partition: never counts, since each step says its own; write "
                      "site.cpu_partition and site.gpu_partition"]
+
+
+PARTITION = "PartitionName={name} AllowAccounts={accounts} MaxNodes=UNLIMITED MaxTime={time} State={state}"
+
+
+@pytest.mark.parametrize(("where", "accounts", "kept", "faults"), [
+    ("gpu", "ALL", True, []),
+    ("short", "ALL", True, ["site.cpu_partition: all 1 nodes of partition short are down, drained or away: its jobs wait",
+                            "site.longest: 90 minutes, but partition short gives a job 60: it would wait for ever"]),
+    ("short,gpu", "ALL", True, []),                            # starts in the other one
+    ("gpu,lang", "ALL", True, ["site.cpu_partition: there is no partition 'lang'"]),
+    ("gpu", "physics", True, []),                              # the user's own account may be that
+    ("gpu", "physics", False, ["default-resources: slurm_account: none, but partition gpu takes physics alone"])])
+def test_what_slurm_takes_and_never_starts(where, accounts, kept, faults):
+    said = [PARTITION.format(name=name, accounts=accounts, time=time, state="UP") for name, time in
+            (("gpu", "UNLIMITED"), ("long", "UNLIMITED"), ("short", "01:00:00"))]
+    nodes = [cluster._node(NODE.format(gres="gpu:1", state="IDLE")),
+             cluster._node(NODE.format(gres="gpu:1", state="IDLE+DRAIN").replace("gpu,long", "short"))]
+    settings = {"AccountingStorageType": f"accounting_storage/{'slurmdbd' if kept else 'none'}"}
+    here = cluster.Cluster(settings, {each.name: each for each in map(cluster._partition, said)}, nodes)
+    request = Request(("encode",), None, 1, {"mem_mb": 2000, "runtime": 90}, ("sbatch", "-p", where), None)
+    assert sorted(fault.what for fault in granted._faults(request, False, here, profile_of())) == faults
 
 
 def test_a_request_says_what_it_takes():

@@ -43,6 +43,10 @@ class Cluster(NamedTuple):
         return [node for node in self.nodes if partition in node.partitions]
 
     @property
+    def keeps_accounts(self) -> bool:
+        return not self.settings.get("AccountingStorageType", "").endswith("/none")
+
+    @property
     def default(self) -> str | None:
         return next((each.name for each in self.partitions.values() if each.said.get("Default") == "YES"), None)
 
@@ -103,6 +107,6 @@ def ask(*command: str, seconds: float = 60) -> str:
             file.seek(0)
             said.append(os.fsdecode(file.read()))
     if done.returncode:
-        lines = [re.sub(r"^(sbatch: )?(error: |allocation failure: )?", "", line) for line in "".join(said).splitlines()]
+        lines = [re.sub(r"^(\w+: )?(error: |fatal: |allocation failure: )", "", line) for line in "".join(said).splitlines()]
         raise SlurmError(f"{command[0]}: {', '.join(dict.fromkeys(filter(None, lines))) or f'exit code {done.returncode}'}")
     return said[0]

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from restok.slurm import SlurmError
-from restok.stages.doctor.cluster import Cluster, Node, ask
+from restok.stages.doctor.cluster import Cluster, Node, Partition, ask
 from restok.stages.doctor.plan import Request
 from restok.stages.doctor.profile import Profile
 from restok.stages.doctor.things import Finding
@@ -54,13 +54,19 @@ def _refusal(request: Request) -> str | None:
 def _faults(request: Request, refused: bool, cluster: Cluster, profile: Profile) -> Iterator[Fault]:
     """What is wrong with a request: also what SLURM takes, and then never starts."""
     name = request.option("-p") or cluster.default
-    where = _key(request, profile, "slurm_partition")
-    if name is None or request.call is None:
+    if name is None or request.call is None or {"cluster", "clusters", "slurm_cluster"} & set(request.asks):
+        return                                             # of another cluster the answer of sbatch must do
+    several = name.split(",")                              # a job starts in the one that is free first
+    if unknown := [each for each in several if each not in cluster.partitions]:
+        yield Fault(f"{_key(request, profile, 'slurm_partition')}: there is no partition {unknown[0]!r}",
+                    f"name one of {', '.join(cluster.partitions)}")
         return
-    partition = cluster.partitions.get(name)
-    if partition is None:
-        yield Fault(f"{where}: there is no partition {name!r}", f"name one of {', '.join(cluster.partitions)}")
-        return
+    found = [list(_in_partition(request, refused, cluster, cluster.partitions[each], profile)) for each in several]
+    yield from [] if [] in found else found[0]
+
+
+def _in_partition(request: Request, refused: bool, cluster: Cluster, partition: Partition, profile: Profile) -> Iterator[Fault]:
+    name, where = partition.name, _key(request, profile, "slurm_partition")
     if partition.state != "UP":
         yield Fault(f"{where}: partition {name} is {partition.state}: its jobs wait",
                     "name another one, or ask those who run the cluster")
@@ -70,7 +76,7 @@ def _faults(request: Request, refused: bool, cluster: Cluster, profile: Profile)
     if partition.nodes is not None and request.nodes > partition.nodes:
         yield Fault(f"{_key(request, profile, 'nodes')}: {request.nodes}, but partition {name} gives a job {partition.nodes}",
                     f"take {partition.nodes} or less")
-    yield from _allowed(request, partition.said, name, profile)
+    yield from _allowed(request, partition, cluster, profile)
     nodes = cluster.of(name)
     if nodes and not any(node.here for node in nodes):
         yield Fault(f"{where}: all {len(nodes)} nodes of partition {name} are down, drained or away: its jobs wait",
@@ -86,12 +92,13 @@ def _faults(request: Request, refused: bool, cluster: Cluster, profile: Profile)
         yield from _too_small(request, nodes, name, profile)
 
 
-def _allowed(request: Request, said: dict[str, str], name: str, profile: Profile) -> Iterator[Fault]:
-    """Accounts and qualities of service that a partition takes."""
+def _allowed(request: Request, partition: Partition, cluster: Cluster, profile: Profile) -> Iterator[Fault]:
+    """Accounts and qualities of service that a partition takes. Who names none has one of SLURM's, where it keeps accounts."""
+    name, said = partition.name, partition.said
     qos = next((word.partition("=")[2] for word in request.call or () if word.startswith("--qos=")), None)
     for kind, word, key in (("Accounts", request.option("-A"), "slurm_account"), ("Qos", qos, "qos")):
         takes, not_those = said.get(f"Allow{kind}", "ALL"), said.get(f"Deny{kind}", "")
-        if takes != "ALL" and (word or "").lower() not in takes.lower().split(","):
+        if takes != "ALL" and (word or not cluster.keeps_accounts) and (word or "").lower() not in takes.lower().split(","):
             yield Fault(f"{_key(request, profile, key)}: {word or 'none'}, but partition {name} takes {takes} alone",
                         f"name one of these, or another partition in {_key(request, profile, 'slurm_partition')}")
         if word and word.lower() in not_those.lower().split(","):

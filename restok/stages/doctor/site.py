@@ -50,8 +50,12 @@ def _cluster(name: str, profile: Profile, run: str) -> Iterator[Finding]:
         if isinstance(limit, int) and limit < most:
             yield Finding("profile", "fault", f"{profile.file}: resources: gpu: {limit}, which cuts what each job gets, but "
                           f"one takes {most}; take {most} or more, or leave it out")
+    except SlurmError as error:
+        remedy = "" if ";" in str(error) else "; call it where SLURM answers, such as on a login node"
+        yield Finding("SLURM", "fault", f"{error}{remedy}")
+        return
     except RestokError as error:
-        yield Finding("SLURM" if isinstance(error, SlurmError) else "profile", "fault", str(error))
+        yield Finding("profile", "fault", str(error))
         return
     yield _account(planned, cluster)
     yield _ends(planned, cluster, profile)
@@ -84,7 +88,7 @@ def _account(planned: Plan, cluster: Cluster) -> Finding:
     """That it is accepted, sbatch has said, where SLURM keeps accounts."""
     accounts = {account for request in planned.requests if (account := request.option("-A"))}
     named = ", ".join(sorted(accounts)) or "none is named"
-    if cluster.settings.get("AccountingStorageType", "").endswith("/none"):
+    if not cluster.keeps_accounts:
         return Finding("account", "not known" if accounts else "ok", f"{named}; this SLURM keeps no accounts")
     return Finding("account", "ok", named)
 
@@ -93,7 +97,7 @@ def _ends(planned: Plan, cluster: Cluster, profile: Profile) -> Finding:
     """Whether Snakemake hears of the end of its jobs: it asks as the executor's `check_active_jobs` does."""
     age = int(cluster.settings.get("MinJobAge", "0").split()[0])
     by, sacct = planned.settings["status_command"], shutil.which("sacct") is not None
-    kept = sacct and not cluster.settings.get("AccountingStorageType", "").endswith("/none")
+    kept = sacct and cluster.keeps_accounts
     key = f"{profile.file}: slurm-status-command"
     if by == "squeue" and age < 3 * planned.settings["init_seconds_before_status_checks"]:
         by = "sacct"                                       # where there is one
