@@ -3,6 +3,8 @@ tests/check_cluster.py."""
 
 import inspect
 import re
+import shutil
+import sys
 import time
 from pathlib import Path
 
@@ -16,7 +18,7 @@ from squeue_stand_in import install
 from restok.config import Site
 from restok.config.load import ConfigError
 from restok.slurm import SlurmError
-from restok.stages.doctor import cluster, granted, site
+from restok.stages.doctor import cluster, granted, machine, site
 from restok.stages.doctor.plan import Plan, PlanError, Request, plan
 from restok.stages.doctor.profile import RESOURCES, Profile, names, read_profile
 
@@ -89,6 +91,12 @@ def test_names_that_there_are_not_are_faults():
         "set-resources: encodes: no such name; did you mean 'encode'?"]
 
 
+@pytest.mark.parametrize("said", [{"encode": {"mem_mb": 1}, "panel": {"qos": "x"}}, ["encode:mem_mb=1", "panel:qos='x'"]])
+def test_resources_of_a_rule_may_be_said_in_both_ways(said):
+    profile = profile_of(**{"set-resources": said})
+    assert (profile.changed("encode"), profile.changed("panel"), profile.changed("prepare")) == ({"mem_mb"}, {"qos"}, set())
+
+
 def test_the_names_of_resources_are_those_that_the_executor_reads():
     source = "".join(map(inspect.getsource, (plugin.get_submit_command, plugin.set_gres_string, get_cpu_setting,
                                              plugin.Executor.get_account_arg, plugin.Executor.get_partition_arg)))
@@ -131,6 +139,31 @@ def test_jobs_of_the_workflow_are_meant(clone, command, tmp_path):
     assert told in site.examine_site("slurm", tmp_path / "other.yaml", "other")[0].says
     done = command("doctor", "--params", "params/demo.yaml", "--profile", "slurm", "--set", "data.workers=1")
     assert done.exit_code == 1 and "jobs of the workflow know the parameter file alone" in " ".join(done.output.split())
+
+
+@pytest.mark.parametrize(("first", "state", "told"), [
+    ("the environment by a link", "ok", "restok, snakemake in"), ("a link to a command", "ok", "restok, snakemake in"),
+    ("another command", "fault", "restok: of another environment than this restok"),
+    ("nothing", "fault", "restok, snakemake: not found by a shell")])
+def test_jobs_find_the_commands_of_this_environment(first, state, told, tmp_path, monkeypatch):
+    own, bash = Path(sys.executable).parent, Path(shutil.which("bash")).parent
+    (tmp_path / "link").symlink_to(own)
+    paths = {"the environment by a link": f"{tmp_path}/link:{bash}", "nothing": str(bash)}
+    monkeypatch.setenv("PATH", paths.get(first, f"{own}:{bash}"))
+    if first == "another command":
+        install(tmp_path, monkeypatch, "#!/bin/sh\n", "restok")
+    if first == "a link to a command":
+        (tmp_path / "bin").mkdir()
+        (tmp_path / "bin/restok").symlink_to(own / "restok")
+        monkeypatch.setenv("PATH", f"{tmp_path}/bin:{own}:{bash}")
+    found = machine.commands("restok", "snakemake")
+    assert found.state == state and told in found.says
+
+
+@pytest.mark.skipif(not Path("/proc/mounts").exists(), reason="no Linux")
+def test_the_kind_of_a_file_system_is_that_of_the_nearest_mount():
+    assert machine._file_system(Path("/proc/self")) == "proc"
+    assert machine._file_system(Path("/dev/shm/none")) == "tmpfs"
 
 
 # What SLURM says
@@ -232,6 +265,19 @@ def test_without_slurms_commands_nothing_is_asked(clone, tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path / "bin"))
     (found,) = site.examine_site("mine", Path("params/demo.yaml"), "demo")
     assert found.says.startswith("no sbatch, squeue, scontrol, scancel, srun, sinfo in PATH; call it on a login node")
+
+
+@pytest.mark.parametrize(("words", "silent"), [
+    ("Unable to contact slurm controller (connect failure)", True), ("Socket timed out on send/recv operation", True),
+    ("Name an account, or contact help@site", False)])
+def test_a_refusal_is_told_from_no_answer(words, silent, tmp_path, monkeypatch):
+    install(tmp_path, monkeypatch, f"#!/bin/sh\necho 'sbatch: error: {words}' >&2; exit 1", "sbatch")
+    request = Request(("encode",), None, 1, {}, ("sbatch", "-p", "gpu"), None)
+    if silent:
+        with pytest.raises(SlurmError, match=re.escape(words)):
+            granted._refusal(request)
+    else:
+        assert granted._refusal(request) == words
 
 
 @pytest.mark.parametrize(("script", "told"), [

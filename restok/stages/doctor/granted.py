@@ -11,6 +11,8 @@ from restok.stages.doctor.profile import Profile
 from restok.stages.doctor.things import Finding
 
 UNNAMED = ""                            # the type of GPUs of which nodes say none
+# In SLURM's words that it does not answer; all else is a refusal.
+SILENT = re.compile("no answer within|cannot be called|Unable to contact slurm|Socket timed out|configuration source")
 
 
 class Fault(NamedTuple):
@@ -45,7 +47,7 @@ def _refusal(request: Request) -> str | None:
     try:
         ask(*request.call, "--test-only", "--wrap=true")
     except SlurmError as error:
-        if "no answer" in str(error) or re.search("connect|contact", str(error)):
+        if SILENT.search(str(error)):
             raise
         return str(error).removeprefix("sbatch: ")
     return None

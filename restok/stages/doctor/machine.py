@@ -19,11 +19,11 @@ SHARED = ("nfs", "lustre", "gpfs", "beegfs", "ceph", "wekafs", "panfs", "orangef
 def commands(*names: str) -> Finding:
     """What a job's shell finds: jobs inherit the environment that Snakemake is called in."""
     done = subprocess.run(["bash", "-c", f"command -v {' '.join(names)}"], capture_output=True, text=True, check=False)
-    found, own = {Path(line).name: Path(line) for line in done.stdout.splitlines()}, Path(sys.executable).parent
+    found, own = {Path(line).name: Path(line) for line in done.stdout.splitlines()}, Path(sys.executable).parent.resolve()
     if missing := [name for name in names if name not in found]:
         return Finding("commands", "fault", f"{', '.join(missing)}: not found by a shell, as jobs start one; activate the "
                        "environment of restok before you call Snakemake")
-    if strange := [str(path) for path in found.values() if path.parent != own]:
+    if strange := [str(path) for path in found.values() if own not in (path.parent.resolve(), path.resolve().parent)]:
         return Finding("commands", "fault", f"{', '.join(strange)}: of another environment than this restok, {own}; activate "
                        "one of them alone")
     return Finding("commands", "ok", f"{', '.join(names)} in {own}, if nodes see it, too")
