@@ -12,7 +12,8 @@ from squeue_stand_in import install
 
 from restok.stages.doctor.site import examine_site
 
-SIZED = {"tasks_per_node: 8": "tasks_per_node: 2", "groups: {score_guidance: scores}": "", "group-components: {scores: 8}": ""}
+SIZED = {"tasks_per_node: 8": "tasks_per_node: 2", "groups: {score_guidance: scores}": "", "group-components: {scores: 8}": "",
+         "\nresources: {in_turn: 1}": "", "set-resource-scopes: {in_turn: local}": ""}
 MORE = "# set-resources:"                                   # where a test writes more
 SIZE = "(SLURM: Requested node configuration is not available)"
 

@@ -81,9 +81,10 @@ def test_names_that_there_are_not_are_faults():
     tree = {"groups": {"score_guidnce": "a"}, "group-components": ["a=2", "b=3"], "set-scatter": {"encoded": 2},
             "set-threads": {"panel": 1},
             "set-resources": {"encode": {"mem_md": 1, "runtime": 2, "in_turn": 1}, "encodes": {"mem": 1}},
-            "default-resources": ["slurm_acount=x"], "resources": {"in_turn": 1}}
+            "default-resources": ["slurm_acount=x"], "resources": {"in_turn": 1, "license": 2}}
     rules = ["encode", "panel", "score_guidance"]
-    assert [line.partition(": ")[2] for line in names(profile_of(**tree), rules, ["encode"])] == [
+    assert [line.partition(": ")[2] for line in names(profile_of(**tree), rules, ["mem_mb"], ["encode"])] == [
+        "resources: license: limits nothing, since no rule asks for it; leave it out",
         "groups: score_guidnce: no such name; did you mean 'score_guidance'?", "group-components: b: no such name; there are a",
         "set-scatter: encoded: no such name; did you mean 'encode'?",
         "default-resources: slurm_acount: no such name; did you mean 'slurm_account'?",
@@ -209,7 +210,7 @@ def test_snakemake_hears_of_the_end_of_its_jobs(age, by, accounts, sacct, told, 
     if sacct:
         install(tmp_path, monkeypatch, name="sacct")
     settings = {"MinJobAge": f"{age} sec", "AccountingStorageType": f"accounting_storage/{'slurmdbd' if accounts else 'none'}"}
-    asked = Plan("slurm", {"status_command": by, "init_seconds_before_status_checks": 30}, {}, [], [], [])
+    asked = Plan("slurm", {"status_command": by, "init_seconds_before_status_checks": 30}, {}, [], [], [], [])
     found = site._ends(asked, cluster.Cluster(settings, {}, []), profile_of())
     assert found.state == told[0] and told[1] in found.says
 
@@ -217,13 +218,13 @@ def test_snakemake_hears_of_the_end_of_its_jobs(age, by, accounts, sacct, told, 
 @pytest.mark.parametrize(("requeue", "no_requeue", "default", "state"), [
     (True, False, "0", "ok"), (False, False, "1", "ok"), (False, False, "0", "fault"), (False, True, "1", "fault")])
 def test_a_training_is_queued_again(requeue, no_requeue, default, state):
-    asked = Plan("slurm", {"requeue": requeue, "no_requeue": no_requeue}, {}, [], [], [])
+    asked = Plan("slurm", {"requeue": requeue, "no_requeue": no_requeue}, {}, [], [], [], [])
     assert site._queued_again(asked, cluster.Cluster({"JobRequeue": default}, {}, []), profile_of()).state == state
 
 
 def test_a_default_that_every_step_replaces_is_a_fault():
     profile = profile_of(**{"default-resources": {"slurm_partition": "a", "tmpdir": "/tmp"}})
-    found = [each.says for each in site._names(Plan("slurm", {}, {}, [], [], []), profile)]
+    found = [each.says for each in site._names(Plan("slurm", {}, {}, [], [], [], []), profile)]
     assert found == ["profile.yaml: default-resources: slurm_partition: never counts, since each step says its own; write "
                      "site.cpu_partition and site.gpu_partition"]
 

@@ -72,6 +72,7 @@ class Plan(NamedTuple):
     settings: dict[str, Any]            # of the executor
     limits: dict[str, int | str]        # `resources` of the profile
     rules: list[str]
+    resources: list[str]                # that any rule asks for
     scatter: list[str]
     requests: list[Request]
 

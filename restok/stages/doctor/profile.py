@@ -103,10 +103,15 @@ def _reads_itself(file: Path, tree: dict[str, Any]) -> bool:
     return any(file.resolve() in ((file.parent / place).resolve(), place.resolve()) for place in places)
 
 
-def names(profile: Profile, rules: list[str], scatter: list[str]) -> Iterator[str]:
-    """Faults in what the profile says of rules, groups and resources: names that there are not."""
+def names(profile: Profile, rules: list[str], asked: list[str], scatter: list[str]) -> Iterator[str]:
+    """Faults in what the profile says of rules, groups and resources: names that there are not, and limits of resources that no
+    rule asks for (`asked`), nor the profile itself."""
     groups = set(map(str, profile.pairs("groups").values()))
     resources = {*RESOURCES, *requests.names("tokenizer"), *profile.pairs("resources")}
+    asked = [*asked, *RESOURCES, *profile.pairs("default-resources"), *(name for _, _, name in _set_resources(profile))]
+    for name in profile.pairs("resources"):
+        if name not in asked:
+            yield f"{profile.file}: resources: {name}: limits nothing, since no rule asks for it; leave it out"
     said = [*(("groups", name, rules) for name in profile.pairs("groups")),
             *(("group-components", name, groups) for name in profile.pairs("group-components")),
             *(("set-scatter", name, scatter) for name in profile.pairs("set-scatter")),

@@ -76,7 +76,7 @@ def _machine(planned: Plan, profile: Profile) -> Iterator[Finding]:
 
 def _names(planned: Plan, profile: Profile) -> Iterator[Finding]:
     """What Snakemake passes over in silence."""
-    for fault in names(profile, planned.rules, planned.scatter):
+    for fault in names(profile, planned.rules, planned.resources, planned.scatter):
         yield Finding("profile", "fault", fault)
     for name in profile.pairs("default-resources"):
         if name in requests.names("data"):

@@ -61,6 +61,7 @@ class Listing:
             if (key := json.dumps(kind, sort_keys=True)) not in kinds:
                 kinds[key] = kind | self._call(job)
         self.found.update(jobs=[kinds[key] for key in sorted(kinds)], rules=[rule.name for rule in self.of.rules],
+                          resources=sorted({name for rule in self.of.rules for name in rule.resources}),
                           scatter=list(self.of._scatter))
         return True
 
