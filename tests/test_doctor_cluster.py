@@ -260,12 +260,13 @@ def test_a_request_says_what_it_takes():
 # SLURM that is not there
 
 
-def test_without_slurms_commands_nothing_is_asked(clone, tmp_path, monkeypatch):
+@pytest.mark.parametrize(("account", "asked"), [("", "sacct"), ("slurm_account: mine", "sacctmgr")])
+def test_without_slurms_commands_nothing_is_asked(account, asked, clone, tmp_path, monkeypatch):
     Path("mine").mkdir()
-    Path("mine/profile.yaml").write_text(SLURM)
+    Path("mine/profile.yaml").write_text(SLURM.replace("tmpdir: /tmp", account or "tmpdir: /tmp"))
     monkeypatch.setenv("PATH", str(tmp_path / "bin"))
     (found,) = site.examine_site("mine", Path("params/demo.yaml"), "demo")
-    assert found.says.startswith("no sbatch, squeue, scontrol, scancel, srun, sinfo in PATH; call it on a login node")
+    assert found.says.startswith(f"no sbatch, squeue, scontrol, scancel, srun, sinfo, {asked} in PATH; call it on a login node")
 
 
 @pytest.mark.parametrize(("words", "silent"), [

@@ -35,7 +35,8 @@ def examine_site(name: str, params: Path, run: str) -> list[Finding]:
 
 
 def _cluster(name: str, profile: Profile, run: str) -> Iterator[Finding]:
-    if missing := [command for command in COMMANDS if shutil.which(command) is None]:
+    of_account = "sacctmgr" if "slurm_account" in profile.pairs("default-resources") else "sacct"     # the executor asks for one
+    if missing := [command for command in (*COMMANDS, of_account) if shutil.which(command) is None]:
         yield Finding("SLURM", "fault", f"no {', '.join(missing)} in PATH; call it on a login node of the cluster, after what "
                       "loads SLURM there, such as `module load slurm`")
         return
