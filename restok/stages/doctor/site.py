@@ -35,8 +35,9 @@ def examine_site(name: str, params: Path, run: str) -> list[Finding]:
 
 
 def _cluster(name: str, profile: Profile, run: str) -> Iterator[Finding]:
-    of_account = "sacctmgr" if "slurm_account" in profile.pairs("default-resources") else "sacct"     # the executor asks for one
-    if missing := [command for command in (*COMMANDS, of_account) if shutil.which(command) is None]:
+    # The executor of SLURM asks about accounts in any case.
+    accounts = "sacctmgr" if "slurm_account" in profile.pairs("default-resources") else "sacct"
+    if missing := [command for command in (*COMMANDS, accounts) if shutil.which(command) is None]:
         yield Finding("SLURM", "fault", f"no {', '.join(missing)} in PATH; call it on a login node of the cluster, after what "
                       "loads SLURM there, such as `module load slurm`")
         return
