@@ -1,9 +1,10 @@
-"""The workflow on a real SLURM, started here on loopback. Not one of the tests, since it takes minutes: `make slurm` calls it.
+"""The workflow on a real SLURM, which `make slurm` starts. Not one of the tests, since it takes minutes.
 
-`snakemake --profile slurm` with a profile that changes the site alone: the short demo, in which one training is killed and another
-is queued again, gives the reports of a local run; a training that is stopped in every way that a cluster has ends in the same
+`snakemake --profile slurm`, with a profile that changes the site alone: the short demo gives the reports of a local run, though
+one training is killed and another one queued again; trainings that are stopped in every way that a cluster has end in the same
 weights; and two nodes with two tasks each learn what one process does."""
 
+import json
 import os
 import re
 import shutil
@@ -11,7 +12,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -19,130 +20,217 @@ import torch
 import yaml
 from conftest import ROOT
 from safetensors.torch import load_file
-from slurm_cluster import said, start_node, wait_until
+from slurm_cluster import daemon, processes, running, said, start_node, wait_until
 
-SNAKEMAKE = sys.executable, "-m", "snakemake"
+pytestmark = pytest.mark.skipif(not running(), reason="no SLURM of these tests runs here: make slurm")
+BASE = [sys.executable, "-m", "snakemake"]
+LONG = {"checkpoints: {750k: 40, 1M: 80}": "checkpoints: {750k: 160, 1M: 180}", "save_every: 30": "save_every: 25",
+        "log_every: 20": "log_every: 5"}
 
 
-def clone(folder: Path, run: str = "short", **site) -> Path:
-    """The workflow without results, whose profile is that of a site of the test's own."""
+def clone(folder: Path, run: str, changes: dict[str, str] | None = None, **site) -> Path:
+    """The workflow without results, whose profile is that of another site; `changes` of params/short.yaml make `run`."""
     folder.mkdir(parents=True)
     for name in ("workflow", "profiles", "params", "Snakefile", "environment.yml"):
         copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy2
         copy(ROOT / name, folder / name)
+    text = (ROOT / "params/short.yaml").read_text()
+    for before, after in (changes or {}).items():
+        assert before in text
+        text = text.replace(before, after)
+    (folder / f"params/{run}.yaml").write_text(text)
     profile = yaml.safe_load((ROOT / "slurm/profile.yaml").read_text())
     profile["site"] |= {"run": run, "tasks_per_node": 2, "gpu_model": "h100", "warning": 30, "longest": 30} | site
-    profile |= {"slurm-init-seconds-before-status-checks": 2, "set-scatter": {"prepare": 2, "encode": 2, "evaluate": 2}}
+    profile |= {"slurm-init-seconds-before-status-checks": 1, "set-scatter": {"encode": 2}}
     (folder / "slurm").mkdir()
     (folder / "slurm/profile.yaml").write_text(yaml.safe_dump(profile))
     return folder
 
 
-def changed(folder: Path, source: str, name: str, **changes: str) -> None:
-    """A parameter file that differs from another one in some lines, each named by its beginning."""
-    text = (ROOT / f"params/{source}.yaml").read_text()
-    for before, after in changes.values():
-        assert text.count(before) == 1, before
-        text = text.replace(before, after)
-    (folder / f"params/{name}.yaml").write_text(text)
-
-
-def snakemake(folder: Path, *arguments: str, **more) -> subprocess.Popen:
-    log = (folder / "snakemake.log").open("a")
-    environment = os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
-    return subprocess.Popen([*SNAKEMAKE, *arguments], cwd=folder, stdout=log, stderr=log, env=environment, **more)
-
-
-def ended(process: subprocess.Popen, folder: Path, within: float = 500) -> None:
-    assert process.wait(within) == 0, (folder / "snakemake.log").read_text()[-5000:]
-
-
 @contextmanager
-def running(folder: Path, *targets: str) -> Iterator[subprocess.Popen]:
-    """`snakemake --profile slurm`, which is ended with its jobs where the test fails."""
-    process = snakemake(folder, "--profile", "slurm", *targets)
+def snakemake(folder: Path, *arguments: str) -> Iterator[subprocess.Popen]:
+    """Runs beside the block, and must succeed; where the block fails it is stopped, with its jobs."""
+    environment = os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "PYTHONPATH": str(ROOT)}
+    with (folder / "snakemake.log").open("a") as log:
+        process = subprocess.Popen([*BASE, *arguments], cwd=folder, stdout=log, stderr=log, env=environment)
     try:
         yield process
+        assert process.wait(600) == 0, told(folder)[-5000:]
     finally:
         if process.poll() is None:
             process.send_signal(signal.SIGINT)
             process.wait(60)
 
 
-def jobs(folder: Path, rule: str) -> dict[str, str]:
-    """The running jobs of a rule, by what they make: 'short_750k'."""
-    lines = said("squeue", "-h", "-t", "running", "-o", "%i|%Z|%k").splitlines()
-    found = (line.split("|") for line in lines)
-    return {what.rpartition("wildcards_")[2]: job for job, at, what in found
+def told(folder: Path) -> str:
+    return (folder / "snakemake.log").read_text()
+
+
+def locally(folder: Path, target: str, run: str) -> Path:
+    with snakemake(folder, "--cores", "2", "--config", f"run={run}", "--", target):
+        pass
+    return folder
+
+
+def jobs(folder: Path, rule: str, states: str = "running") -> dict[str, str]:
+    """The jobs of a rule, each by what it makes: 'short_750k'."""
+    rows = [line.split("|") for line in said("squeue", "-h", "-t", states, "-o", "%i|%Z|%k").splitlines()]
+    return {what.rpartition("wildcards_")[2]: job for job, at, what in rows
             if at == str(folder) and what.startswith(f"rule_{rule}_")}
 
 
-def tasks(job: str) -> list[int]:
-    """The processes of a job that train."""
-    found = []
-    for process in Path("/proc").glob("[0-9]*"):
-        try:
-            words, environment = ((process / name).read_bytes().split(b"\0") for name in ("cmdline", "environ"))
-        except OSError:
-            continue
-        if f"SLURM_JOB_ID={job}".encode() in environment and b"SLURM_PROCID=" in b"".join(environment) and any(
-                word.startswith(b"train-") for word in words) and b"srun" not in words[0]:
-            found.append(int(process.name))
-    return found
+def trainers(job: str) -> list[int]:
+    """The tasks of a job."""
+    return [pid for pid, words in processes(f"SLURM_JOB_ID={job}")
+            if b"/restok\0train-" in words and not words.startswith((b"srun", b"bash"))]
 
 
-def in_the_middle(folder: Path, rule: str, but: str = "") -> tuple[str, str]:
-    """What a running training makes, and its job, once it has logged a row and saved no model yet."""
+def lose_node(node: str, job: str) -> None:
+    """All that runs of a job, and the node's own daemon, are gone at once."""
+    steps = said("pgrep", "--full", rf"^slurmstepd: \[{job}\.").split()
+    for pid in (daemon(node), *map(int, steps), *(pid for pid, _ in processes(f"SLURM_JOB_ID={job}"))):
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+
+
+def step(folder: Path, rule: str, what: str) -> int:
+    """The last one that a training has logged."""
+    stage, label = rule.removeprefix("train_"), what.rpartition("_")[2]
+    rows = [row for log in folder.glob(f"runs/*/{stage}/{label}/*/log.jsonl") for row in log.read_text().splitlines()]
+    return max((json.loads(row)["step"] for row in rows), default=0)
+
+
+def in_the_middle(folder: Path, rule: str, but: str = "", after: int = 0) -> tuple[str, str]:
+    """What a training makes, and its job, which has logged a step beyond `after` and is held still there (`go_on`)."""
     found = []
 
     def trains() -> bool:
-        for what, job in jobs(folder, rule).items():
-            label = what.rpartition("_")[2]
-            logs = folder.glob(f"runs/*/{rule.removeprefix('train_')}/{label}/*/log.jsonl")
-            if what != but and any(log.stat().st_size for log in logs) and tasks(job):
-                found[:] = what, job
+        found[:] = [(what, job) for what, job in jobs(folder, rule).items()
+                    if what != but and step(folder, rule, what) > after and trainers(job)]
         return bool(found)
 
-    wait_until(trains, f"no {rule} runs in {folder}", within=300)
-    return tuple(found)
+    wait_until(trains, f"no {rule} runs in {folder}", within=400)
+    for pid in trainers(found[0][1]):
+        os.kill(pid, signal.SIGSTOP)
+    return found[0]
 
 
-def logged(folder: Path, rule: str, what: str) -> str:
-    """What SLURM's logs say of a step, over all its jobs."""
+def go_on(job: str) -> None:
+    for pid in trainers(job):
+        os.kill(pid, signal.SIGCONT)
+
+
+def is_told(pid: int, number: int) -> bool:
+    """Whether a signal waits for a process that is held still."""
+    waiting = re.search(r"ShdPnd:\s*(\w+)", Path(f"/proc/{pid}/status").read_text())[1]
+    return bool(int(waiting, 16) >> number - 1 & 1)
+
+
+def logs(folder: Path, rule: str, what: str) -> str:
+    """SLURM's, of all the jobs of a step."""
     return "".join(path.read_text() for path in sorted(folder.glob(f"runs/slurm/rule_{rule}/{what}/*.log")))
 
 
-def test_the_short_demo_gives_the_local_reports_though_a_training_is_killed_and_another_queued_again(slurm, tmp_path):
-    here, there = clone(tmp_path / "local"), clone(tmp_path / "cluster")
-    ended(snakemake(here, "--cores", "2", "--config", "run=short"), here)
-    with running(there, "reports/index.html") as process:
+def comparable(path: Path) -> bytes:
+    """Without the time at which a PDF was made."""
+    return re.sub(rb"/CreationDate \([^)]*\)", b"", path.read_bytes())
+
+
+def test_the_short_demo_gives_the_local_reports_though_a_training_is_killed_and_another_queued_again(tmp_path):
+    here, there = clone(tmp_path / "here", "short"), clone(tmp_path / "there", "short")
+    with snakemake(there, "--profile", "slurm", "reports/index.html"):
+        locally(here, "reports/short/index.html", "short")
         killed, job = in_the_middle(there, "train_tokenizer")
-        for pid in tasks(job):
+        for pid in trainers(job):
             os.kill(pid, signal.SIGKILL)
-        queued, job = in_the_middle(there, "train_generator", killed)
-        subprocess.run(["scontrol", "requeue", job], check=True)
-        ended(process, there)
-    assert "resuming after step" in logged(there, "train_generator", queued) and "DUE TO JOB REQUEUE" in logged(
-        there, "train_generator", queued)
-    assert len(list(there.glob(f"runs/slurm/rule_train_tokenizer/{killed}/*.log"))) == 2           # a job, and its retry
+        queued, job = in_the_middle(there, "train_generator")
+        said("scontrol", "requeue", job)
+        go_on(job)
+    assert "DUE TO JOB REQUEUE" in logs(there, "train_generator", queued)
+    assert len(list(there.glob(f"runs/slurm/rule_train_tokenizer/{killed}/*.log"))) == 2       # of the job, and its retry
+    assert f"log: results/short/logs/train_tokenizer.{killed.rpartition('_')[2]}.log" in told(there)
     reports = sorted(path.relative_to(here) for path in here.glob("reports/short/*"))
     assert len(reports) > 25 and reports == sorted(path.relative_to(there) for path in there.glob("reports/short/*"))
     assert [str(path) for path in reports if comparable(here / path) != comparable(there / path)] == []
     assert (there / "reports/index.html").read_bytes() == (there / "reports/short/index.html").read_bytes()
-    assert not list(there.glob("runs/**/.run.owner.*")) and said("squeue", "-h", "-o", "%Z").find(str(there)) < 0
+    assert not list(there.glob("runs/**/.run.owner.*"))
+    assert len(list(there.glob("runs/slurm/group_scores_score_guidance/*.log"))) == 1               # all candidates, in one job
 
 
-def comparable(path: Path) -> bytes:
-    """Without times: when a PDF was made, and how long trainings took."""
-    content = path.read_bytes()
-    return re.sub(rb"/CreationDate \([^)]*\)", b"", content) if path.suffix == ".pdf" else content
+def weights(folder: Path, run: str, model: str = "tokenizer") -> dict[str, torch.Tensor]:
+    return load_file(folder / f"results/{run}/{model}/750k/model.safetensors")
 
 
-@pytest.fixture(scope="module")
-def slurm(tmp_path_factory):
-    import slurm_cluster
-    if not Path("/etc/slurm/slurm.conf").exists():
-        with slurm_cluster.cluster(tmp_path_factory.mktemp("slurm") / "c"):
-            yield
-    else:
-        yield
+def test_a_training_ends_in_the_same_weights_whatever_the_cluster_does_to_it(tmp_path):
+    """Time limit, requeue, preemption with requeue, and a node that dies: the same job goes on, and no retry is spent."""
+    target, rule, what = "results/long/tokenizer/750k", "train_tokenizer", "long_750k"
+    here, there = clone(tmp_path / "here", "long", LONG), clone(tmp_path / "there", "long", LONG, cpu_partition="requeued")
+    with snakemake(there, "--profile", "slurm", target):
+        _, job = in_the_middle(there, rule)
+        said("scontrol", "update", f"JobId={job}", "TimeLimit=1")
+        [pid] = trainers(job)
+        wait_until(lambda: is_told(pid, signal.SIGUSR1), "it was not told that its time is over", within=200)
+        go_on(job)
+        wait_until(lambda: "queued again" in logs(there, rule, what), "it did not go to the queue")
+        said("scontrol", "update", f"JobId={job}", "TimeLimit=30")
+        _, again = in_the_middle(there, rule, after=step(there, rule, what))
+        said("scontrol", "requeue", job)
+        go_on(job)
+        _, again = in_the_middle(there, rule, after=step(there, rule, what))
+        said("sbatch", "-p", "urgent", "-w", "n3", "--exclusive", "-o", "/dev/null", "--wrap", "sleep 3")
+        wait_until(lambda: "DUE TO PREEMPTION" in logs(there, rule, what), "it was not pushed aside")
+        go_on(job)
+        _, again = in_the_middle(there, rule, after=step(there, rule, what))
+        lose_node("n3", job)
+        wait_until(lambda: not jobs(there, rule), "the node's end was not noticed")
+        start_node("n3")
+        assert job == again
+        locally(here, target, "long")
+    assert len(list(there.glob(f"runs/slurm/rule_{rule}/{what}/*.log"))) == 1
+    assert re.findall("interrupted by (SIG[A-Z0-9]+)", logs(there, rule, what)) == ["SIGUSR1", "SIGTERM", "SIGTERM"]
+    assert len(re.findall("resuming after step", logs(there, rule, what))) == 4
+    torch.testing.assert_close(weights(there, "long"), weights(here, "long"), rtol=0, atol=0)
+
+
+def test_a_cancelled_training_fails_and_a_killed_workflow_submits_nothing_twice(tmp_path):
+    """Preemption that cancels; a job that a person cancels, which is tried again; and `kill -9` of Snakemake itself."""
+    target, rule, what = "results/long/tokenizer/750k", "train_tokenizer", "long_750k"
+    here, there = clone(tmp_path / "here", "long", LONG), clone(tmp_path / "there", "long", LONG, cpu_partition="cancelled")
+    command = "--profile", "slurm", target
+    with pytest.raises(AssertionError), snakemake(there, *command) as process:
+        _, first = in_the_middle(there, rule)
+        said("sbatch", "-p", "urgent", "-w", "n4", "--exclusive", "-o", "/dev/null", "--wrap", "sleep 3")
+        [pid] = trainers(first)
+        wait_until(lambda: is_told(pid, signal.SIGTERM), "it was not pushed aside")
+        go_on(first)
+        in_the_middle(there, rule, after=step(there, rule, what))
+        said("scancel", first)
+        go_on(first)
+        _, second = in_the_middle(there, rule, after=step(there, rule, what))
+        process.kill()
+        go_on(second)
+    assert f"SLURM-job '{first}' failed, SLURM status is: 'CANCELLED'" in told(there) and second != first
+    subprocess.run([*BASE, "--unlock"], cwd=there, check=True, capture_output=True)
+    before = len(told(there))
+    with pytest.raises(AssertionError), snakemake(there, *command):
+        pass
+    again = told(there)[before:]
+    assert f"    {second}  RUNNING  train_tokenizer" in again and "has been submitted" not in again
+    said("scancel", second)
+    wait_until(lambda: not jobs(there, rule, "pending,running,completing"), "the job is still there", within=120)
+    with snakemake(there, *command):
+        locally(here, target, "long")
+    torch.testing.assert_close(weights(there, "long"), weights(here, "long"), rtol=0, atol=0)
+
+
+def test_two_nodes_with_two_tasks_each_learn_what_one_process_does(tmp_path):
+    pieces = {f"micro_batch: null\n  {after}": f"micro_batch: {size}\n  {after}"
+              for after, size in (("checkpoints", 4), ("steps", 16))}
+    here, there = clone(tmp_path / "here", "parts", pieces), clone(tmp_path / "there", "parts", pieces, nodes=2)
+    target = "results/parts/generator/750k"
+    with snakemake(there, "--profile", "slurm", target):
+        locally(here, target, "parts")
+    for model in ("tokenizer", "generator"):
+        metrics = json.loads((there / f"results/parts/{model}/750k/metrics.json").read_text())
+        assert metrics["processes"] == 4
+    torch.testing.assert_close(weights(there, "parts"), weights(here, "parts"), rtol=1e-3, atol=1e-4)

@@ -12,12 +12,14 @@ from contextlib import contextmanager
 from pathlib import Path
 
 HOME = Path("/etc/slurm")
+MUNGED = Path("/run/munge/munged.pid")
+NAME = "restok-tests"
 MARK = "# written by restok's tests\n"
 DAEMONS = "munged", "slurmctld", "slurmd", "sbatch", "srun", "squeue", "scontrol"
-NODES = "n1", "n2", "n3"               # the last one is for jobs that are pushed aside, and for failing
-PORTS = range(16817, 16822)
+NODES = "n1", "n2", "n3", "n4"         # the last two are for jobs that are pushed aside, and for failing
+PORTS = range(16817, 16823)
 # cred_expire is how long a requeued job waits before it starts again; preemption is by priority of partitions.
-CONFIGURATION = """{mark}ClusterName=restok
+CONFIGURATION = """{mark}ClusterName={name}
 SlurmctldHost={host}(127.0.0.1)
 AuthType=auth/munge
 CryptoType=crypto/munge
@@ -29,7 +31,7 @@ SlurmdPort={ports[1]}
 StateSaveLocation={folder}/state
 SlurmdSpoolDir={folder}/spool.%n
 SlurmctldPidFile={folder}/slurmctld.pid
-SlurmdPidFile={folder}/slurmd.%n.pid
+SlurmdPidFile=/run/slurmd.%n.pid
 SlurmctldLogFile={folder}/slurmctld.log
 SlurmdLogFile={folder}/slurmd.%n.log
 ProctrackType={proctrack}
@@ -53,11 +55,12 @@ GresTypes=gpu
 NodeName=n1 NodeHostname={host} NodeAddr=127.0.0.1 Port={ports[2]} CPUs=8 RealMemory=30000 Gres=gpu:h100:2 State=UNKNOWN
 NodeName=n2 NodeHostname={host} NodeAddr=127.0.0.1 Port={ports[3]} CPUs=8 RealMemory=30000 Gres=gpu:h100:2 State=UNKNOWN
 NodeName=n3 NodeHostname={host} NodeAddr=127.0.0.1 Port={ports[4]} CPUs=8 RealMemory=30000 State=UNKNOWN
+NodeName=n4 NodeHostname={host} NodeAddr=127.0.0.1 Port={ports[5]} CPUs=8 RealMemory=30000 State=UNKNOWN
 PartitionName=cpu Nodes=n1,n2 Default=YES MaxTime=1-00:00:00 State=UP PriorityTier=1
 PartitionName=gpu Nodes=n1,n2 MaxTime=2-00:00:00 State=UP PriorityTier=1
 PartitionName=requeued Nodes=n3 MaxTime=1:00:00 State=UP PriorityTier=1 PreemptMode=REQUEUE
-PartitionName=cancelled Nodes=n3 MaxTime=1:00:00 State=UP PriorityTier=1 PreemptMode=CANCEL GraceTime=30
-PartitionName=urgent Nodes=n3 MaxTime=1:00:00 State=UP PriorityTier=10 PreemptMode=OFF
+PartitionName=cancelled Nodes=n4 MaxTime=1:00:00 State=UP PriorityTier=1 PreemptMode=CANCEL GraceTime=30
+PartitionName=urgent Nodes=n3,n4 MaxTime=1:00:00 State=UP PriorityTier=10 PreemptMode=OFF
 """
 
 
@@ -89,23 +92,25 @@ def cluster(folder: Path, proctrack: str = "proctrack/linuxproc") -> Iterator[No
         gpu.touch()
     HOME.mkdir(exist_ok=True)
     for name, text in {
-            "slurm.conf": CONFIGURATION.format(mark=MARK, host=host, ports=PORTS, folder=folder, proctrack=proctrack),
+            "slurm.conf": CONFIGURATION.format(
+                mark=MARK, name=NAME, host=host, ports=PORTS, folder=folder, proctrack=proctrack),
             "gres.conf": f"NodeName=n[1-2] Name=gpu Type=h100 File={folder}/gpu[0-1]\n",
             "cgroup.conf": "CgroupAutomount=no\n" + "CgroupPlugin=cgroup/v1\nConstrainCores=no\nConstrainRAMSpace=no\n" * (
                 "cgroup" in proctrack)}.items():
         (HOME / name).write_text(text)
     try:
-        _start_munge(folder)
+        _start_munge()
         subprocess.run(["slurmctld", "-c"], check=True)
         for node in NODES:
             start_node(node)
         wait_until(lambda: set(said("sinfo", "-h", "-N", "-o", "%T").split()) == {"idle"}, "the nodes are not idle")
         yield
     finally:
-        for job in said("squeue", "-h", "-o", "%i").split():
-            subprocess.run(["scancel", job], check=False)
-        for name in (*(f"slurmd.{node}" for node in NODES), "slurmctld", "munged"):
-            _end(folder / f"{name}.pid")
+        said("scancel", "--me")
+        for pid, _ in processes(f"SLURM_CLUSTER_NAME={NAME}"):           # what a job left behind, where there are no cgroups
+            os.kill(pid, signal.SIGKILL)
+        for file in (*(Path(f"/run/slurmd.{node}.pid") for node in NODES), folder / "slurmctld.pid", MUNGED):
+            _end(file)
         for name in ("slurm.conf", "gres.conf", "cgroup.conf"):
             (HOME / name).unlink()
 
@@ -114,13 +119,28 @@ def start_node(node: str) -> None:
     subprocess.run(["slurmd", "-N", node], check=True)
 
 
-def _start_munge(folder: Path) -> None:
-    socket = Path("/run/munge")
-    socket.mkdir(exist_ok=True)
-    for path in (socket, "/etc/munge", "/etc/munge/munge.key", "/var/lib/munge", "/var/log/munge"):
+def processes(variable: str) -> list[tuple[int, bytes]]:
+    """The numbers and words of the processes that have a variable of this value in their environment."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            if variable.encode() in (process / "environ").read_bytes().split(b"\0"):
+                found.append((int(process.name), (process / "cmdline").read_bytes()))
+        except OSError:                  # gone
+            continue
+    return found
+
+
+def daemon(node: str) -> int:
+    """The process of a node's slurmd."""
+    return int(Path(f"/run/slurmd.{node}.pid").read_text())
+
+
+def _start_munge() -> None:
+    MUNGED.parent.mkdir(exist_ok=True)
+    for path in (MUNGED.parent, "/etc/munge", "/etc/munge/munge.key", "/var/lib/munge", "/var/log/munge"):
         shutil.chown(path, "munge", "munge")
-    subprocess.run(["runuser", "-u", "munge", "--", "munged", f"--pid-file={socket}/restok.pid"], check=True)
-    (folder / "munged.pid").symlink_to(socket / "restok.pid")
+    subprocess.run(["runuser", "-u", "munge", "--", "munged", f"--pid-file={MUNGED}"], check=True)
 
 
 def said(*command: str) -> str:
@@ -147,14 +167,16 @@ def _end(pid_file: Path) -> None:
         os.kill(pid, signal.SIGKILL)
 
 
-if __name__ == "__main__":      # a cluster to try things on, until Ctrl-C
+def running() -> bool:
+    """Whether a cluster of these tests runs here."""
+    return (HOME / "slurm.conf").exists() and MARK in (HOME / "slurm.conf").read_text() and said("sinfo", "-h") != ""
+
+
+if __name__ == "__main__":      # with a cluster, run a command
     import sys
+    import tempfile
     if reason := why_not():
         sys.exit(reason)
-    with cluster(Path(sys.argv[1]).absolute(), *sys.argv[2:]):
-        print("the cluster runs; Ctrl-C ends it", flush=True)
-        signal.signal(signal.SIGTERM, signal.default_int_handler)
-        try:
-            signal.pause()
-        except KeyboardInterrupt:
-            pass
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    with tempfile.TemporaryDirectory() as scratch, cluster(Path(scratch, "slurm")):
+        sys.exit(subprocess.run(sys.argv[1:], check=False).returncode)

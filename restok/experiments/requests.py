@@ -54,7 +54,8 @@ def resources(step: str, asked: Request, site: Site) -> dict[str, int | str | No
     """The names that Snakemake and its executor of SLURM have for it; None: not said."""
     said = {"mem_mb": asked.memory, "runtime": asked.minutes, "gpu": asked.gpus,
             "gpu_model": site.gpu_model if asked.gpus else None,
-            "slurm_partition": site.gpu_partition if asked.gpus else site.cpu_partition}
+            "slurm_partition": site.gpu_partition if asked.gpus else site.cpu_partition,
+            "in_turn": 1}                             # those that a profile groups to one job run one after the other
     return said | (_launch(asked, site) if step in TRAININGS else {})
 
 
