@@ -12,8 +12,7 @@ from squeue_stand_in import install
 
 from restok.stages.doctor.site import examine_site
 
-SIZED = {"tasks_per_node: 8": "tasks_per_node: 2", "groups: {score_guidance: scores}": "", "group-components: {scores: 8}": "",
-         "\nresources: {in_turn: 1}": "", "set-resource-scopes: {in_turn: local}": ""}
+SIZED = {"tasks_per_node: 8": "tasks_per_node: 2"}
 MORE = "# set-resources:"                                   # where a test writes more
 SIZE = "(SLURM: Requested node configuration is not available)"
 
@@ -52,7 +51,7 @@ def test_a_profile_that_fits_is_granted_and_nothing_is_submitted(clone):
     assert re.fullmatch(r"1 CPU, 8.03 GB, [\d.]+ (min|h) in partition cpu: granted", found["encode"].says)
     assert "squeue, which knows a job for 3600 s" in found["ends of jobs"].says
     named = {rule for what in found for rule in what.split(", ")}
-    assert {"prepare_part", "encode", "score_guidance", "evaluate_generation", "doctor"} <= named
+    assert {"prepare_part", "encode", "score_guidance (group scores)", "evaluate_generation", "doctor"} <= named
     assert not {"table", "figure", "page", "all"} & named                     # processes of the login node
     assert said("squeue", "--noheader", "--name=restok_doctor") == ""
     assert not Path("results").exists() and not Path("runs").exists()
@@ -65,8 +64,6 @@ set-resources:
   panel: {{slurm_extra: "'--mem=1'"}}
   sample: {{gpu: 4}}
 set-threads: {{reference: 9}}
-groups: {{encode_part: parts}}
-group-components: {{parts: 8}}
 {MORE}"""
 
 
@@ -84,7 +81,8 @@ group-components: {{parts: 8}}
     ({"nodes: 1 ": "nodes: 4 "}, [
         "train_tokenizer, train_generator | mine/profile.yaml: site.nodes: 8 GPUs, 8 CPUs, 16.1 GB on each of 4 nodes",
         f"partition gpu has 2 such nodes {SIZE}; take 2 or less"]),
-    ({MORE: SEVERAL}, [
+    ({MORE: SEVERAL, "groups: {score_guidance: scores}": "groups: {encode_part: parts}", "\nresources: {in_turn: 1}": "",
+      "group-components: {scores: 8}": "group-components: {parts: 8}"}, [
         "prepare | mine/profile.yaml: set-resources: prepare: mem_mb: 64,000 MB on a node, but those of partition cpu have 30",
         "encode | mine/profile.yaml: set-resources: encode: constraint: refused for 1 CPU, 8.03 GB, ",
         "panel | mine/profile.yaml: set-resources: panel: slurm_extra: refused for 1 GPU, 1 CPU, 8.03 GB, ",

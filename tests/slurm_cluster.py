@@ -167,11 +167,6 @@ def _end(pid_file: Path) -> None:
         os.kill(pid, signal.SIGKILL)
 
 
-def running() -> bool:
-    """Whether a cluster of these tests runs here."""
-    return (HOME / "slurm.conf").exists() and MARK in (HOME / "slurm.conf").read_text() and said("sinfo", "-h") != ""
-
-
 if __name__ == "__main__":      # with a cluster, run a command
     import sys
     import tempfile
