@@ -10,7 +10,7 @@ RUN := PATH="$(CURDIR)/$(BIN):$$PATH"
 # Packages from outside .venv would not be the pinned ones.
 unexport PYTHONPATH PYTHONHOME
 
-.PHONY: demo ablations test short lint setup lock schema clean
+.PHONY: demo ablations test short slurm lint setup lock schema clean
 
 demo: $(READY)
 	$(RUN) snakemake --cores $(CORES)
@@ -31,6 +31,10 @@ short: $(READY)
 	$(RUN) snakemake --cores $(CORES) --config run=short --prioritize reports/short/index.html -- all ablations
 	$(RUN) snakemake --cores $(CORES) --config run=short
 	$(RUN) RESTOK_PARAMS=params/short.yaml python -m pytest -n 0 tests/check_reports.py
+
+# The workflow on a real SLURM, which is started for it on this machine and ended after it; as root, with Debian's slurm-wlm and munge.
+slurm: $(READY)
+	$(RUN) python tests/slurm_cluster.py python -m pytest -n 4 --dist load tests/check_slurm.py tests/check_cluster.py
 
 lint: $(READY)
 	$(RUN) ruff check .

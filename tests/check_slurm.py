@@ -114,9 +114,12 @@ def in_the_middle(folder: Path, rule: str, but: str = "", after: int = 0) -> tup
     return found[0]
 
 
-def go_on(job: str) -> None:
-    for pid in trainers(job):
+def go_on(job: str, to_the_end: bool = True) -> None:
+    """Let a training that is held still answer what it was told meanwhile."""
+    pids = trainers(job)
+    for pid in pids:
         os.kill(pid, signal.SIGCONT)
+    wait_until(lambda: not to_the_end or not any(Path(f"/proc/{pid}").exists() for pid in pids), f"{pids} are still there")
 
 
 def is_told(pid: int, number: int) -> bool:
@@ -210,7 +213,7 @@ def test_a_cancelled_training_fails_and_a_killed_workflow_submits_nothing_twice(
         go_on(first)
         _, second = in_the_middle(there, rule, after=step(there, rule, what))
         process.kill()
-        go_on(second)
+        go_on(second, to_the_end=False)
     assert f"SLURM-job '{first}' failed, SLURM status is: 'CANCELLED'" in told(there) and second != first
     subprocess.run([*BASE, "--unlock"], cwd=there, check=True, capture_output=True)
     before = len(told(there))
