@@ -4,6 +4,7 @@ import os
 import re
 import shlex
 import subprocess
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryFile
@@ -91,21 +92,31 @@ def _squeue(*words: str, seconds: float) -> list[list[str]]:
     """
     fields = [word for word in words if word.startswith("%")]
     options = ["--noheader", f"--format={BETWEEN.join(fields)}", *(word for word in words if word not in fields)]
-    preset = {key: value for key, value in os.environ.items() if not key.startswith("SQUEUE_")}
+    kept = {key: value for key, value in os.environ.items() if not key.startswith("SQUEUE_")}
+    try:
+        answer = ask("squeue", *options, seconds=seconds, environment=kept | {"SLURM_TIME_FORMAT": "%s"})
+    except SlurmError as error:
+        remedy = "" if ";" in str(error) else "; try again once SLURM answers"
+        raise SlurmError(f"{error}{remedy}") from None
+    rows = [line.split(BETWEEN) for line in answer.split("\n")]
+    return [row for row in rows if len(row) == len(fields)]
+
+
+def ask(*command: str, seconds: float = 60, environment: Mapping[str, str] | None = None) -> str:
+    """What a command of SLURM says. Raises SlurmError: it cannot be called, does not answer, or refuses, in its own words."""
     with TemporaryFile() as answer, TemporaryFile() as errors:         # a pipe may stay open after what was killed
         try:
-            done = subprocess.run(["squeue", *options], env=preset | {"SLURM_TIME_FORMAT": "%s"}, timeout=seconds,
-                                  stdin=subprocess.DEVNULL, stdout=answer, stderr=errors)
+            done = subprocess.run(command, env=environment, timeout=seconds, stdin=subprocess.DEVNULL, stdout=answer,
+                                  stderr=errors)
         except OSError as error:
-            raise SlurmError(f"squeue: cannot be called ({error.strerror}); SLURM's commands must be in PATH") from None
+            raise SlurmError(f"{command[0]}: cannot be called ({error.strerror}); SLURM's commands must be in PATH") from None
         except subprocess.TimeoutExpired:
-            raise SlurmError(f"squeue: no answer within {seconds:.0f} s; try again once SLURM answers") from None
-        texts = []
+            raise SlurmError(f"{command[0]}: no answer within {seconds:.0f} s; try again once SLURM answers") from None
+        said = []
         for file in (answer, errors):
             file.seek(0)
-            texts.append(os.fsdecode(file.read()))
+            said.append(os.fsdecode(file.read()))
     if done.returncode:
-        reason = " ".join(texts[1].split()) or f"exit code {done.returncode}"
-        raise SlurmError(f"squeue: {reason}; try again once SLURM answers")
-    rows = [line.split(BETWEEN) for line in texts[0].split("\n")]
-    return [row for row in rows if len(row) == len(fields)]
+        lines = [re.sub(r"^(\w+: )?(error: |fatal: |allocation failure: )", "", line) for line in "".join(said).splitlines()]
+        raise SlurmError(f"{command[0]}: {', '.join(dict.fromkeys(filter(None, lines))) or f'exit code {done.returncode}'}")
+    return said[0]

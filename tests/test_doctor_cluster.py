@@ -1,6 +1,7 @@
 """doctor --profile without a cluster: what SLURM says is taken apart. On a real one: tests/check_cluster.py."""
 
 import re
+import shutil
 import time
 from pathlib import Path
 
@@ -9,7 +10,7 @@ from conftest import ROOT
 from squeue_stand_in import install
 
 from restok.config import Site
-from restok.slurm import SlurmError
+from restok.slurm import SlurmError, ask
 from restok.stages.doctor import cluster, granted, site
 from restok.stages.doctor.plan import Plan, Request
 from restok.stages.doctor.profile import Profile
@@ -119,6 +120,9 @@ def test_without_slurms_commands_nothing_is_asked(account, asked, workflow, tmp_
     monkeypatch.chdir(workflow)
     Path("mine").mkdir()
     Path("mine/profile.yaml").write_text(SLURM.replace("tmpdir: /tmp", account or "tmpdir: /tmp"))
+    (tmp_path / "bin").mkdir()
+    for each in ("which", "bash"):                             # Snakemake calls them
+        (tmp_path / "bin" / each).symlink_to(shutil.which(each))
     monkeypatch.setenv("PATH", str(tmp_path / "bin"))
     (found,) = site.examine_site("mine", Path("params/demo.yaml"), "demo")
     assert found.says.startswith(f"no sbatch, squeue, scontrol, scancel, srun, sinfo, {asked} in PATH; call it on a login node")
@@ -149,5 +153,5 @@ def test_a_command_that_does_not_answer_is_said(script, told, tmp_path, monkeypa
         monkeypatch.setenv("PATH", str(tmp_path))
     began = time.monotonic()
     with pytest.raises(SlurmError, match=told):
-        cluster.ask("scontrol", "show", "config", seconds=0.4)
+        ask("scontrol", "show", "config", seconds=0.4)
     assert time.monotonic() - began < 2

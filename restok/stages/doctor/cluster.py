@@ -2,11 +2,9 @@
 
 import os
 import re
-import subprocess
-from tempfile import TemporaryFile
 from typing import NamedTuple
 
-from restok.slurm import SlurmError
+from restok.slurm import ask
 
 COMMANDS = "sbatch", "squeue", "scontrol", "scancel", "srun", "sinfo"      # that Snakemake and the workflow call
 PAIR = re.compile(r"(?:^|\s)([A-Za-z]\w*)=(\S*)")
@@ -53,9 +51,9 @@ class Cluster(NamedTuple):
 
 def read_cluster() -> Cluster:
     """Asks SLURM. Raises SlurmError."""
-    settings = dict(line.partition("=")[::2] for line in ask("scontrol", "show", "config").splitlines() if " = " in line)
-    partitions = map(_partition, ask("scontrol", "--all", "--oneliner", "show", "partition").splitlines())
-    nodes = map(_node, ask("scontrol", "--all", "--oneliner", "show", "node").splitlines())
+    settings = dict(line.partition("=")[::2] for line in ask_slurm("scontrol", "show", "config").splitlines() if " = " in line)
+    partitions = map(_partition, ask_slurm("scontrol", "--all", "--oneliner", "show", "partition").splitlines())
+    nodes = map(_node, ask_slurm("scontrol", "--all", "--oneliner", "show", "node").splitlines())
     return Cluster({key.strip(): value.strip() for key, value in settings.items()},
                    {each.name: each for each in partitions if each}, [each for each in nodes if each])
 
@@ -90,23 +88,7 @@ def minutes(text: str) -> int | None:
     return (24 * days + hours) * 60 + rest
 
 
-def ask(*command: str, seconds: float = 60) -> str:
-    """What a command of SLURM says. Raises SlurmError: it cannot be called, does not answer, or refuses, in its own words."""
-    env = dict(os.environ)
-    if "SLURM_JOB_ID" in env:           # as Snakemake's executor does, which else would give a job's settings to its own jobs
-        env = {key: value for key, value in env.items() if not key.startswith("SLURM_")}
-    with TemporaryFile() as answer, TemporaryFile() as errors:         # a pipe may stay open after what was killed
-        try:
-            done = subprocess.run(command, env=env, timeout=seconds, stdin=subprocess.DEVNULL, stdout=answer, stderr=errors)
-        except OSError as error:
-            raise SlurmError(f"{command[0]}: cannot be called ({error.strerror}); SLURM's commands must be in PATH") from None
-        except subprocess.TimeoutExpired:
-            raise SlurmError(f"{command[0]}: no answer within {seconds:.0f} s; try again once SLURM answers") from None
-        said = []
-        for file in (answer, errors):
-            file.seek(0)
-            said.append(os.fsdecode(file.read()))
-    if done.returncode:
-        lines = [re.sub(r"^(\w+: )?(error: |fatal: |allocation failure: )", "", line) for line in "".join(said).splitlines()]
-        raise SlurmError(f"{command[0]}: {', '.join(dict.fromkeys(filter(None, lines))) or f'exit code {done.returncode}'}")
-    return said[0]
+def ask_slurm(*command: str) -> str:
+    """As Snakemake's executor asks: within a job, it would else give that job's settings to its own jobs. Raises SlurmError."""
+    job = "SLURM_JOB_ID" in os.environ
+    return ask(*command, environment={key: it for key, it in os.environ.items() if not (job and key.startswith("SLURM_"))})

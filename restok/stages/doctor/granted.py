@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from restok.slurm import SlurmError
-from restok.stages.doctor.cluster import Cluster, Node, Partition, ask
+from restok.stages.doctor.cluster import Cluster, Node, Partition, ask_slurm
 from restok.stages.doctor.plan import Request
 from restok.stages.doctor.profile import Profile
 from restok.stages.doctor.things import Finding
@@ -45,7 +45,7 @@ def _refusal(request: Request) -> str | None:
     if request.call is None:
         return " ".join((request.error or "").rstrip(". ").split())
     try:
-        ask(*request.call, "--test-only", "--wrap=true")
+        ask_slurm(*request.call, "--test-only", "--wrap=true")
     except SlurmError as error:
         if SILENT.search(str(error)):
             raise
