@@ -229,8 +229,8 @@ def test_a_cancelled_training_fails_and_a_killed_workflow_submits_nothing_twice(
 
 
 def test_two_nodes_with_two_tasks_each_learn_what_four_processes_of_one_machine_do(tmp_path):
-    pieces = {f"micro_batch: null\n  {after}": f"micro_batch: {size}\n  {after}"
-              for after, size in (("checkpoints", 4), ("steps", 16))}
+    pieces = {"micro_batch: null\n  checkpoints: {750k: 40, 1M: 80}": "micro_batch: 4\n  checkpoints: {750k: 15, 1M: 20}",
+              "micro_batch: null\n  steps: 80": "micro_batch: 16\n  steps: 15"}
     here, there = clone(tmp_path / "here", "parts", pieces), clone(tmp_path / "there", "parts", pieces, nodes=2)
     workstation = here / "profiles/workstation/profile.yaml"
     workstation.write_text(workstation.read_text().replace("tasks_per_node: 1 ", "tasks_per_node: 4 "))

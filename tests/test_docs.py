@@ -1,6 +1,8 @@
 """The README and docs/: links lead somewhere; commands, options, settings, functions and rows that they show exist."""
 
 import re
+import subprocess
+import sys
 from functools import reduce
 from pathlib import Path
 
@@ -97,3 +99,25 @@ def test_the_pages_are_really_read():
     assert set(COMMANDS) - verbs == set()                           # each is described somewhere
     assert {"demo", "test", "lock"} <= {word for page in PAGES for piece in code(page) for word in piece.split()}
     assert any("\t" in piece for piece in code(ROOT / "README.md"))
+
+
+def after(arrows: set[tuple[str, str]], rule: str) -> set[str]:
+    """All that lies behind a rule, along the arrows."""
+    found, new = set(), {rule}
+    while new := {end for start, end in arrows if start in new} - found:
+        found |= new
+    return found
+
+
+def test_the_graph_of_rules_is_that_of_the_workflow(workflow):
+    """But for arrows that follow from others."""
+    (workflow / "slurm").symlink_to("workflow/profiles/slurm")
+    command = [sys.executable, "-m", "snakemake", "--profile", "slurm", "--executor", "local", "--cores", "1", "--rulegraph"]
+    command += ["mermaid-js", "reports/index.html"]
+    drawn = subprocess.run(command, cwd=workflow, capture_output=True, text=True, check=True).stdout
+    names = dict(re.findall(r"(id\d+)\[(\w+)\]", drawn))
+    arrows = {(names[start], names[end]) for start, end in re.findall(r"(id\d+) --> (id\d+)", drawn)}
+    once = {(start, end) for start, end in arrows if start != end}
+    needed = {(start, end) for start, end in once if end not in after(once - {(start, end)}, start)}
+    said = re.search(r"```mermaid\nflowchart LR\n(.*?)```", (ROOT / "docs/cluster.md").read_text(), re.DOTALL)[1]
+    assert {(start, end) for line in said.splitlines() for start, end in [line.strip().split(" --> ")]} == needed
