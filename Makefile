@@ -34,7 +34,7 @@ short: $(READY)
 
 # The workflow on a real SLURM, which is started for it on this machine and ended after it; as root, with Debian's slurm-wlm and munge.
 slurm: $(READY)
-	$(RUN) python tests/slurm_cluster.py python -m pytest -n 4 --dist load tests/check_slurm.py tests/check_cluster.py
+	$(RUN) python tests/slurm_cluster.py python -m pytest -n 5 --dist loadgroup tests/check_slurm.py tests/check_cluster.py
 
 lint: $(READY)
 	$(RUN) ruff check .

@@ -12,15 +12,17 @@ from squeue_stand_in import install
 
 from restok.stages.doctor.site import examine_site
 
+pytestmark = pytest.mark.xdist_group("doctor")
 SIZED = {"tasks_per_node: 8": "tasks_per_node: 2"}
+GROUPS = "groups: {score_guidance: search, score_finalist: search}"
 MORE = "# set-resources:"                                   # where a test writes more
 SIZE = "(SLURM: Requested node configuration is not available)"
 
 
 @pytest.fixture
 def clone(workflow, slurm, monkeypatch) -> Path:
-    """With parameters of the demo whose jobs take a GPU, and trainings up to 16."""
-    params = (workflow / "params/demo.yaml").read_text()
+    """With parameters of the short demo whose jobs take a GPU, and trainings up to 16."""
+    params = (workflow / "params/short.yaml").read_text()
     params = params.replace("features: digits", "features: inception").replace("micro_batch: null", "micro_batch: 1")
     (workflow / "params/gpu.yaml").write_text(params)
     monkeypatch.chdir(workflow)
@@ -51,7 +53,7 @@ def test_a_profile_that_fits_is_granted_and_nothing_is_submitted(clone):
     assert re.fullmatch(r"1 CPU, 8.03 GB, [\d.]+ (min|h) in partition cpu: granted", found["encode"].says)
     assert "squeue, which knows a job for 3600 s" in found["ends of jobs"].says
     named = {rule for what in found for rule in what.split(", ")}
-    assert {"prepare_part", "encode", "score_guidance (group scores)", "evaluate_generation", "doctor"} <= named
+    assert {"prepare_part", "encode", "score_guidance", "score_finalist (group search)", "evaluate_generation"} <= named
     assert not {"table", "figure", "page", "all"} & named                     # processes of the login node
     assert said("squeue", "--noheader", "--name=restok_doctor") == ""
     assert not Path("results").exists() and not Path("runs").exists()
@@ -81,8 +83,7 @@ set-threads: {{reference: 9}}
     ({"nodes: 1 ": "nodes: 4 "}, [
         "train_tokenizer, train_generator | mine/profile.yaml: site.nodes: 8 GPUs, 8 CPUs, 16.1 GB on each of 4 nodes",
         f"partition gpu has 2 such nodes {SIZE}; take 2 or less"]),
-    ({MORE: SEVERAL, "groups: {score_guidance: scores}": "groups: {encode_part: parts}", "\nresources: {in_turn: 1}": "",
-      "group-components: {scores: 8}": "group-components: {parts: 8}"}, [
+    ({MORE: SEVERAL, GROUPS: "groups: {encode_part: parts}\ngroup-components: {parts: 8}", "\nresources: {in_turn: 1}": ""}, [
         "prepare | mine/profile.yaml: set-resources: prepare: mem_mb: 64,000 MB on a node, but those of partition cpu have 30",
         "encode | mine/profile.yaml: set-resources: encode: constraint: refused for 1 CPU, 8.03 GB, ",
         "panel | mine/profile.yaml: set-resources: panel: slurm_extra: refused for 1 GPU, 1 CPU, 8.03 GB, ",

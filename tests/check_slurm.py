@@ -17,10 +17,11 @@ from pathlib import Path
 
 import pytest
 import torch
-import yaml
 from conftest import ROOT
 from safetensors.torch import load_file
 from slurm_cluster import daemon, processes, said, start_node, wait_until
+
+from restok.config.text import read_yaml
 
 pytestmark = pytest.mark.usefixtures("slurm")
 BASE = [sys.executable, "-m", "snakemake"]
@@ -39,11 +40,11 @@ def clone(folder: Path, run: str, changes: dict[str, str] | None = None, **site)
         assert before in text
         text = text.replace(before, after)
     (folder / f"params/{run}.yaml").write_text(text)
-    profile = yaml.safe_load((ROOT / "slurm/profile.yaml").read_text())
+    profile = read_yaml((ROOT / "slurm/profile.yaml").read_text())
     profile["site"] |= {"run": run, "tasks_per_node": 2, "gpu_model": "h100", "warning": 30, "longest": 30} | site
     profile |= {"slurm-init-seconds-before-status-checks": 1, "set-scatter": {"encode": 2}}
     (folder / "slurm").mkdir()
-    (folder / "slurm/profile.yaml").write_text(yaml.safe_dump(profile))
+    (folder / "slurm/profile.yaml").write_text(json.dumps(profile))
     return folder
 
 
@@ -159,7 +160,7 @@ def test_the_short_demo_gives_the_local_reports_though_a_training_is_killed_and_
     assert [str(path) for path in reports if comparable(here / path) != comparable(there / path)] == []
     assert (there / "reports/index.html").read_bytes() == (there / "reports/short/index.html").read_bytes()
     assert not list(there.glob("runs/**/.run.owner.*"))
-    assert len(list(there.glob("runs/slurm/group_scores_score_guidance/*.log"))) == 1               # all candidates, in one job
+    assert len(list(there.glob("runs/slurm/group_search*/*.log"))) == 2                         # a job for each checkpoint
 
 
 def weights(folder: Path, run: str, model: str = "tokenizer") -> dict[str, torch.Tensor]:

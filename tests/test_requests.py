@@ -5,6 +5,7 @@ from conftest import ROOT
 
 from restok.config import Site
 from restok.config.load import ConfigError, load_params, load_site
+from restok.config.text import read_yaml
 from restok.experiments.requests import Request, request, resources
 from restok.training.parallel import require_division
 
@@ -76,3 +77,11 @@ def test_the_demo_asks_for_one_process():
     demo = load_params(ROOT / "params/demo.yaml")
     asked = request("tokenizer", demo, site(launcher="srun", nodes=2, tasks_per_node=8), "250k")
     assert (asked.nodes, asked.tasks, asked.gpus) == (1, 1, 0)
+
+
+def test_a_profile_replaces_nothing_that_holds_everywhere():
+    """What the default profile says wins over the same key of --profile, without a word."""
+    everywhere, *machines = (read_yaml((ROOT / f"profiles/{name}/profile.yaml").read_text())
+                             for name in ("default", "slurm", "workstation"))
+    assert not [key for machine in machines for key in machine if key in everywhere]
+    assert (ROOT / "slurm").resolve() == ROOT / "workflow/profiles/slurm"
