@@ -63,7 +63,7 @@ def test_one_machine_starts_processes_by_torchrun_and_one_as_it_is():
     ({"tasks_per_node": 8}, "site: launcher: 'srun' or 'torchrun'"),
     ({"launcher": "torchrun", "nodes": 2, "tasks_per_node": 2}, "site: nodes: 1 with 'torchrun'"),
     ({"launcher": "srun", "nodes": 2}, "site: tasks_per_node: at least 2"),
-    ({"longest": 10}, "site: longest: at least 11 minutes"), ({"run": "{x}"}, "site: run: "), ([], None)])
+    ({"longest": 12}, "site: longest: at least 13 minutes"), ({"run": "{x}"}, "site: run: "), ([], None)])
 def test_a_site_is_checked(said, message):
     if message is None:
         assert load_site({"site": said}) == Site()

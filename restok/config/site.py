@@ -31,6 +31,8 @@ class Site(Config):
             raise ValueError("nodes: 1 with 'torchrun'; on several machines 'srun' starts the processes")
         if self.nodes > 1 and self.tasks_per_node == 1:
             raise ValueError("tasks_per_node: at least 2 with several nodes: Snakemake's executor of SLURM wants that")
-        if self.longest and 60 * self.longest <= 2 * self.warning:
-            raise ValueError(f"longest: at least {2 * self.warning // 60 + 1} minutes, more than twice the warning")
+        least = (2 * self.warning + 120) // 60 + 1         # SLURM may warn a minute early, and a training takes one to begin
+        if self.longest and self.longest < least:
+            raise ValueError(f"longest: at least {least} minutes with a warning of {self.warning} s: else a training may be told "
+                             "to stop before its first step, again and again")
         return self
