@@ -33,6 +33,6 @@ class Site(Config):
             raise ValueError("tasks_per_node: at least 2 with several nodes: Snakemake's executor of SLURM wants that")
         least = (2 * self.warning + 120) // 60 + 1         # SLURM may warn a minute early, and a training takes one to begin
         if self.longest and self.longest < least:
-            raise ValueError(f"longest: at least {least} minutes with a warning of {self.warning} s: else a training may be told "
-                             "to stop before its first step, again and again")
+            raise ValueError(f"longest: at least {least} minutes with a warning of {self.warning} s: else a training may be "
+                             "told to stop before its first step, again and again")
         return self
