@@ -8,7 +8,7 @@ from functools import cache
 from pathlib import Path
 
 from restok.config.load import ConfigError, canonical_json, load_params, load_site
-from restok.experiments import ITEMS, Tree, demand, load_sheet, requests
+from restok.experiments import ITEMS, Tree, demand, load_sheet, requests, work
 from restok.experiments.items import items
 from restok.experiments.places import depends_on, part_pattern, pattern
 
@@ -102,10 +102,9 @@ def examined(wildcards):
     return [] if alone else [f"results/{run}/doctor.json"]
 
 
-def everything(wildcards):
-    """All settings of a run, and what its rows change."""
-    rows = [(trial.name, trial.own, trial.tokenizer, trial.generator) for trial in tree_of(wildcards.run).sheet.trials]
-    return json.dumps([canonical_json(params_of(wildcards.run), *type(params_of(wildcards.run)).model_fields), rows])
+def digest_of(run):
+    """Of all settings of a run, and what its rows change."""
+    return work.digest(params_of(run), tree_of(run).sheet)
 
 
 def of_tree(method):

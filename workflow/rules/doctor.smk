@@ -13,7 +13,7 @@ rule doctor:
     resources:
         **asks("doctor"),
     params:
-        settings=everything,
+        settings=lambda wildcards: digest_of(wildcards.run),
         missing=lambda wildcards: missing(wildcards.run),
     shell:
         "restok doctor --params params/{wildcards.run:q}.yaml --out {output:q} 2> {log:q}"

@@ -2,11 +2,7 @@
 
 from snakemake.logging import logger
 
-from restok.experiments import estimate, work
-
-
-def digest_of(run):
-    return work.digest(params_of(run), tree_of(run).sheet)
+from restok.experiments import estimate
 
 
 logger.addHandler(estimate.BelowCounts(workflow, logger, settings_of, digest_of))
