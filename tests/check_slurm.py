@@ -22,6 +22,7 @@ from safetensors.torch import load_file
 from slurm_cluster import daemon, processes, said, start_node, wait_until
 
 from restok.config.text import read_yaml
+from restok.files import write_json
 
 pytestmark = pytest.mark.usefixtures("slurm")
 BASE = [sys.executable, "-m", "snakemake"]
@@ -230,15 +231,22 @@ def test_a_cancelled_training_fails_and_a_killed_workflow_submits_nothing_twice(
 
 
 def test_two_nodes_with_two_tasks_each_learn_what_four_processes_of_one_machine_do(tmp_path):
+    """Each task with a GPU, by SLURM; there is none, so they compute on CPUs and talk by gloo."""
     pieces = {"micro_batch: null\n  checkpoints: {750k: 40, 1M: 80}": "micro_batch: 4\n  checkpoints: {750k: 15, 1M: 20}",
-              "micro_batch: null\n  steps: 80": "micro_batch: 16\n  steps: 15"}
+              "micro_batch: null\n  steps: 80": "micro_batch: 16\n  steps: 15", "features: digits": "features: inception"}
     here, there = clone(tmp_path / "here", "parts", pieces), clone(tmp_path / "there", "parts", pieces, nodes=2)
     workstation = here / "profiles/workstation/profile.yaml"
     workstation.write_text(workstation.read_text().replace("tasks_per_node: 1 ", "tasks_per_node: 4 "))
+    for folder in (here, there):                        # the doctor would miss Inception, which judges nothing here
+        write_json(folder / "results/parts/doctor.json", {})
     target = "results/parts/generator/750k"
     with snakemake(there, "--profile", "slurm", target):
         locally(here, target, "parts", "--profile", "profiles/workstation")
-    for model, folder in ((model, folder) for model in ("tokenizer", "generator") for folder in (here, there)):
-        assert json.loads((folder / f"results/parts/{model}/750k/metrics.json").read_text())["processes"] == 4
     for model in ("tokenizer", "generator"):
+        metrics = [json.loads((folder / f"results/parts/{model}/750k/metrics.json").read_text()) for folder in (here, there)]
+        assert [each["processes"] for each in metrics] == [4, 4]
+        [log] = there.glob(f"runs/slurm/rule_train_{model}/parts_750k/*.log")
+        granted = said("scontrol", "show", "job", log.stem)
+        for words in ("NodeList=n[1-2]", "NumTasks=4", "TresPerJob=gres:gpu:h100:4", "TresPerNode=gres:gpu:h100:2"):
+            assert words in granted
         torch.testing.assert_close(weights(there, "parts", model), weights(here, "parts", model), rtol=0, atol=0)

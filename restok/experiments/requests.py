@@ -66,7 +66,8 @@ def _launch(asked: Request, site: Site) -> dict[str, int | str | None]:
     if site.launcher != "srun":
         torchrun = f"torchrun --standalone --nproc-per-node {asked.tasks} --no-python --"
         return {"launch": torchrun if several else "", "mpi": None, "nodes": None, "tasks_per_node": None, "slurm_extra": None}
-    per_node = f" --gpus-per-node={asked.gpus // asked.nodes}" if asked.nodes > 1 and asked.gpus else ""
+    model = f"{site.gpu_model}:" if site.gpu_model else ""
+    per_node = f" --gpus-per-node={model}{asked.gpus // asked.nodes}" if asked.nodes > 1 and asked.gpus else ""
     return {"launch": f"{LAUNCH} --nodes={asked.nodes} --ntasks-per-node={asked.tasks} --cpus-per-task={asked.threads}",
             "mpi": "srun" if several else "", "nodes": asked.nodes, "tasks_per_node": asked.tasks if several else None,
             "slurm_extra": f"--signal=USR1@{site.warning} --open-mode=append{per_node}"}
