@@ -39,6 +39,12 @@ def test_a_job_asks_for_no_more_time_than_a_site_gives():
     assert request("generator", IMAGENET, Site()).minutes > 60
 
 
+def test_a_training_has_time_before_it_is_told_to_save():
+    demo = load_params(ROOT / "params/demo.yaml")
+    asked = request("tokenizer", demo, site(launcher="srun", warning=3600), "250k").minutes
+    assert asked == request("tokenizer", demo, Site(), "250k").minutes + 60
+
+
 def test_a_cluster_is_told_partition_gpus_and_tasks():
     where = site(launcher="srun", nodes=2, tasks_per_node=4, cpu_partition="c", gpu_partition="g", gpu_model="h100")
     said = resources("tokenizer", Request(16, 1000, 60, 8, tasks=4, nodes=2), where)

@@ -1,5 +1,6 @@
 """What the job of each step asks of a machine, by the sizes in the parameters, and how that is said to Snakemake."""
 
+import math
 from typing import NamedTuple
 
 from restok.config import Params, Site, Training
@@ -31,6 +32,8 @@ def request(step: str, params: Params, site: Site, label: str | None = None, par
     nodes, tasks = _processes(getattr(params, f"{step}_training"), site) if step in TRAININGS else (1, 1)
     memory = demand.LEAST + demand.READER * params.data.workers if step in WITHOUT_MODEL else demand.memory_mb(params)
     minutes = DOCTOR_MINUTES if step == "doctor" else cost.minutes(step, params, label, nodes * tasks, parts)
+    if step in TRAININGS and site.launcher == "srun":
+        minutes += math.ceil(site.warning / 60)       # else a short one would be told to save at its start, again and again
     if site.longest:
         minutes = min(minutes, site.longest)
     return Request(threads, memory * tasks, minutes, demand.gpus(params) * nodes * tasks if models else 0, tasks, nodes)
