@@ -126,6 +126,11 @@ def test_without_accounts_none_is_checked_and_sacct_knows_nothing(clone):
     assert "slurm-status-command: Snakemake would ask sacct, but this SLURM keeps no accounts; write squeue" in told
 
 
+def test_a_partition_that_ends_jobs_for_others_is_named(clone):
+    [found] = [each for each in examined({"cpu_partition: cpu": "cpu_partition: cancelled"}) if each.what == "queued again"]
+    assert found.state == "not known" and "partition cancelled ends jobs for good" in found.says
+
+
 def test_a_slurm_that_does_not_answer_is_said_once(clone, tmp_path, monkeypatch):
     words = "slurm_load_ctl_conf error: Unable to contact slurm controller (connect failure)"
     for name in ("scontrol", "sinfo"):

@@ -121,6 +121,12 @@ def _queued_again(planned: Plan, cluster: Cluster, profile: Profile) -> Finding:
     if said["no_requeue"] or not (said["requeue"] or cluster.settings.get("JobRequeue") != "0"):
         return Finding("queued again", "fault", f"{profile.file}: slurm-requeue: a training would not be queued again when its "
                        "time is over, or other jobs come first; write slurm-requeue: true, and no slurm-no-requeue")
+    asked = {name for request in planned.requests for name in (request.option("-p") or cluster.default or "").split(",")}
+    if cancels := sorted(name for name in asked & set(cluster.partitions)
+                         if "CANCEL" in cluster.partitions[name].said.get("PreemptMode", "")):
+        return Finding("queued again", "not known", f"partition {', '.join(cancels)} ends jobs for good when others come "
+                       "first (PreemptMode=CANCEL), but trainings that can save within its GraceTime. Snakemake waits on for a "
+                       "job that squeue calls PREEMPTED: press Ctrl-C and give the command again, or name another partition")
     return Finding("queued again", "ok", "when a training's time is over, other jobs come first, or a node fails")
 
 
