@@ -50,7 +50,7 @@ def test_a_cluster_is_told_partition_gpus_and_tasks():
     said = resources("tokenizer", Request(16, 1000, 60, 8, tasks=4, nodes=2), where)
     assert said == {
         "mem_mb": 1000, "runtime": 60, "gpu": 8, "gpu_model": "h100", "slurm_partition": "g", "in_turn": 1, "nodes": 2,
-        "tasks_per_node": 4, "mpi": "srun", "slurm_extra": "--signal=USR1@300 --open-mode=append --gpus-per-node=h100:4",
+        "tasks_per_node": 4, "mpi": "srun", "slurm_extra": "--open-mode=append --signal=USR1@300 --gpus-per-node=h100:4",
         "launch": "bash workflow/scripts/tasks.sh --nodes=2 --ntasks-per-node=4 --cpus-per-task=16"}
     said = resources("tokenizer", Request(16, 1000, 60, 1), where)
     assert (said["mpi"], said["tasks_per_node"], "gpus-per-node" in said["slurm_extra"]) == ("", None, False)

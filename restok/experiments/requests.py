@@ -42,7 +42,7 @@ def request(step: str, params: Params, site: Site, label: str | None = None, par
 def _processes(training: Training, site: Site) -> tuple[int, int]:
     """Machines, and processes on each: as many as the site has whose micro-batches make up a batch, on as few machines as
     possible."""
-    pieces = training.batch_size // (training.micro_batch or training.batch_size)
+    pieces = training.batch_size // (training.micro_batch or training.batch_size) or 1     # 0: the training refuses it
     fitting = [(nodes, tasks) for nodes in range(1, site.nodes + 1) for tasks in range(1, site.tasks_per_node + 1)
                if pieces % (nodes * tasks) == 0 and (nodes == 1 or tasks > 1)]
     return max(fitting, key=lambda found: (found[0] * found[1], -found[0]))
@@ -58,6 +58,7 @@ def resources(step: str, asked: Request, site: Site) -> dict[str, int | str | No
     said = {"mem_mb": asked.memory, "runtime": asked.minutes, "gpu": asked.gpus,
             "gpu_model": site.gpu_model if asked.gpus else None,
             "slurm_partition": site.gpu_partition if asked.gpus else site.cpu_partition,
+            "slurm_extra": "--open-mode=append" if site.launcher == "srun" else None,       # a log outlives a restart
             "in_turn": 1}                             # those that a profile groups to one job run one after the other
     return said | (_launch(asked, site) if step in TRAININGS else {})
 
@@ -68,9 +69,9 @@ def _launch(asked: Request, site: Site) -> dict[str, int | str | None]:
     several = asked.nodes * asked.tasks > 1
     if site.launcher != "srun":
         torchrun = f"torchrun --standalone --nproc-per-node {asked.tasks} --no-python --"
-        return {"launch": torchrun if several else "", "mpi": None, "nodes": None, "tasks_per_node": None, "slurm_extra": None}
+        return {"launch": torchrun if several else "", "mpi": None, "nodes": None, "tasks_per_node": None}
     model = f"{site.gpu_model}:" if site.gpu_model else ""
     per_node = f" --gpus-per-node={model}{asked.gpus // asked.nodes}" if asked.nodes > 1 and asked.gpus else ""
     return {"launch": f"{LAUNCH} --nodes={asked.nodes} --ntasks-per-node={asked.tasks} --cpus-per-task={asked.threads}",
             "mpi": "srun" if several else "", "nodes": asked.nodes, "tasks_per_node": asked.tasks if several else None,
-            "slurm_extra": f"--signal=USR1@{site.warning} --open-mode=append{per_node}"}
+            "slurm_extra": f"--open-mode=append --signal=USR1@{site.warning}{per_node}"}
