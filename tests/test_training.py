@@ -586,8 +586,8 @@ def test_a_folder_that_cannot_be_written_any_more_is_named_with_its_own_remedy(t
 
 def test_a_reader_that_dies_over_lost_images_is_an_error_that_names_them(
         unchecked, digits, classifier, codes, tmp_path, monkeypatch):
-    """As over a file that was cut short while it was read, which is a bus error. It is told by a signal, at any moment: also while
-    annotations are checked, which makes another error of it."""
+    """As over a file that was cut short while it was read, which is a bus error. It is told by a signal, at any moment: while
+    annotations are checked, it would come out as another error."""
     view = loader._training_view
 
     def dies(image, position, **settings):
