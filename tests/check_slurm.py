@@ -57,7 +57,7 @@ def snakemake(folder: Path, *arguments: str) -> Iterator[subprocess.Popen]:
         process = subprocess.Popen([*BASE, *arguments], cwd=folder, stdout=log, stderr=log, env=environment)
     try:
         yield process
-        assert process.wait(600) == 0, told(folder)[-5000:]
+        assert process.wait(1200) == 0, told(folder)[-5000:]
     finally:
         if process.poll() is None:
             process.send_signal(signal.SIGINT)
