@@ -34,7 +34,7 @@ SlurmctldPidFile={folder}/slurmctld.pid
 SlurmdPidFile=/run/slurmd.%n.pid
 SlurmctldLogFile={folder}/slurmctld.log
 SlurmdLogFile={folder}/slurmd.%n.log
-ProctrackType={proctrack}
+ProctrackType=proctrack/linuxproc
 TaskPlugin=task/none
 JobAcctGatherType=jobacct_gather/none
 SelectType=select/cons_tres
@@ -83,7 +83,7 @@ def running() -> bool:
 
 
 @contextmanager
-def cluster(folder: Path, proctrack: str = "proctrack/linuxproc") -> Iterator[None]:
+def cluster(folder: Path) -> Iterator[None]:
     """A running cluster, whose logs and state lie in a folder; all that was started is ended, by its process numbers."""
     folder.mkdir(parents=True)
     host = subprocess.run(["hostname", "-s"], capture_output=True, text=True, check=True).stdout.strip()
@@ -92,11 +92,9 @@ def cluster(folder: Path, proctrack: str = "proctrack/linuxproc") -> Iterator[No
         gpu.touch()
     HOME.mkdir(exist_ok=True)
     for name, text in {
-            "slurm.conf": CONFIGURATION.format(
-                mark=MARK, name=NAME, host=host, ports=PORTS, folder=folder, proctrack=proctrack),
+            "slurm.conf": CONFIGURATION.format(mark=MARK, name=NAME, host=host, ports=PORTS, folder=folder),
             "gres.conf": f"NodeName=n[1-2] Name=gpu Type=h100 File={folder}/gpu[0-1]\n",
-            "cgroup.conf": "CgroupAutomount=no\n" + "CgroupPlugin=cgroup/v1\nConstrainCores=no\nConstrainRAMSpace=no\n" * (
-                "cgroup" in proctrack)}.items():
+            "cgroup.conf": "CgroupAutomount=no\n"}.items():
         (HOME / name).write_text(text)
     try:
         _start_munge()
@@ -172,6 +170,8 @@ if __name__ == "__main__":      # with a cluster, run a command
     import tempfile
     if reason := why_not():
         sys.exit(reason)
+    if running():
+        sys.exit("a cluster of these tests runs here already; end it first")
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     with tempfile.TemporaryDirectory() as scratch, cluster(Path(scratch, "slurm")):
         sys.exit(subprocess.run(sys.argv[1:], check=False).returncode)

@@ -18,9 +18,8 @@ def site(**said):
 
 @pytest.mark.parametrize(("step", "nodes", "tasks", "taken"), [
     ("tokenizer", 1, 8, (1, 8)), ("tokenizer", 2, 4, (2, 4)), ("tokenizer", 2, 8, (1, 8)), ("tokenizer", 1, 6, (1, 4)),
-    ("tokenizer", 3, 2, (2, 2)), ("generator", 1, 8, (1, 4)), ("generator", 4, 2, (2, 2)), ("encode", 1, 8, (1, 1))])
+    ("tokenizer", 3, 2, (2, 2)), ("generator", 1, 8, (1, 4)), ("generator", 4, 2, (2, 2)), ("codes", 1, 8, (1, 1))])
 def test_a_training_takes_as_many_processes_as_divide_its_batch(step, nodes, tasks, taken):
-    step = {"encode": "codes"}.get(step, step)
     asked = request(step, IMAGENET, label="250k", site=site(launcher="srun", nodes=nodes, tasks_per_node=tasks))
     assert (asked.nodes, asked.tasks) == taken and asked.gpus == asked.nodes * asked.tasks
     assert asked.memory == asked.tasks * request("codes", IMAGENET, Site()).memory            # of one machine
