@@ -8,7 +8,7 @@ from functools import cache
 from pathlib import Path
 
 from restok.config.load import ConfigError, canonical_json, load_params, load_site
-from restok.experiments import ITEMS, Tree, demand, load_sheet, requests, work
+from restok.experiments import ITEMS, Tree, demand, estimate, load_sheet, requests, work
 from restok.experiments.items import items
 from restok.experiments.places import depends_on, part_pattern, pattern
 
@@ -92,14 +92,14 @@ def missing(run):
 
 def brought(run, path):
     """An input that may come from outside: in the place of one that is missing stands the doctor, who says so and fails."""
-    return f"results/{run}/doctor.json" if path in missing(run) else path
+    return estimate.DOCTOR.format(run=run) if path in missing(run) else path
 
 
 def examined(wildcards):
     """What the doctor found, where a run needs anything from outside the clone."""
     run = run_of(wildcards)
     alone = demand.self_contained(params_of(run), tree_of(run).sheet)
-    return [] if alone else [f"results/{run}/doctor.json"]
+    return [] if alone else [estimate.DOCTOR.format(run=run)]
 
 
 def digest_of(run):

@@ -1,7 +1,7 @@
 rule doctor:
     # Before all else, where a run needs anything from outside the clone. That it ran again makes nothing else run again.
     output:
-        "results/{run}/doctor.json",
+        estimate.DOCTOR,
     log:
         "results/{run}/logs/doctor.log",
     benchmark:

@@ -2,6 +2,4 @@
 
 from snakemake.logging import logger
 
-from restok.experiments import estimate
-
 logger.addHandler(estimate.BelowCounts(workflow, logger, settings_of, digest_of))
