@@ -1,6 +1,7 @@
 """Small configurations, models and files that the tests share, derived from the parameter files themselves."""
 
 # ruff: noqa: E402
+import json
 import logging
 import random
 import resource
@@ -52,6 +53,13 @@ def small_params(*overrides: str) -> Params:
     """The demo's parameters with models small enough for a test."""
     last = {override.partition("=")[0]: override for override in (*SMALL, *overrides)}     # of two for one key
     return load_params(ROOT / "params/demo.yaml", last.values())
+
+
+def held(folder: Path) -> dict[str, bytes]:
+    """What a folder holds, but for when and where its manifest says that it was made."""
+    files = {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    made = [name for name in files if name.endswith("manifest.json")]
+    return files | {name: json.dumps(json.loads(files[name]) | {"made": None}).encode() for name in made}
 
 
 @contextmanager

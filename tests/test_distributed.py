@@ -32,6 +32,7 @@ from restok.distributed import (
 )
 from restok.errors import RestokError
 from restok.files import sha256_file
+from restok.files.making import made
 from restok.metrics.statistics import Statistics
 from restok.stages.evaluator import CHUNK, Evaluator, MeasureError
 from restok.stages.subjects import images_of
@@ -206,10 +207,10 @@ def test_a_sum_over_processes_says_what_all_of_it_was_made_of():
         images = {"name": "set", "digest": "abc", "n": 4, "size": [4, 4], "rounding": "", "originals": None, "in_order": False}
         own = Statistics({"features": features, "batch_size": 8, "images": images, "shift": 0.5, "spatial": 0, "logits": 0,
                           "classes": 0, "knows_labels": False, "likeness": {}, "levels": [], "codebook_size": 0})
-        own.made = [{"device": "both"}, {"device": "ab"[own_share().part]}]
-        return own.all_reduced().made
+        own.made = [made() | {"device": "both", "seconds": 2.0}, made() | {"device": "ab"[own_share().part], "seconds": 3.0}]
+        return [(one["device"], one["seconds"], one["calls"]) for one in own.all_reduced().made if one["device"] != "cpu"]
 
-    assert together(work) == [[{"device": "both"}, {"device": "a"}, {"device": "b"}]] * 2
+    assert together(work) == [[("both", 2.0, 1), ("a", 3.0, 1), ("b", 0.0, 0)]] * 2       # the first's time counts for all
 
 
 @pytest.fixture(scope="module")
@@ -268,6 +269,8 @@ def test_two_tasks_of_srun_measure_what_one_process_does_and_the_first_one_write
     one, two = (json.loads((tmp_path / f"{name}.json").read_text()) for name in ("one", "two"))
     for part in ("metrics", "intervals"):
         assert flat(two[part]) == pytest.approx(flat(one[part]), rel=1e-9)
+    (alone,), (first,) = one.pop("made"), two.pop("made")
+    assert [alone["processes"], first["processes"]] == [1, 2] and first["calls"] == 1
     assert {key: value for key, value in one.items() if key not in ("metrics", "intervals", "digest")} == {
         key: value for key, value in two.items() if key not in ("metrics", "intervals", "digest")}
     assert sorted(path.name for path in tmp_path.iterdir()) == ["one.json", "sums.safetensors", "two.json"]

@@ -188,10 +188,8 @@ def test_the_result_carries_what_a_comparison_needs_and_is_json():
     assert result["features"] == {"kind": "digits", "name": "first pixel", "sha256": "f" * 64, "dims": 3, "resize": "none",
                                   "batch_size": 8}
     assert result["reference"] == {"name": "ref", "digest": "ref", "n": 9, "size": [16, 16], "rounding": "as stored",
-                                   "published": [], "compared": 9, "made": result["made"]}
+                                   "published": [], "compared": 9}
     assert result["samples"]["balanced"] is True and result["rounding"] == "as stored"
-    (made,) = result["made"]
-    assert made["device"] == "cpu" and made["versions"]["torch"] == torch.__version__
     assert {"FD-digits", "KD-digits", "IS-digits", "precision", "recall", "precision adm-fp16"} <= set(result["metrics"])
 
 

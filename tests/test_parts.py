@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import ROOT, SMALL, small_params
+from conftest import ROOT, SMALL, held, small_params
 
 from restok.data.codes import CodesError, CodeStore
 from restok.data.parts import part_origin
@@ -23,10 +23,6 @@ from restok.stages.codes import encode, gather
 from restok.tokenizer.model import ResTok
 
 PARAMS = small_params("codes.batch_size=50")             # 36 batches of 10 images of the 360 for validation
-
-
-def contents(folder):
-    return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
 @pytest.fixture(scope="module")
@@ -79,7 +75,7 @@ def encoded(monkeypatch):
 
 def test_parts_gathered_in_any_order_are_the_store_to_the_byte(inputs, three, whole, encoded, tmp_path):
     gather(PARAMS, *inputs, [three[1], three[2], three[0]], tmp_path / "codes", "validation")
-    assert contents(tmp_path / "codes") == contents(whole) and encoded == []
+    assert held(tmp_path / "codes") == held(whole) and encoded == []
     rows = [read_json(part / "manifest.json")["rows"] for part in three]
     assert rows == [[0, 120], [120, 240], [240, 360]]
 
@@ -90,7 +86,7 @@ def test_more_parts_than_batches_leave_some_empty_and_change_nothing(inputs, tmp
         encode(params, *inputs, part, "validation", part=Shard(number, 6))
     encode(params, *inputs, tmp_path / "whole", "validation")
     gather(params, *inputs, parts, tmp_path / "codes", "validation")
-    assert contents(tmp_path / "codes") == contents(tmp_path / "whole")
+    assert held(tmp_path / "codes") == held(tmp_path / "whole")
     assert sorted(np.load(part / "labels.npy").size for part in parts) == [0, 0, 60, 100, 100, 100]
 
 
@@ -170,7 +166,7 @@ def test_a_part_is_made_once_and_what_was_kept_of_it_goes_when_they_are_gathered
     assert len(encoded) == 36 and len(list(tmp_path.glob("run.part*/*/finished/codes.npy"))) == 2
     for _ in range(2):
         gather(PARAMS, *inputs, parts, tmp_path / "codes", "validation", run)
-        assert contents(tmp_path / "codes") == contents(whole)
+        assert held(tmp_path / "codes") == held(whole)
         assert list(tmp_path.glob("run.part*")) == [] and len(list(run.glob("*/finished/codes.npy"))) == 1
 
 
@@ -188,7 +184,7 @@ def test_a_crash_costs_the_batch_that_was_under_work(inputs, whole, encoded, tmp
     (journal,) = tmp_path.glob("run/*/*.journal")
     cut(journal)                                                # and of the fourth something was lost, as when power fails
     encode(*given)
-    assert contents(tmp_path / "codes") == contents(whole) and len(encoded) == 5 + 33 and set(encoded) == {50}
+    assert held(tmp_path / "codes") == held(whole) and len(encoded) == 5 + 33 and set(encoded) == {50}
     assert "resuming after image 30 of 360" in caplog.text and not journal.exists()
 
 
@@ -211,7 +207,7 @@ def test_a_signal_ends_it_after_the_batch_and_the_same_call_goes_on(inputs, whol
     assert len(encoded) == 7 and not (tmp_path / "codes").exists() and not list(tmp_path.glob("run/*/.*.partial"))
     with answered():
         encode(*given)
-    assert len(encoded) == 36 and contents(tmp_path / "codes") == contents(whole)
+    assert len(encoded) == 36 and held(tmp_path / "codes") == held(whole)
 
 
 def test_without_a_run_a_signal_ends_it_at_once(inputs, encoded, tmp_path):
@@ -230,7 +226,7 @@ def test_a_full_disk_is_one_error_and_costs_nothing_that_was_finished(inputs, wh
         encode(*given)
     finished = len(encoded) - 1
     encode(*given)
-    assert len(encoded) == 36 + 1 and finished > 30 and contents(tmp_path / "codes") == contents(whole)
+    assert len(encoded) == 36 + 1 and finished > 30 and held(tmp_path / "codes") == held(whole)
 
 
 SETTINGS = ["--params", ROOT / "params/demo.yaml", *(word for one in SMALL for word in ("--set", one))]
@@ -250,7 +246,7 @@ def test_the_command_killed_again_and_again_writes_the_same_bytes(command, input
         sizes.append(size(tmp_path))
     assert sizes == sorted(set(sizes)) and not (tmp_path / "killed").exists()
     assert command(*words).exit_code == command(*common, "--out", tmp_path / "whole").exit_code == 0
-    assert contents(tmp_path / "killed") == contents(tmp_path / "whole")
+    assert held(tmp_path / "killed") == held(tmp_path / "whole")
     split = open_split(data, "train")
     assert np.load(tmp_path / "killed/labels.npy").tolist() == split.labels[119:239].tolist()
     left = {path.name for path in tmp_path.rglob("*.partial*")} | {path.name for path in tmp_path.rglob("*.journal")}

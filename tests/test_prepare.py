@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import held
 from image_sets import FORMS, as_folder, as_tars, photographs
 from PIL import Image
 
@@ -29,10 +30,6 @@ def in_parts(data, count, folder):
     for i, part in enumerate(folders):
         prepare_part(data, 256, Shard(i, count), part)
     return folders
-
-
-def held(folder):
-    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 @pytest.mark.parametrize("form", FORMS)

@@ -214,7 +214,7 @@ def test_when_the_work_is_done_a_signal_changes_nothing(tmp_path):
 
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGINT", "SIGHUP", "SIGUSR1"])
 def test_another_verb_ends_in_one_line_and_leaves_nothing_unfinished(name, command, tmp_path, monkeypatch):
-    def seal(self, folder, **facts):
+    def seal(self, folder, *given, **facts):
         assert list(folder.iterdir())
         for _ in range(2):                                      # the second one comes while the first one tidies up
             os.kill(os.getpid(), signal.Signals[name])

@@ -255,7 +255,7 @@ def test_a_result_of_another_seed_or_with_other_numbers_is_measured_again(change
     result = read_json(out)
     write_json(out, result | {"seed": 2} if change == "seed" else result | {"n": 7})
     again = evaluate(evaluator, subject, chain / "data", out, seed=1)
-    assert again == result == read_json(out)
+    assert again | {"made": None} == result | {"made": None} == read_json(out) | {"made": None}
 
 
 def test_a_process_chooses_its_device_before_anything_is_loaded(command, chain, theirs, monkeypatch):

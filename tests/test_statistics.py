@@ -76,7 +76,7 @@ def test_a_state_that_went_through_a_file_goes_on_bit_for_bit(tmp_path):
     half.save(tmp_path / "half.safetensors")
     resumed = take(Statistics.load(tmp_path / "half.safetensors"), found, 40, 90)
     same(resumed, take(take(empty(), found, 0, 40), found, 40, 90), rtol=0, atol=0)
-    assert resumed.facts == half.facts and resumed.made == half.made
+    assert resumed.facts == half.facts and [one["calls"] for one in resumed.made] == [1]
 
 
 def test_shards_that_do_not_belong_together_are_refused():

@@ -17,6 +17,7 @@ from restok.config import Params
 from restok.config.load import ConfigError, load_params
 from restok.errors import RestokError
 from restok.experiments import load_trial
+from restok.files.making import making
 from restok.files.outputs import require_apart, require_writable
 from restok.parts import WHOLE, Shard
 from restok.progress import CONSOLE
@@ -87,7 +88,7 @@ def verb(function: Callable[..., None]) -> Callable[..., None]:
     @wraps(function)
     def command(**given: Any) -> None:
         try:
-            with answered():
+            with making(), answered():
                 _require_outputs(given, command.__annotations__)
                 for name, group in groups.items():
                     given[name] = group(**{field.name: given.pop(field.name) for field in fields(group)})

@@ -63,7 +63,7 @@ def sample(tokenizer: TokenizerFolder, generator: GeneratorFolder, out: SamplesF
                               "none")
         seed = settings.seed if seed is None else seed
         per_class = per_class or (None if out.suffix.lower() in PICTURES else settings.evaluation.samples_per_class)
-    sample(tokenizer, generator, sampling, seed or 0, chosen or [], classes, per_class, out)
+    sample(tokenizer, generator, sampling, seed or 0, chosen or [], classes, per_class, out, guidance)
 
 
 @verb

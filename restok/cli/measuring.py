@@ -77,19 +77,19 @@ class SubjectOptions:
             if guidance is None:
                 raise ConfigError("samples from a generator take --guidance, or parameters whose sampling.guidance is not null")
             return subjects.sampled(Sampler(self.tokenizer, self.generator), params, guidance,
-                                    params.evaluation.samples_per_class, self.drawn_from(params))
+                                    params.evaluation.samples_per_class, self.drawn_from(params), self.guidance)
         crop, workers = evaluator.crop, evaluator.workers
         if self.tokenizer:
             settings = self.tokenizer / "config.json"
             side = parse(Tokenizer, read_json(settings), str(settings)).image_size
             originals = open_images(self.originals, side, workers)
-            return subjects.reconstructed(self.tokenizer, originals, evaluator.settings.batch_size)
+            return subjects.reconstructed(self.tokenizer, originals, evaluator.settings.batch_size, self.originals)
         (path,) = self.samples
         originals = open_images(self.originals, crop, workers) if self.originals else None
         prepared = (path / "manifest.json").is_file()            # other samples are measured as they are, or refused
         samples = open_images(path, crop if prepared else None, workers)
         if originals is None:
-            return subjects.images_of(samples)
+            return subjects.images_of(samples, path)
         return subjects.reconstructions_of(samples, originals, path, params.tokenizer if params else None)
 
 

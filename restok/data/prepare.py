@@ -19,7 +19,7 @@ from restok.data.split import About, about_source, split_facts
 from restok.data.table import shard_name
 from restok.experiments.loading import Known, load_model
 from restok.files import read_json
-from restok.files.artifact import MANIFEST, Origin, link
+from restok.files.artifact import MANIFEST, Origin, link, makings_of
 from restok.files.run import make
 from restok.parts import Shard
 
@@ -69,7 +69,7 @@ def prepare_part(data: config.Data, image_size: int, part: Shard, folder: Path) 
                 "about": {split: about.model_dump(mode="json") for split, about in _about(sources).items()},
                 "pieces": {split: [piece.model_dump(mode="json") for piece in pieces] for split, pieces in packed.items()}}
 
-    make(folder, Origin(PART, settings, _together(_listed(sources, own, data.workers))), None, write)
+    make(folder, Origin(PART, settings, _together(_listed(sources, own, data.workers)), _paths(data)), None, write)
 
 
 def gather(data: config.Data, image_size: int, folders: Sequence[Path], folder: Path, run: Path | None = None) -> None:
@@ -86,7 +86,7 @@ def gather(data: config.Data, image_size: int, folders: Sequence[Path], folder: 
         for place, part in parts.items():
             for name in part.files:
                 link(place / name, partial / name)
-        return _manifest(data, partial, about, pieces)
+        return _manifest(data, partial, about, pieces) | {"makings": makings_of(parts)}
 
     listed = {split: [piece.facts for piece in each] for split, each in pieces.items()}
     make(folder, _origin(data, listed), run, write)
@@ -106,7 +106,12 @@ def _listed_classes(data: config.Data) -> list[str] | None:
 
 def _origin(data: config.Data, listed: Mapping[str, Iterable[str]]) -> Origin:
     settings = {"source": data.source, "decoder": data.decoder, "classes": _listed_classes(data)}
-    return Origin("data", settings, _together(listed))
+    return Origin("data", settings, _together(listed), _paths(data))
+
+
+def _paths(data: config.Data) -> dict[str, Path]:
+    """Where the images of files lie."""
+    return dict.fromkeys(SPLITS, Path(data.path)) if data.path else {}
 
 
 def _together(listed: Mapping[str, Iterable[str]]) -> dict[str, str]:

@@ -6,6 +6,7 @@ with one seed. Rows whose settings agree in all that a stage depends on share it
 
 import json
 import re
+from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
@@ -80,9 +81,10 @@ def depends_on(stage: str, params: Params, label: str | None = None) -> str:
     return canonical_json(_until(params, label), *settings)
 
 
-def origin(stage: str, params: Params, label: str | None = None, **inputs: str | None) -> Origin:
-    """What a stage's result is made of: the settings that it depends on, and the sha256 of each input."""
-    return Origin(stage, json.loads(depends_on(stage, params, label)) | {"checkpoint": label}, inputs)
+def origin(stage: str, params: Params, label: str | None = None, paths: Mapping[str, Path | None] | None = None,
+           **inputs: str | None) -> Origin:
+    """What a stage's result is made of: the settings that it depends on, and the sha256 of each input, which lie at `paths`."""
+    return Origin(stage, json.loads(depends_on(stage, params, label)) | {"checkpoint": label}, inputs, paths or {})
 
 
 def stage_of(path: Path) -> tuple[Stage, Path] | None:

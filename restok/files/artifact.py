@@ -1,18 +1,25 @@
-"""Folders that a verb wrote, known again by their manifest: of what kind, from which settings and inputs, of which files."""
+"""What a verb wrote, known again by its manifest: of what kind, from which settings and inputs, of which files.
+
+A folder has its manifest in manifest.json, a result in JSON around itself, an npz in its comment, statistics in their header.
+"""
 
 import json
 import logging
 import os
 import shutil
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 from restok.files import FileError, new_folder, read_json, sha256_file, write_json
+from restok.files.making import Making, made, together
 
 MANIFEST = "manifest.json"
+FORMAT = 1                               # of manifests; another number where a reader of this one would be misled
+OWN = "kind", "settings", "inputs"       # what an artifact is known by
+BESIDE = "format", "digest", "bytes", "paths", "made"              # what else a manifest says of it
 PASSING = ".snakemake_timestamp", ".nfs", ".DS_Store"      # files that the workflow, and file systems, put into any folder
 log = logging.getLogger("restok")
 
@@ -30,40 +37,69 @@ class Origin:
     kind: str                            # 'tokenizer', 'codes', ...: one a verb
     settings: Mapping[str, Any]
     inputs: Mapping[str, str | None]     # None: there is no such input
+    paths: Mapping[str, Path | None] = field(default_factory=dict, compare=False)       # of inputs that are files, their places
+
+    @property
+    def own(self) -> dict[str, Any]:
+        """What the artifact is known by: where its inputs lay is no part of it."""
+        return {"kind": self.kind, "settings": dict(self.settings), "inputs": dict(self.inputs)}
 
     @property
     def identity(self) -> str:
         """A sha256 over all of it."""
-        return digest_of(asdict(self))
+        return digest_of(self.own)
 
     def made(self, folder: Path) -> bool:
         """Whether `folder` is just this, whole: every file is there, as its digest says, and no other."""
         facts = _manifest(folder)
-        if facts is None or {key: facts.get(key) for key in asdict(self)} != asdict(self):
+        if facts is None or {key: facts.get(key) for key in OWN} != self.own:
             return False
         try:
             return facts["files"] == _digests(folder)
         except (OSError, KeyError):
             return False
 
-    def sealed(self, result: Mapping[str, Any]) -> dict[str, Any]:
+    def manifest(self, out: Path, makings: Sequence[Making] = ()) -> dict[str, Any]:
+        """What the manifest of an artifact at `out` says of its origin and its making, by this call and `makings` before it."""
+        paths = {name: seen_from(path, out) for name, path in self.paths.items() if path}
+        return {"format": FORMAT, **self.own, "paths": paths, "made": together([made(), *makings])}
+
+    def sealed(self, result: Mapping[str, Any], out: Path, makings: Sequence[Making] = ()) -> dict[str, Any]:
         """A result that is a JSON file, with what it is known again by."""
-        return {**result, **asdict(self), "digest": digest_of(result)}
+        return {**result, **self.manifest(out, makings), "digest": digest_of(result)}
 
     def result(self, path: Path) -> dict[str, Any] | None:
         """The result at `path`, where it is just this, as it was measured."""
-        facts, own = _object(path) or {}, asdict(self)
-        body = {key: value for key, value in facts.items() if key not in (*own, "digest")}
-        return facts if facts == body | own | {"digest": digest_of(body)} else None
+        facts = _object(path) or {}
+        whole = {key: facts.get(key) for key in OWN} == self.own and facts.get("digest") == digest_of(body_of(facts))
+        return facts if whole else None
 
-    def seal(self, folder: Path, **facts: Any) -> dict[str, Any]:
-        """Write the manifest, last of all, with `facts` beside what makes the artifact known again. Returns it. The
-        digests of `files` among the facts are known already."""
+    def seal(self, folder: Path, out: Path, makings: Sequence[Making] = (), **facts: Any) -> dict[str, Any]:
+        """Write the manifest of what is to lie at `out`, last of all, with `facts` beside what makes the artifact known again.
+        Returns it. The digests of `files` among the facts are known already; `makings` are of parts and of calls before."""
         known = facts.pop("files", {})
-        manifest = facts | asdict(self) | {"files": {name: known.get(name) or sha256_file(folder / name)
-                                                     for name in _files(folder) if name != MANIFEST}}
+        names = [name for name in _files(folder) if name != MANIFEST]
+        manifest = facts | self.manifest(out, makings) | {
+            "bytes": {name: (folder / name).stat().st_size for name in names},
+            "files": {name: known.get(name) or sha256_file(folder / name) for name in names}}
         write_json(folder / MANIFEST, manifest)
         return manifest
+
+
+def makings_of(folders: Iterable[Path]) -> list[Making]:
+    """How parts were made, of those whose manifests say it."""
+    return [one for folder in folders for one in (_manifest(folder) or {}).get("made", ())]
+
+
+def body_of(facts: Mapping[str, Any]) -> dict[str, Any]:
+    """Of a result in JSON what was measured, which its digest is of."""
+    return {key: value for key, value in facts.items() if key not in OWN + BESIDE}
+
+
+def seen_from(path: Path, out: Path) -> str:
+    """How a manifest names an input: relative to the place of the artifact, so that all of it may be moved; an absolute path
+    stays one."""
+    return path.as_posix() if path.is_absolute() else Path(os.path.relpath(path, out.parent)).as_posix()
 
 
 def require_replaceable(out: Path, kind: str) -> None:

@@ -6,7 +6,6 @@ import zipfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
 from pathlib import Path
 from threading import Lock
 
@@ -14,13 +13,30 @@ import numpy as np
 
 from restok.errors import InputError
 from restok.files import FileError, atomic_file, require_no_pipe
-from restok.files.artifact import Origin
+from restok.files.artifact import Origin, digest_of
 from restok.files.outputs import MARK
 
 
-def _mark(made_of: Origin | None) -> bytes:
-    """The comment of the archive: by whom, and what its arrays were made of."""
-    return f"{MARK} {json.dumps(made_of and asdict(made_of))}".encode()
+def _mark(archive: zipfile.ZipFile, path: Path, made_of: Origin | None) -> bytes:
+    """The comment of the archive: by whom, and the manifest of its arrays."""
+    manifest = made_of and made_of.manifest(path) | {"digest": arrays_digest(archive)}
+    return f"{MARK} {json.dumps(manifest)}".encode()
+
+
+def arrays_digest(archive: zipfile.ZipFile) -> str:
+    """Of the arrays by their lengths and checksums (CRC-32), which the archive lists: no array is read."""
+    return digest_of({each.filename: [each.file_size, each.CRC] for each in archive.infolist()})
+
+
+def npz_manifest(path: Path) -> dict | None:
+    """What the comment of an archive of ours says, with the digest of what lies there as `found`; None of another's. Raises
+    FileError for what is no archive."""
+    with _open_npz(path) as archive:
+        mark, _, text = archive.comment.partition(b" ")
+        if mark != MARK.encode():
+            return None
+        manifest = json.loads(text)
+        return manifest and manifest | {"found": arrays_digest(archive)}
 
 
 def write_npz(path: str | Path, made_of: Origin | None = None, /, **arrays: np.ndarray) -> None:
@@ -29,7 +45,7 @@ def write_npz(path: str | Path, made_of: Origin | None = None, /, **arrays: np.n
         with open(partial, "wb") as file:                # savez would append its suffix to a name
             np.savez(file, **arrays)
         with zipfile.ZipFile(partial, "a") as archive:
-            archive.comment = _mark(made_of)
+            archive.comment = _mark(archive, Path(path), made_of)
 
 
 def write_npz_rows(path: str | Path, name: str, shape: tuple[int, ...], dtype: np.dtype | type, rows: Iterable[np.ndarray],
@@ -51,10 +67,10 @@ def write_npz_rows(path: str | Path, name: str, shape: tuple[int, ...], dtype: n
                 written += len(piece)
         if written != shape[0]:
             raise InputError(f"{path}: {written} rows came, {shape[0]} were announced")
-        archive.comment = _mark(made_of)
         for other, value in arrays.items():
             with archive.open(f"{other}.npy", "w") as file:
                 np.lib.format.write_array(file, value(), allow_pickle=False)
+        archive.comment = _mark(archive, Path(path), made_of)
 
 
 def npz_names(path: str | Path) -> list[str]:

@@ -2,16 +2,19 @@
 
 import shutil
 from collections.abc import Callable
+from contextlib import suppress
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from restok.errors import RestokError
-from restok.files import FileError, atomic_folder, new_folder, real, remove_left_over, reserved
+from restok.files import FileError, atomic_folder, new_folder, read_json, real, remove_left_over, reserved, write_json
 from restok.files.artifact import MANIFEST, Origin, already_made, log, publish
+from restok.files.making import Making, made, together
 from restok.files.owner import Owner
 
 MARK = ".run.lock"                       # by which the folder of a run is known
+CALLS = "calls.json"                     # what unfinished calls have cost
 
 
 class RunFolder:
@@ -33,10 +36,25 @@ class RunFolder:
         self.owner.__enter__()
         (self.root / MARK).touch()
         remove_left_over(self.folder, "*.*")
+        self.before = self._calls()
         return self
 
-    def __exit__(self, *error: Any) -> None:
-        self.owner.__exit__(*error)
+    def __exit__(self, kind: type | None, *error: Any) -> None:
+        if kind is not None and self.owner.holds():
+            with suppress(OSError):                    # of a full disk above all, which may be the error
+                self.note(0)
+        self.owner.__exit__(kind, *error)
+
+    def note(self, unknown: int = 1) -> None:
+        """Keep what the calls for this run have cost so far. `unknown`: 1 while this one goes on, which may be killed."""
+        write_json(self.folder / CALLS, together([made() | {"unknown": unknown}, *self.before]))
+
+    def _calls(self) -> list[Making]:
+        """Of the calls before this one."""
+        try:
+            return read_json(self.folder / CALLS)
+        except FileError:
+            return []
 
     def require_held(self) -> None:
         """Raises `error` where another run took this one for dead, and the folder over."""
@@ -52,8 +70,8 @@ class RunFolder:
     def clear(self) -> None:
         """The run is complete: its journals have served, and so has what other settings made here before, and nothing shows any
         more."""
-        for journal in self.folder.glob("*.journal"):
-            journal.unlink()
+        for served in (*self.folder.glob("*.journal"), self.folder / CALLS):
+            served.unlink(missing_ok=True)
         for manifest in self.root.glob(f"*/finished/{MANIFEST}"):
             if manifest.parent != self.finished and manifest.stat().st_nlink == 1:
                 shutil.rmtree(manifest.parent)
@@ -75,7 +93,7 @@ def make_resumed(out: Path, origin: Origin, run: Path | None, write: Callable[[P
     with reserved(out):
         if run is None:
             with new_folder(out) as folder:
-                origin.seal(folder, **write(folder, None))
+                origin.seal(folder, out, **write(folder, None))
             return
         with RunFolder(run, origin.identity) as kept:
             keep(kept, out, origin, lambda folder: write(folder, kept.folder))
@@ -86,8 +104,10 @@ def keep(run: RunFolder, out: Path, origin: Origin, write: Callable[[Path], dict
     if origin.made(run.finished):
         log.info("%s: was finished before; taken from %s", out, run.finished)
     else:
+        run.note()
         with atomic_folder(run.finished) as folder:
-            origin.seal(folder, **write(folder))
+            facts = write(folder)
+            origin.seal(folder, out, [*run.before, *facts.pop("makings", ())], **facts)
             run.require_held()
     publish(run.finished, out)
     run.clear()

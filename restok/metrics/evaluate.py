@@ -114,6 +114,6 @@ def _result(protocol: str, comparison: Comparison, names: dict[str, str]) -> dic
         "likeness": samples.facts["likeness"],
         "reference": {"name": theirs["name"], "digest": theirs["digest"], "n": reference.n, "size": theirs["size"],
                       "rounding": theirs["rounding"], "published": sorted(reference.published),
-                      "compared": len(evenly(len(reference.kept))), "made": reference.made},
-        "made": samples.made, "warnings": _warnings(samples, reference, names["distance"]) + comparison.warnings}
+                      "compared": len(evenly(len(reference.kept)))},
+        "warnings": _warnings(samples, reference, names["distance"]) + comparison.warnings}
 

@@ -24,6 +24,8 @@ class _Images(Known):
     rounding: str
     originals: dict[str, JsonValue] | None
     in_order: bool
+    inputs: dict[str, str] = Field(default_factory=dict)     # of images that models make: the sha256 of each
+    settings: dict[str, JsonValue] = Field(default_factory=dict)      # how they were drawn
 
 
 class Facts(Known):
@@ -47,3 +49,4 @@ class About(Known):
 
     facts: Facts
     made: list[dict[str, JsonValue]]
+    paths: dict[str, str]

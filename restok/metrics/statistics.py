@@ -1,9 +1,8 @@
 """Everything the metrics need to know of a set of images, as sums: parts and processes add, and a run resumes from a file."""
 
 import json
-import platform
-from collections.abc import Iterable, Mapping, Sequence
-from importlib.metadata import version
+import os
+from collections.abc import Mapping, Sequence
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -14,10 +13,13 @@ from jaxtyping import Float, Int, Integer
 from safetensors import safe_open
 from torch import Tensor
 
-from restok.distributed import gathered, summed
+from restok.distributed import gathered, is_first, summed
 from restok.errors import InputError, RestokError
 from restok.experiments.loading import checked
 from restok.files import reading
+from restok.files.artifact import FORMAT, seen_from
+from restok.files.making import made, together
+from restok.files.tensors import arrays_sha256
 from restok.metrics.codebook import code_counts
 from restok.metrics.facts import About
 from restok.metrics.features import FeatureNetwork, Features
@@ -27,7 +29,6 @@ from restok.metrics.intervals import GROUPS, group_of
 from restok.networks.saved import write_tensors
 
 KEPT = 50_000       # the most images whose features are kept, for precision, recall and KID
-LIBRARIES = ("restok", "torch-fidelity", "numpy")
 
 
 class StatisticsError(RestokError):
@@ -43,10 +44,7 @@ class Statistics:
 
     def __init__(self, facts: Mapping, device: torch.device | str = "cpu"):
         self.facts, self.published = dict(facts), {}
-        name = torch.cuda.get_device_name(device) if torch.device(device).type == "cuda" else torch.device(device).type
-        versions = {"python": platform.python_version(), "torch": str(torch.__version__)}
-        versions |= {library: version(library) for library in LIBRARIES}
-        self.made = [{"device": name, "threads": torch.get_num_threads(), "versions": versions}]
+        self.made, self.paths = [], {}                     # by which calls before this one; where the inputs lie
         n, dims, spatial, logits = self.n, facts["features"]["dims"], facts["spatial"], facts["logits"]
         self.pooled = Moments(n, dims, facts["shift"], GROUPS, device)
         self.spatial = Moments(n, spatial, facts["shift"], GROUPS, device) if spatial else None
@@ -79,6 +77,14 @@ class Statistics:
     @property
     def name(self) -> str:
         return self.facts["images"]["name"]
+
+    @property
+    def inputs(self) -> dict[str, str]:
+        """The sha256 of all that the sums were made of: of images, or of the models that make them, and of the networks."""
+        images = self.facts["images"]
+        networks = {"features": self.facts["features"]["sha256"]}
+        networks |= {name: digest for name, digest in self.facts["likeness"].items() if digest}
+        return (images.get("inputs") or {"images": images["digest"]}) | networks
 
     @property
     def tensors(self) -> dict[str, Tensor]:
@@ -150,24 +156,30 @@ class Statistics:
         if self.published or other.published:
             raise StatisticsError(f"{self.name}: published statistics do not add; give the file alone")
         return self._with({name: tensor + other.tensors[name].to(tensor.device) for name, tensor in self.tensors.items()},
-                          _distinct([self.made, other.made]))
+                          together([*self.made, *other.made]))
 
     def all_reduced(self) -> "Statistics":
-        """The sum over all processes; this state stays as it is."""
-        return self._with({name: summed(tensor) for name, tensor in self.tensors.items()}, _distinct(gathered(self.made)))
+        """The sum over all processes; this state stays as it is. The first one's time counts for all."""
+        own = self.made if is_first() else [one | {"seconds": 0.0, "calls": 0} for one in (*self.made, made())]
+        return self._with({name: summed(tensor) for name, tensor in self.tensors.items()},
+                          together(list(chain.from_iterable(gathered(own)))))
 
     def _with(self, tensors: Mapping[str, Tensor], made: list[dict]) -> "Statistics":
         result = Statistics(self.facts, self.seen.device)
         for name, tensor in result.tensors.items():
             tensor.copy_(tensors[name])
-        result.made, result.published = made, self.published
+        result.made, result.published, result.paths = made, self.published, self.paths
         return result
 
     def save(self, path: str | Path) -> None:
         """Write the state as safetensors, whole or not at all. Raises OSError where it cannot be written."""
         published = {f"published.{part}.{name}": getattr(gaussian, name)
                      for part, gaussian in self.published.items() for name in ("mean", "covariance")}
-        write_tensors(path, self.tensors | published, {"facts": json.dumps(self.facts), "made": json.dumps(self.made)})
+        tensors = {name: tensor.cpu().contiguous() for name, tensor in (self.tensors | published).items()}
+        write_tensors(path, tensors, {
+            "format": str(FORMAT), "facts": json.dumps(self.facts), "made": json.dumps(together([made(), *self.made])),
+            "paths": json.dumps({name: seen_from(at, Path(path)) for name, at in self.paths.items() if at}),
+            "digest": arrays_sha256({name: tensor.numpy() for name, tensor in tensors.items()})})
 
     @classmethod
     def load(cls, path: str | Path, device: torch.device | str = "cpu") -> "Statistics":
@@ -179,16 +191,18 @@ class Statistics:
 
         with reading(path, damaged), safe_open(path, "pt", device=str(device)) as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}
-            facts, made = (json.loads(file.metadata()[name]) for name in ("facts", "made"))
+            about = file.metadata()
+            facts, made, paths = (json.loads(text) for text in (about["facts"], about["made"], about.get("paths", "{}")))
         try:
-            checked({"facts": facts, "made": made}, About)
+            checked({"facts": facts, "made": made, "paths": paths}, About)
             published = _take_published(tensors, facts)
             cls._check(tensors, facts)
         except InputError as error:
             raise damaged(error) from None
         statistics = cls(facts, device)
         statistics.published = published
-        return statistics._with(tensors, made)
+        statistics.paths = {name: Path(os.path.normpath(Path(path).parent / at)) for name, at in paths.items()}
+        return statistics._with(tensors, made if "format" in about else [])       # earlier versions said less
 
     @classmethod
     def _check(cls, tensors: Mapping[str, Tensor], facts: Mapping) -> None:
@@ -235,8 +249,3 @@ def published_gaussians(path: str | Path) -> dict[str, Gaussian]:
                 except Exception as error:           # numpy raises many kinds for a damaged array
                     raise StatisticsError(f"{path}: {mean!r}, {covariance!r}: {error}; take the published file again") from None
     return published
-
-
-def _distinct(lists: Iterable[list[dict]]) -> list[dict]:
-    """What results were made of, each once."""
-    return list({json.dumps(made, sort_keys=True): made for made in chain.from_iterable(lists)}.values())

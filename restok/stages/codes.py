@@ -20,7 +20,7 @@ from restok.data.table import Split, open_split
 from restok.distributed import device
 from restok.experiments.places import origin
 from restok.files import FileError, sha256_file
-from restok.files.artifact import Origin
+from restok.files.artifact import Origin, makings_of
 from restok.files.journal import Journal
 from restok.files.run import MARK, RunFolder, make, make_resumed
 from restok.parts import WHOLE, Shard
@@ -46,7 +46,8 @@ class Work(NamedTuple):
         images = open_split(data, split, params.data.decoder)
         require_tokenizer(tokenizer)
         inputs = {"data": images.digest, "tokenizer": sha256_file(tokenizer / "model.safetensors")}
-        return cls(images, params.codes, origin("codes", params, **inputs), images_a_batch(params.codes))
+        made_of = origin("codes", params, paths={"data": data, "tokenizer": tokenizer}, **inputs)
+        return cls(images, params.codes, made_of, images_a_batch(params.codes))
 
     def fill(self, folder: Path, batches: Batches, count: int, tokens: int, codebook_size: int) -> dict:
         """Returns what the manifest is to say."""
@@ -85,7 +86,8 @@ def gather(params: config.Params, data: Path, tokenizer: Path, parts: Sequence[P
 
     def write(folder: Path) -> dict:
         batches = (batch for part in track(found, "gather codes", len(found)) for batch in part.batches())
-        return work.fill(folder, batches, len(work.images), found[0].about["tokens"], found[0].about["codebook_size"])
+        facts = work.fill(folder, batches, len(work.images), found[0].about["tokens"], found[0].about["codebook_size"])
+        return facts | {"makings": makings_of(part.folder for part in found)}
 
     make(out, work.store, run, write)
     for part in found if run else ():

@@ -1,7 +1,8 @@
 """A feature network at work: the statistics of a subject, whole, in shards, over processes, and from where a run was cut."""
 
 import logging
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -29,6 +30,7 @@ class Evaluator:
     lpips: tuple[torch.nn.Module, str] | None
     crop: int | None
     workers: int
+    paths: Mapping[str, Path] = field(default_factory=dict)       # of the weights of its networks
 
     @classmethod
     def load(cls, settings: config.Evaluation, classifier: Path | None, crop: int | None, workers: int,
@@ -36,7 +38,9 @@ class Evaluator:
         """With LPIPS where reconstructions are to be measured by it."""
         network = load_features(settings, classifier, device())
         lpips = load_lpips("alex", settings.lpips_weights, "evaluation.lpips_weights") if paired and settings.lpips else None
-        return cls(settings, network, lpips and (lpips[0].to(network.device), lpips[1]), crop, workers)
+        paths = {"features": classifier or settings.weights, "lpips": lpips and settings.lpips_weights}
+        return cls(settings, network, lpips and (lpips[0].to(network.device), lpips[1]), crop, workers,
+                   {name: Path(path) for name, path in paths.items() if path})
 
     def statistics(self, subject: Subject | Statistics, state: Path | None = None, shard: Shard = WHOLE) -> Statistics:
         """Measure a shard of a subject, unless that was done before, each process a share of it, and give all of them the sum.
@@ -105,9 +109,11 @@ class Evaluator:
         classes, codes = 0 if subject.labels is None else int(subject.labels.max()) + 1, subject.tokenizer
         if classes and self.network.knows_labels:
             classes = max(classes, self.network.classes)
-        return Statistics.begin(self.network, subject.facts, self.settings.batch_size, spatial=not subject.paired,
-                                classes=classes, likeness=likeness, levels=codes.levels if codes else (),
-                                codebook_size=codes.codebook_size if codes else 0)
+        begun = Statistics.begin(self.network, subject.facts, self.settings.batch_size, spatial=not subject.paired,
+                                 classes=classes, likeness=likeness, levels=codes.levels if codes else (),
+                                 codebook_size=codes.codebook_size if codes else 0)
+        begun.paths = {**subject.paths, **self.paths}
+        return begun
 
     def _take(self, sums: Statistics, subject: Subject, batch: Batch) -> None:
         size, count = self.settings.batch_size, len(batch.images)
@@ -135,5 +141,6 @@ def _resume(path: Path, fresh: Statistics, start: int, stop: int) -> tuple[int, 
         log.warning("%s; starting again", error)
         return start, fresh
     log.info("%s: goes on from image %d of %d", path, start + done, stop)
+    sums.paths = fresh.paths
     return start + done, sums
 

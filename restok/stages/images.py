@@ -21,7 +21,7 @@ from restok.distributed import device
 from restok.experiments.loading import load_model
 from restok.experiments.records import MadeFrom
 from restok.files import atomic_file, sha256_file
-from restok.files.artifact import Origin
+from restok.files.artifact import Origin, digest_of
 from restok.files.npz import write_npz, write_npz_rows
 from restok.files.outputs import MARK
 from restok.generator.sampling import generate
@@ -78,7 +78,8 @@ def panel(data: Path, tokenizer: Path, out: Path, count: int = 8) -> None:
     images, model = open_split(data, "validation"), load_tokenizer(tokenizer).to(device())
     first = np.unique(images.labels, return_index=True)[1][:count]
     chosen = np.stack([center_crop(images[index][0], model.config.image_size) for index in first])
-    made_of = Origin("panel", {}, {"data": images.digest, "tokenizer": sha256_file(tokenizer / "model.safetensors")})
+    made_of = Origin("panel", {}, {"data": images.digest, "tokenizer": sha256_file(tokenizer / "model.safetensors")},
+                     {"data": data, "tokenizer": tokenizer})
     write_npz(out, made_of, **_panel(model, to_tensor(chosen).to(device())))
 
 
@@ -121,6 +122,7 @@ class Sampler:
 
     def __init__(self, tokenizer: Path, generator: Path):
         self.name, self.digests = generator.as_posix(), pair(tokenizer, generator)
+        self.paths = {"tokenizer": tokenizer, "generator": generator}
         self.tokenizer, self.generator = load_tokenizer(tokenizer).to(device()), load_generator(generator).to(device())
 
     @torch.inference_mode()
@@ -137,15 +139,21 @@ class Sampler:
         return np.concatenate(pictures)
 
 
+def guided(guidance: config.Guidance | None) -> dict[str, str | None]:
+    """The setting as an input: what is chosen by a search is known by the choice alone."""
+    return {"guidance": guidance and digest_of(guidance.model_dump(mode="json"))}
+
+
 def balanced_labels(classes: int, per_class: int) -> np.ndarray:
     """0, 1, 2, ..., 0, 1, 2, ...: every class equally often, and in every contiguous split."""
     return np.tile(np.arange(classes), per_class)
 
 
 def sample(tokenizer: Path, generator: Path, sampling: config.Sampling, seed: int, chosen: Sequence[int], some: int | None,
-           per_class: int | None, out: Path) -> None:
+           per_class: int | None, out: Path, guidance: Path | None = None) -> None:
     """Samples, `per_class` (None: 16) of each class: of the `chosen` ones, or of `some` spread evenly (None: every one, in a
     picture 10). An .npz holds arr_0 (n h w 3 uint8) and labels; a .png or .jpg shows them, a class a row, one class squarely.
+    `guidance`: the file that the setting came from.
 
     Raises ConfigError for classes that the generator does not have and for another kind of file, WeightsError.
     """
@@ -167,7 +175,8 @@ def sample(tokenizer: Path, generator: Path, sampling: config.Sampling, seed: in
     pictures = (sampler(sampling, sampling.guidance, labels[start:start + size], seed, start)
                 for start in track(starts, "sample", total=len(starts)))
     if not picture:
-        made_of = Origin("samples", sampling.model_dump(mode="json") | {"seed": seed}, sampler.digests)
+        made_of = Origin("samples", sampling.model_dump(mode="json") | {"seed": seed},
+                         sampler.digests | guided(sampling.guidance), sampler.paths | {"guidance": guidance})
         write_npz_rows(out, "arr_0", (len(labels), side, side, 3), np.uint8, pictures, made_of, labels=lambda: labels)
         return
     by_class = np.concatenate(list(pictures)).reshape(per_class, len(classes), side, side, 3).swapaxes(0, 1)

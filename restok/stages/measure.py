@@ -79,7 +79,7 @@ def evaluate(evaluator: Evaluator, subject: Subject | Statistics, reference: Pat
     """
     _apart(state, out, kept)
     begun, opened = _begun(evaluator, subject, expected), evaluator.open_reference(reference)
-    made_of = _origin("evaluation", begun, opened, seed=seed, neighbours=evaluator.settings.neighbours,
+    made_of = _origin("evaluation", begun, opened, reference, seed=seed, neighbours=evaluator.settings.neighbours,
                       distances=list(evaluator.settings.distances))
     result = None if kept else _measured_before(made_of, out, state)
     keep = None
@@ -90,7 +90,7 @@ def evaluate(evaluator: Evaluator, subject: Subject | Statistics, reference: Pat
                 result = evaluate_reconstruction(statistics, against)
             else:
                 result = evaluate_generation(statistics, against, evaluator.settings)
-            result = made_of.sealed(result | {"seed": seed})
+            result = made_of.sealed(result | {"seed": seed}, _place(out), statistics.made)
             keep = kept and partial(statistics.save, kept)
     if is_first():
         _finish(result, out, state, show, keep)
@@ -132,11 +132,12 @@ def _score(evaluator: Evaluator, params: config.Params, sampler: Sampler, guidan
     subject = sampled(sampler, params, guidance, per_class, seed)
     begun, opened = _begun(evaluator, subject), evaluator.open_reference(reference)
     settings = {**guidance.model_dump(), "seed": seed, **json.loads(canonical_json(params, "sampling"))}
-    made_of = _origin("candidate", begun, opened, **settings)
+    made_of = _origin("candidate", begun, opened, reference, **settings)
     result = _measured_before(made_of, out, state)
     if result is None:
         statistics, against = _measured(evaluator, subject, begun, opened, state)
-        result = made_of.sealed(evaluate_candidate(statistics, against) | settings) if is_first() else None
+        measured = evaluate_candidate(statistics, against) | settings
+        result = made_of.sealed(measured, _place(out), statistics.made) if is_first() else None
     if is_first():
         _finish(result, out, state, show)
 
@@ -160,8 +161,20 @@ def _measured(evaluator: Evaluator, subject: Subject | Statistics, begun: Statis
     return evaluator.statistics(subject, state), against
 
 
-def _origin(kind: str, measured: Statistics, reference: Subject | Statistics, **settings: Any) -> Origin:
-    return Origin(kind, settings, {"measured": digest_of(measured.facts), "reference": digest_of(reference.facts)})
+def _origin(kind: str, measured: Statistics, reference: Subject | Statistics, path: Path, **settings: Any) -> Origin:
+    """`path`: of the reference, images or statistics of them."""
+    inputs, images = {"measured": digest_of(measured.facts), "reference": digest_of(reference.facts)}, measured.facts["images"]
+    settings = {"n": measured.n, "batch_size": measured.facts["batch_size"], **images.get("settings", {}), **settings}
+    paths = {**measured.paths, "reference": path}
+    if isinstance(reference, Subject):                   # measured here: its images are the input
+        inputs |= {"reference images": reference.facts["digest"]}
+        paths = {**measured.paths, "reference images": path}
+    return Origin(kind, settings, inputs | measured.inputs, paths)
+
+
+def _place(out: Path | None) -> Path:
+    """From where a result's inputs are seen; of one that is not written, from here."""
+    return out or Path("-")
 
 
 def _measured_before(origin: Origin, out: Path | None, state: Path | None) -> dict | None:

@@ -12,8 +12,8 @@ from restok.config.load import parse
 from restok.errors import RestokError
 from restok.experiments.loading import Record, load_model, load_record
 from restok.experiments.searched import Choice, Scored
-from restok.files import sha256_file, write_json
-from restok.files.artifact import Origin
+from restok.files import write_json
+from restok.files.artifact import Origin, body_of, digest_of
 from restok.metrics.results import require_comparable
 
 HILL_CLIMB = 50_000      # samples that the release's own search draws for each of its steps, of 0.25 on the largest scale
@@ -46,10 +46,13 @@ def search_guidance(candidates: list[Path], finalists: list[Path], out: Path,
              "finalists": [{key: row[key] for key in kept} for row in finals]}
     result = {"chosen": {key: best[key] for key in SETTING}, "metric": metric, metric: best["metrics"][metric],
               "top_k": best["sampling"]["top_k"], "top_p": best["sampling"]["top_p"],
-              **{key: best[key] for key in ("features", "reference", "sampling", "seed", "made")},
+              **{key: best[key] for key in ("features", "reference", "sampling", "seed")},
               "samples": drawn(tried), "hill_climb_step": HILL_CLIMB, **tried}
-    made_from = {str(path): sha256_file(path) for path in (*candidates, *finalists)}
-    result = Origin("guidance", {}, made_from).sealed(result)
+    made_from = {f"{kind} {' '.join(map(str, _setting(row)))}": row
+                 for kind, each in (("candidate", rows), ("finalist", finals)) for row in each}
+    digests = {name: digest_of(body_of(row)) for name, row in made_from.items()}
+    paths = {name: row.path for name, row in made_from.items()}
+    result = Origin("guidance", {}, digests, paths).sealed(result, out)
     try:
         write_json(out, result)
     finally:

@@ -3,7 +3,6 @@
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
-from hashlib import sha256
 from itertools import starmap
 from pathlib import Path
 from typing import NamedTuple
@@ -19,10 +18,11 @@ from restok.data.pairing import in_order_of
 from restok.distributed import device
 from restok.errors import RestokError
 from restok.files import sha256_file
+from restok.files.artifact import digest_of
 from restok.files.npz import NpzArray, npz_names
 from restok.metrics.frechet import Gaussian
 from restok.metrics.statistics import published_gaussians
-from restok.stages.images import Sampler, balanced_labels, reconstruction
+from restok.stages.images import Sampler, balanced_labels, guided, reconstruction
 from restok.weights import load_tokenizer
 
 Images = UInt8[np.ndarray, "b h w c"]
@@ -48,6 +48,7 @@ class Subject:
     paired: bool = False
     tokenizer: config.Tokenizer | None = None       # of the codes; None where there are no codes
     published: dict[str, Gaussian] = field(default_factory=dict)   # of a reference: 'pooled', 'spatial'
+    paths: dict[str, Path | None] = field(default_factory=dict)    # where its inputs lie, of those that are files
 
     @property
     def name(self) -> str:
@@ -62,23 +63,24 @@ class MeasureError(RestokError):
     """Images that cannot be measured, or do not belong together; the message names them and the remedy."""
 
 
-def images_of(source: ImageSource) -> Subject:
-    """Images from a file or a folder."""
-    return Subject(_facts_of(source, source.labels), source.labels, lambda *wanted: starmap(Batch, source.batches(*wanted)))
+def images_of(source: ImageSource, path: Path | None = None) -> Subject:
+    """Images from a file or a folder at `path`."""
+    return Subject(_facts_of(source, source.labels), source.labels, lambda *wanted: starmap(Batch, source.batches(*wanted)),
+                   paths={"images": path})
 
 
 def reference_of(path: Path, crop: int | None, workers: int) -> Subject:
     """Images to measure against, as `open_images` reads them; of an ADM npz with the statistics published in it, which may be
     all that it holds."""
     if path.suffix != ".npz":
-        return images_of(open_images(path, crop, workers))
+        return images_of(open_images(path, crop, workers), path)
     names, published = npz_names(path), published_gaussians(path)
     if "arr_0" in names:
-        return replace(images_of(open_images(path, crop, workers)), published=published)
+        return replace(images_of(open_images(path, crop, workers), path), published=published)
     if not published:
         raise MeasureError(f"{path}: has neither arr_0 (images) nor mu and sigma (statistics), only {', '.join(names)}")
     facts = _facts(path.name, sha256_file(path), 0, None, "unknown", None)
-    return Subject(facts, None, lambda *_: iter(()), published=published)
+    return Subject(facts, None, lambda *_: iter(()), published=published, paths={"images": path})
 
 
 def reconstructions_of(source: ImageSource, originals: ImageSource, path: Path, tokenizer: config.Tokenizer | None) -> Subject:
@@ -100,7 +102,8 @@ def reconstructions_of(source: ImageSource, originals: ImageSource, path: Path, 
             yield Batch(first, images, targets, theirs)
 
     labels = source.labels if originals.labels is None else originals.labels
-    return Subject(_facts_of(source, labels, originals), labels, batches, True, tokenizer if codes else None)
+    return Subject(_facts_of(source, labels, originals), labels, batches, True, tokenizer if codes else None,
+                   paths={"images": path})
 
 
 def _same_classes(ours: Int[np.ndarray, " n"] | None, theirs: Int[np.ndarray, " n"] | None) -> bool:
@@ -121,8 +124,8 @@ def _codes(path: Path, n: int, tokenizer: config.Tokenizer) -> NpzArray | None:
     return codes
 
 
-def reconstructed(tokenizer: Path, originals: ImageSource, batch_size: int) -> Subject:
-    """What a tokenizer makes of every original, `batch_size` at a time, rounded to 8 bits."""
+def reconstructed(tokenizer: Path, originals: ImageSource, batch_size: int, path: Path | None = None) -> Subject:
+    """What a tokenizer makes of every original, `batch_size` at a time, rounded to 8 bits. `path`: of the originals."""
     model = load_tokenizer(tokenizer).to(device())
     if set(originals.size) != {model.config.image_size}:
         raise MeasureError(f"{originals.name}: images of {'x'.join(map(str, originals.size))}, but {tokenizer} takes "
@@ -135,12 +138,15 @@ def reconstructed(tokenizer: Path, originals: ImageSource, batch_size: int) -> S
 
     made_by = {"tokenizer": sha256_file(tokenizer / "model.safetensors"), "originals": originals.digest}
     facts = _facts_of(originals, originals.labels, originals) | {
-        "name": f"reconstructions by {tokenizer.as_posix()}", "digest": _digest(made_by), "rounding": ROUNDED}
-    return Subject(facts, originals.labels, batches, True, model.config)
+        "name": f"reconstructions by {tokenizer.as_posix()}", "digest": digest_of(made_by), "rounding": ROUNDED,
+        "inputs": made_by}
+    return Subject(facts, originals.labels, batches, True, model.config, paths={"tokenizer": tokenizer, "originals": path})
 
 
-def sampled(sampler: Sampler, params: config.Params, guidance: config.Guidance, per_class: int, seed: int) -> Subject:
-    """`per_class` samples of every class, each drawn from (seed, its number) alone, as it is asked for."""
+def sampled(sampler: Sampler, params: config.Params, guidance: config.Guidance, per_class: int, seed: int,
+            path: Path | None = None) -> Subject:
+    """`per_class` samples of every class, each drawn from (seed, its number) alone, as it is asked for. `path`: of the file
+    that the guidance was read from."""
     labels = balanced_labels(sampler.generator.config.classes, per_class)
     side = sampler.tokenizer.config.image_size
 
@@ -152,8 +158,11 @@ def sampled(sampler: Sampler, params: config.Params, guidance: config.Guidance, 
     made_by = {"models": sampler.digests, "guidance": guidance.model_dump(), "sampling": canonical_json(params, "sampling"),
                "per_class": per_class, "seed": seed}
     rounding = ROUNDED if params.sampling.rounding == "round" else TRUNCATED
-    return Subject(_facts(f"samples by {sampler.name}", _digest(made_by), len(labels), (side, side), rounding, labels), labels,
-                   batches)
+    facts = _facts(f"samples by {sampler.name}", digest_of(made_by), len(labels), (side, side), rounding, labels)
+    settings = {"guidance": guidance.model_dump(mode="json"), **json.loads(canonical_json(params, "sampling")),
+                "per_class": per_class, "seed": seed}
+    return Subject(facts | {"inputs": sampler.digests | guided(guidance), "settings": settings}, labels, batches,
+                   paths=sampler.paths | {"guidance": path})
 
 
 def _facts_of(source: ImageSource, labels: Int[np.ndarray, " n"] | None, originals: ImageSource | None = None) -> dict:
@@ -166,7 +175,3 @@ def _facts(name: str, digest: str, n: int, size: tuple[int, int] | None, roundin
     in_order = labels is not None and bool((np.diff(labels) >= 0).all() and labels[0] < labels[-1])
     return {"name": name, "digest": digest, "n": n, "size": size and list(size), "rounding": rounding,
             "originals": originals and {"name": originals.name, "digest": originals.digest}, "in_order": in_order}
-
-
-def _digest(value: dict) -> str:
-    return sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()

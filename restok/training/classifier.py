@@ -39,7 +39,8 @@ def train_classifier(params: config.Params, data: Path, out: Path, run: Path | N
                                              "threads": torch.get_num_threads()})
         return {}
 
-    make(out, origin("classifier", params, train=split.digest, validation=validation.digest), run, write)
+    splits = {"train": split.digest, "validation": validation.digest}
+    make(out, origin("classifier", params, paths=dict.fromkeys(splits, data), **splits), run, write)
 
 
 def _trained(params: config.Params, split: Split) -> SmallClassifier:

@@ -81,7 +81,8 @@ def train_generator(params: config.Params, codes: Path, tokenizer: Path, run_fol
             raise ConfigError(f"generator.{key}: {value}, but the codes in {codes} have {store.manifest[key]}")
     verify(codes, "codes.npy", "labels.npy")
     training, made_by = params.generator_training, store.manifest["tokenizer"]
-    made_of = origin("generator", params, codes=store.manifest["sha256"], tokenizer=made_by)
+    made_of = origin("generator", params, paths={"codes": codes, "tokenizer": tokenizer}, codes=store.manifest["sha256"],
+                     tokenizer=made_by)
     facts = {"sampling_steps": len(params.generator.groups), "tokenizer": made_by}
     batches = partial(code_batches, store, training.batch_size, params.seed, share=own_share())
     train(lambda: GeneratorJob(params, device()), "generator", batches, range(training.steps), training, run_folder, made_of,

@@ -87,6 +87,7 @@ class RunFolder(run.RunFolder):
     def save(self, step: int, state: dict) -> None:
         self.require_held()
         save_state(self.folder / f"state_{step}.pt", {"step": step, "identity": self.folder.name, "state": state})
+        self.note()
         for old in self.states()[2:]:
             old.unlink()
 

@@ -174,11 +174,11 @@ def train_tokenizer(params: config.Params, checkpoint: str, data: Path, classifi
         raise ConfigError(f"generator.classes: {params.generator.classes}, but {data} has {len(split.classes)} classes")
     if classifier:
         require_classifier(classifier)
-    weights = {name: folder and sha256_file(folder / "model.safetensors")
-               for name, folder in (("classifier", classifier), ("previous", previous))}
+    folders = {"classifier": classifier, "previous": previous}
+    weights = {name: folder and sha256_file(folder / "model.safetensors") for name, folder in folders.items()}
     images = partial(batches, split, params.data, params.tokenizer.image_size, training.batch_size, params.seed,
                      share=own_share())
-    made_of = origin("tokenizer", params, checkpoint, data=split.digest, **weights)
+    made_of = origin("tokenizer", params, checkpoint, {"data": data, **folders}, data=split.digest, **weights)
     with lost_readers(data):
         train(lambda: TokenizerJob(params, classifier, device()), f"tokenizer {checkpoint}", images, steps, training,
               run_folder, made_of, out, {"checkpoint": checkpoint}, previous, keep_state=True)
