@@ -59,21 +59,35 @@ class InputOptions:
         tree = Tree(self.results, load_sheet(self.params, self.overrides or [], self.experiments))
         return Inputs(tree, read(self.params, self.overrides), Numbers(self.published), self.orders, self.switches)
 
+    @property
+    def printed(self) -> list[Path]:
+        """What comes with the repository."""
+        return [self.published, self.orders, self.switches]
+
 
 @verb
 def table(name: TableName, inputs: InputOptions, out: out_file(".csv")) -> None:
     """Write a table of the paper as CSV, or what the release's choices change, from files alone."""
     from restok.reporting.cells import write_csv
     from restok.reporting.inputs import table_of
+    from restok.reporting.record import require_record, shown, write_record
     item = chosen(name, "table", "chart")
-    write_csv(table_of(inputs.load(), item).frame, out)
+    require_record(out, "table")
+    given = inputs.load()
+    write_csv(table_of(given, item).frame, out)
+    write_record("table", out, shown(given.tree, given.params, item), [*given.tree.inputs(item), *inputs.printed], [out])
 
 
 @verb
 def tables(inputs: InputOptions, out: out_file(".md")) -> None:
     """Write every table whose file is beside --out on one Markdown page, from the results."""
+    from restok.reporting.record import require_record, shown, write_record
     from restok.reporting.tables.markdown import tables
-    tables(inputs.load(), out)
+    require_record(out, "tables")
+    given = inputs.load()
+    made = tables(given, out)
+    write_record("tables", out, shown(given.tree, given.params, *made),
+                 [*(out.with_name(f"{item.name}.csv") for item in made), *inputs.printed], [out])
 
 
 @verb
@@ -82,6 +96,7 @@ def figure(name: FigureName, out: out_file("picture", ".pdf"), params: FigurePar
     """Draw a figure, from files alone: PNG and PDF and, but for a table's, its data as CSV, side by side."""
     from restok.reporting.figures.bars import chart
     from restok.reporting.inputs import draw
+    from restok.reporting.record import require_record, shown, write_record
     item = chosen(name, "figure", "chart")
     if out.suffix.lower() not in (".png", ".pdf"):
         raise ConfigError(f"{out}: a figure is written as PNG and PDF, side by side; name a .png")
@@ -89,17 +104,28 @@ def figure(name: FigureName, out: out_file("picture", ".pdf"), params: FigurePar
     needed = ("--table",) if item.kind == "chart" else ("--params", "--results")
     if missing := [flag for flag in needed if given[flag] is None]:
         raise ConfigError(f"figure {name}: give {' and '.join(missing)}")
+    require_record(out, item.kind)
+    files = [out.with_suffix(suffix) for suffix in (".png", ".pdf", ".csv")]
     if item.kind == "chart":
         chart(table, out)
+        write_record("chart", out, {"item": name}, [table], files[:2])
     else:
-        draw(InputOptions(params, results, experiments, overrides=overrides).load(), item, out)
+        inputs = InputOptions(params, results, experiments, overrides=overrides)
+        given = inputs.load()
+        draw(given, item, out)
+        write_record("figure", out, shown(given.tree, given.params, item), [*given.tree.inputs(item), *inputs.printed], files)
 
 
 @verb
 def report(inputs: InputOptions, reports: Reports, out: out_file(".html")) -> None:
     """Write one HTML page with the main run's tables and figures, and with the others that are there."""
     from restok.reporting.page import report
-    report(inputs.load(), reports, out)
+    from restok.reporting.record import require_record, shown, write_record
+    require_record(out, "report")
+    given = inputs.load()
+    made = report(given, reports, out)
+    write_record("report", out, shown(given.tree, given.params, *made),
+                 [*(reports / file for item in made for file in item.files), *inputs.printed], [out])
 
 
 @verb

@@ -25,8 +25,8 @@ CALLED = {"class_accuracy": "class accuracy", "per_class_accuracy": "class accur
 Line = tuple[str, str | int, Path | str]                            # what, its value, the file that backs it
 
 
-def report(inputs: Inputs, reports_dir: str | Path, out: str | Path) -> None:
-    """Write the page of a run to `out`: self-contained HTML, pictures within.
+def report(inputs: Inputs, reports_dir: str | Path, out: str | Path) -> list[Item]:
+    """Write the page of a run to `out`: self-contained HTML, pictures within. Returns the tables and figures that it shows.
 
     Reads the run's results and, from `reports_dir`, the files of the tables and figures. Those that show other trained models
     than the main run's may be missing: the page says how they are made. Raises ReportError, which names the file and how it
@@ -57,6 +57,7 @@ def report(inputs: Inputs, reports_dir: str | Path, out: str | Path) -> None:
     )
     with atomic_file(out) as partial:
         partial.write_text(page, "utf-8")
+    return [each["item"] for each in shown]
 
 
 def _settings(tree: Tree, params: Params, best: Row) -> list[Line]:

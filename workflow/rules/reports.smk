@@ -25,7 +25,8 @@ rule table:
         "params/orders.csv",
         "params/release_switches.csv",
     output:
-        "reports/{run}/{table}.csv",
+        csv="reports/{run}/{table}.csv",
+        record="reports/{run}/provenance/{table}.json",
     log:
         "results/{run}/logs/{table}.log",
     benchmark:
@@ -41,7 +42,7 @@ rule table:
         shows=shows("table"),
     shell:
         "restok table {wildcards.table:q} --params params/{wildcards.run:q}.yaml --results results/{wildcards.run:q} "
-        "--out {output:q} 2> {log:q}"
+        "--out {output.csv:q} 2> {log:q}"
 
 
 rule figure:
@@ -52,6 +53,7 @@ rule figure:
         png="reports/{run}/{figure}.png",
         pdf="reports/{run}/{figure}.pdf",
         csv="reports/{run}/{figure}.csv",
+        record="reports/{run}/provenance/{figure}.json",
     log:
         "results/{run}/logs/{figure}.log",
     benchmark:
@@ -77,6 +79,7 @@ rule chart:
     output:
         png="reports/{run}/{chart}.png",
         pdf="reports/{run}/{chart}.pdf",
+        record="reports/{run}/provenance/{chart}.chart.json",
     log:
         "results/{run}/logs/{chart}.chart.log",
     benchmark:
@@ -104,6 +107,7 @@ rule page:
     output:
         html="reports/{run}/index.html",
         markdown="reports/{run}/tables.md",
+        records=[f"reports/{{run}}/provenance/{name}.json" for name in ("index", "tables")],
     log:
         "results/{run}/logs/page.log",
     benchmark:

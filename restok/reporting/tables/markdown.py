@@ -2,21 +2,23 @@
 
 from pathlib import Path
 
+from restok.experiments import Item
 from restok.experiments.items import items
 from restok.files import atomic_file
 from restok.reporting.inputs import Inputs, table_of
 from restok.reporting.tables.table import Table
 
 
-def tables(inputs: Inputs, out: str | Path) -> None:
-    """Write every table whose file is beside `out`, and how the others are made."""
-    parts, lacking = [], []
+def tables(inputs: Inputs, out: str | Path) -> list[Item]:
+    """Write every table whose file is beside `out`, and how the others are made. Returns those that it shows."""
+    parts, lacking, shown = [], [], []
     for item in items(inputs.params, inputs.tree.sheet, "table", "chart"):
         file = Path(out).with_name(f"{item.name}.csv")
         if not file.is_file():
             lacking.append(f"- {item.title}: make it with `snakemake --cores 2 {file.as_posix()}`")
             continue
         table = table_of(inputs, item)
+        shown.append(item)
         parts.append("\n\n".join(filter(None, (
             f"## {item.title}", item.caption, _table(table), "\n".join(f"- {_text(note)}" for note in table.notes),
             f"Every column, with the files behind the numbers: [{item.name}.csv]({item.name}.csv)"))))
@@ -24,6 +26,7 @@ def tables(inputs: Inputs, out: str | Path) -> None:
         parts.append("\n".join(["## Not made yet", "", *lacking]))
     with atomic_file(out) as partial:
         partial.write_text("\n\n".join([f"# ResTok: the tables of {inputs.tree.sheet.run}", *parts]) + "\n", "utf-8")
+    return shown
 
 
 def _table(table: Table) -> str:
