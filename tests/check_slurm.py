@@ -156,8 +156,8 @@ def test_the_short_demo_gives_the_local_reports_though_a_training_is_killed_and_
     assert "DUE TO JOB REQUEUE" in logs(there, "train_generator", queued)
     assert len(list(there.glob(f"runs/slurm/rule_train_tokenizer/{killed}/*.log"))) == 2       # of the job, and its retry
     assert f"log: results/short/logs/train_tokenizer.{killed.rpartition('_')[2]}.log" in told(there)
-    reports = sorted(path.relative_to(here) for path in here.rglob("reports/short/**/*.*"))
-    assert len(reports) > 25 and reports == sorted(path.relative_to(there) for path in there.rglob("reports/short/**/*.*"))
+    reports = sorted(path.relative_to(here) for path in here.glob("reports/short/**/*.*"))
+    assert len(reports) > 25 and reports == sorted(path.relative_to(there) for path in there.glob("reports/short/**/*.*"))
     reports = [path for path in reports if path.parent.name != "provenance"]                    # which say when they were made
     assert [str(path) for path in reports if comparable(here / path) != comparable(there / path)] == []
     assert (there / "reports/index.html").read_bytes() == (there / "reports/short/index.html").read_bytes()

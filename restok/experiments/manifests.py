@@ -66,7 +66,7 @@ class Artifact:
     results that are no folders."""
 
     path: Path
-    home: Path                           # the folder of `files`, and from where `paths` are seen
+    home: Path                           # the folder of `files`
     facts: Mapping[str, Any]
     found: str | None = None
 
@@ -98,24 +98,26 @@ class Artifact:
     @property
     def inputs(self) -> Iterator[tuple[str, str | None, Path | None]]:
         """Each input's name, its digest, and its place, where it is a file."""
+        base = self.home.parent if self.home == self.path else self.home
         for name, digest in self.facts["inputs"].items():
             place = self.facts["paths"].get(name)
-            yield name, digest, None if place is None else Path(os.path.normpath(self.home / place))
+            yield name, digest, None if place is None else Path(os.path.normpath(base / place))
 
-    def faults(self, full: bool) -> Iterator[tuple[Path, str]]:
-        """The files that are not what the manifest says, and why; without `full`, of LONG ones only the length is looked at."""
-        if "digest" in self.facts and self.facts["digest"] != self.found:
-            yield self.path, f"was changed since it was written (it says {self.facts['digest'][:12]}, and is {self.found[:12]})"
-        for name, digest in self.files.items():
-            file = self.home / name
-            if not file.is_file():
-                if self.home == self.path:                       # of a report the others may lie elsewhere
-                    yield file, "is missing"
-            elif not full and name.endswith(LONG):
-                if file.stat().st_size != self.facts["bytes"][name]:
-                    yield file, f"has {file.stat().st_size} bytes, not {self.facts['bytes'][name]}"
-            elif (found := sha256_file(file)) != digest:
-                yield file, f"was changed or swapped since it was written (the manifest says {digest[:12]}, it is {found[:12]})"
+    def fault(self, name: str | None, full: bool) -> str | None:
+        """Why a file, or (None) the artifact itself, is not what the manifest says; without `full`, of LONG ones by the length
+        alone."""
+        if name is None:
+            said, found = self.facts.get("digest"), self.found
+            return f"was changed since it was written (it says {said[:12]}, and is {found[:12]})" if said != found else None
+        file, said = self.home / name, self.files[name]
+        if not file.is_file():
+            return "is missing" if self.home == self.path else None       # of a report's files some may be elsewhere
+        if not full and name.endswith(LONG):
+            size, was = file.stat().st_size, self.facts["bytes"][name]
+            return f"has {size} bytes, not {was}" if size != was else None
+        if (found := sha256_file(file)) != said:
+            return f"was changed or swapped since it was written (its manifest says {said[:12]}, it is {found[:12]})"
+        return None
 
 
 def record_of(file: Path) -> Path | None:

@@ -164,5 +164,6 @@ def cost_of(makings: Sequence[Mapping[str, Any]]) -> str:
     if not makings or None in [one["seconds"] for one in makings]:
         return f"time unknown{devices and f', {devices}'}"
     seconds = sum(one["seconds"] * one["processes"] for one in makings)
-    time = f"{seconds / 3600:.3g} h" if seconds >= 3600 else f"{seconds / 60:.3g} min" if seconds >= 100 else f"{seconds:.2g} s"
+    size, unit = next((size, unit) for size, unit in ((3600, "h"), (60, "min"), (0, "s")) if seconds >= size)
+    time = f"{max(seconds, 0.1) / (size or 1):.3g} {unit}"
     return f"{'at least ' * any(one['unknown'] for one in makings)}{time}, {devices}"
