@@ -1,8 +1,10 @@
 """The page: every table and figure of a run, what was refused, and the file behind every number."""
 
 import base64
+import re
 import subprocess
 import sys
+from html import unescape
 
 import pytest
 from conftest import ROOT
@@ -60,6 +62,21 @@ def test_page_holds_every_figure_table_and_source(run, reports):
         assert claim in html, claim
     assert "a constant warning" not in html                        # of a candidate that was not chosen
     assert "src=\"http" not in html and "href=\"http" not in html
+
+
+def test_a_number_that_was_measured_leads_to_its_line_and_no_other_does(run, reports):
+    html = page_of(run, reports)
+    appendix = html.partition('<section id="provenance">')[2]
+    named = {anchor: unescape(name) for anchor, name in re.findall(
+        r'<details class="source" id="([\w-]+)"><summary><code>(.*?)</code>', appendix)}
+    links = [(anchor, unescape(text)) for anchor, text in re.findall(r'<a href="#([^"]*)">(.*?)</a>', html)]
+    assert len(named) > 10 and {anchor for anchor, _ in links} == named.keys()
+    assert all((run / path.partition("demo/")[2]).is_file() for name in named.values() for path in name.split("; "))
+    (best,) = {anchor for anchor, text in links if text.startswith("20.00 [18.00 to 22.00]")}
+    assert named[best].split("; ") == [
+        (run / f"evaluation/750k/{name}.json").as_posix() for name in ("reconstruction", "generation")]
+    for printed in ("2.34", "1.28"):                     # the paper's, in the same tables
+        assert f">{printed}</td>" in html and printed not in [text for _, text in links]
 
 
 def test_page_says_whether_fig7_has_the_papers_order(run, reports):

@@ -12,6 +12,7 @@ from spoilt import chain
 from spoilt.case import DROP, altered, bytes_of, copied, gone, keys, text
 
 from restok.experiments.places import pattern
+from restok.reporting.page import Sources
 
 REPORT, PUBLISHED = "reports/run/table1.csv", "params/published.csv"
 SKIPPED = "--part", "panel", "sample ", "table table6", "table table7", "table table8", "table table9"
@@ -189,6 +190,17 @@ def test_it_may_be_asked_from_anywhere_and_of_what_was_moved(home, command, tmp_
 def test_every_kind_of_artifact_is_walked_from(file, home, command):
     result = command("provenance", file)
     assert result.exit_code == 0 and "everything matches" in result.stderr, result.stderr
+
+
+def test_the_page_tells_the_same_tree_in_short(home):
+    behind = Sources()
+    source = f"{at('reconstruction')}; {RESULT}"
+    assert behind.anchor(source) == behind.anchor(source) == "from-1" and behind.anchor("paper, Table 1") is None
+    (entry,) = behind.entries()
+    lines = {line["path"]: line for line in entry["lines"]}
+    assert (entry["id"], entry["name"]) == ("from-1", source) and len(lines) == len(entry["lines"]) == 12
+    assert lines[DATA]["verb"] == "restok prepare" and lines[DATA]["depth"] > lines[RESULT]["depth"] == 0
+    assert lines[TOKENIZER]["cost"].endswith(" s, cpu") and len(lines[TOKENIZER]["digest"]) == 12
 
 
 def test_made_again_nothing_that_was_made_of_it_changes(home, command):

@@ -1,6 +1,7 @@
 """The page: one HTML file which holds the tables and figures of a run, and names the file behind every number."""
 
 import base64
+import re
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from importlib.resources import files
@@ -17,12 +18,50 @@ from restok.files import atomic_file
 from restok.reporting.cells import count, number, span
 from restok.reporting.inputs import Inputs, table_of
 from restok.reporting.measured import Row, checkpoints, chosen_guidance, lowest
+from restok.reporting.provenance import Input, Node, Walk, line
 from restok.reporting.run import Record, chosen_candidate, fault, read, require, require_metric
+from restok.reporting.tables.table import Table
 from restok.stages.search import among, cost, drawn
 
 CALLED = {"class_accuracy": "class accuracy", "per_class_accuracy": "class accuracy by class", "psnr": "PSNR (dB)",
           "ssim": "SSIM", "ms_ssim": "MS-SSIM", "lpips": "LPIPS"}     # the other metrics bear the field's names
 Line = tuple[str, str | int, Path | str]                            # what, its value, the file that backs it
+NUMBER = re.compile(r"[-+]?\d")
+
+
+class Sources:
+    """What the page's numbers were measured from, an entry for each row and checkpoint, which has an anchor."""
+
+    def __init__(self) -> None:
+        self._anchors: dict[str, str] = {}
+        self._nodes: dict[Path, Node] = {}
+
+    def anchor(self, source: str) -> str | None:
+        """Of a row's files, as its column `source` names them; None of rows that were not measured here."""
+        if not all(Path(name).suffix == ".json" and Path(name).is_file() for name in source.split("; ")):
+            return None
+        return self._anchors.setdefault(source, f"from-{len(self._anchors) + 1}")
+
+    def entries(self) -> list[dict]:
+        """Each with its `id`, the results, and what these were made of, as lines with their depth."""
+        found = []
+        for source, anchor in self._anchors.items():
+            told, lines = set(), []
+            for name in source.split("; "):
+                top = Walk(Path(name), check=False, nodes=self._nodes).top
+                lines += self._lines(Input({}, top), told, 0)
+            found.append({"id": anchor, "name": source, "lines": lines})
+        return found
+
+    def _lines(self, named: Input, told: set[int], depth: int) -> Iterator[dict]:
+        """What is told already is left out: an entry is short."""
+        node = named.node
+        if node.path is None or id(node) in told:
+            return
+        told.add(id(node))
+        yield line(node, named.digests) | {"depth": depth}
+        for each in node.inputs:
+            yield from self._lines(each, told, depth + 1)
 
 
 def report(inputs: Inputs, reports_dir: str | Path, out: str | Path) -> list[Item]:
@@ -33,7 +72,7 @@ def report(inputs: Inputs, reports_dir: str | Path, out: str | Path) -> list[Ite
     is made, when another is.
     """
     tree, params, seeds = inputs.tree, inputs.params, checkpoints(inputs.tree, "fig7")
-    best = lowest(seeds)
+    best, behind = lowest(seeds), Sources()
     template = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True).from_string(
         files("restok.reporting").joinpath("page.html.j2").read_text("utf-8"))
     shown, lacking = [], []
@@ -42,18 +81,20 @@ def report(inputs: Inputs, reports_dir: str | Path, out: str | Path) -> list[Ite
         if tree.beyond_main(item) and not all(path.is_file() for path in paths):
             lacking.append((item.title, paths[0]))
         else:
-            shown.append(_shown(inputs, item, paths))
+            shown.append(_shown(inputs, item, paths, behind))
+    headline = [(what, value, file, behind.anchor(best.about["source"])) for what, value, file in _headline(best, len(seeds))]
     page = template.render(
         name=tree.sheet.run,
         chosen=best.first,
         levels=require_metric(best.first.reconstruction, "codebook")["levels"],
-        settings=_settings(tree, params, best),
-        headline=_headline(best, len(seeds)),
+        settings=[(*line, None) for line in _settings(tree, params, best)],
+        headline=headline,
         refused=_refused(seeds),
         warnings=_warnings(tree, seeds),
         items=shown,
         lacking=lacking,
         parameters=params.model_dump_json(indent=2),
+        sources=behind.entries(),
     )
     with atomic_file(out) as partial:
         partial.write_text(page, "utf-8")
@@ -146,9 +187,9 @@ def _warnings(tree: Tree, seeds: Sequence[Row]) -> dict[str, list[Path]]:
     return warnings
 
 
-def _shown(inputs: Inputs, item: Item, paths: Sequence[Path]) -> dict:
-    """A table or figure as the template takes it; `picture` in base64."""
-    picture, sources = None, ""
+def _shown(inputs: Inputs, item: Item, paths: Sequence[Path], behind: Sources) -> dict:
+    """A table or figure as the template takes it; `picture` in base64, `cells` with the place that each number links to."""
+    picture, sources, table = None, "", table_of(inputs, item)
     for path in map(require, paths):
         if path.suffix == ".png":
             picture = base64.b64encode(path.read_bytes()).decode()
@@ -160,7 +201,17 @@ def _shown(inputs: Inputs, item: Item, paths: Sequence[Path]) -> dict:
             if "Source" not in image.info:
                 raise fault(path, "does not name the files it was drawn from")
             sources = image.info["Source"]
-    return {"item": item, "table": table_of(inputs, item), "files": paths, "picture": picture, "sources": sources}
+    cells = table and list(_cells(table, behind))
+    return {"item": item, "table": table, "cells": cells, "files": paths, "picture": picture, "sources": sources}
+
+
+def _cells(table: Table, behind: Sources) -> Iterator[list[tuple[str, str | None]]]:
+    """The rows that a reader sees, each cell with the anchor of what it was measured from, if it is a number that was."""
+    named = list(table.frame["source"]) if "source" in table.frame and len(table.frame) == len(table.shown) else None
+    for index, row in enumerate(table.shown.itertuples(index=False)):
+        anchor = behind.anchor(named[index]) if named else None
+        yield [(cell, anchor if NUMBER.match(cell) and "paper" not in title else None)
+               for cell, title in zip(row, table.shown.columns, strict=True)]
 
 
 def _percent(share: float) -> str:

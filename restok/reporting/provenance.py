@@ -52,11 +52,11 @@ class Input(NamedTuple):
 
 
 class Walk:
-    """All that lies behind a file. Each artifact is read, and with `check` held against its manifest, once. Paths that are not
-    here, as after a partial pull, are no faults."""
+    """All that lies behind a file. Each artifact is read, and with `check` held against its manifest, once; `nodes` are those
+    that another walk has read. Paths that are not here, as after a partial pull, are no faults."""
 
-    def __init__(self, file: Path, check: bool = True, full: bool = False):
-        self.check, self.full, self.nodes, self.faults = check, full, {}, []
+    def __init__(self, file: Path, check: bool = True, full: bool = False, nodes: dict[Path, Node] | None = None):
+        self.check, self.full, self.nodes, self.faults = check, full, {} if nodes is None else nodes, []
         if not file.exists():
             raise FileError(f"{file}: not here; name a file or folder that restok made")
         self.top = self._visit(self._own(file))
