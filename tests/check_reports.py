@@ -136,16 +136,16 @@ def test_results_copied_without_their_times_are_not_trained_again(tmp_path):
     """The workflow plans every step and deletes its output; the step finds what it made in runs/."""
     folder, run = tmp_path / "copy", PARAMS.stem
     for name in ("workflow", "profiles", "params", ".snakemake/metadata", f"results/{run}/data", f"results/{run}/classifier",
-                 f"results/{run}/tokenizer/{LABEL}", f"runs/{run}/classifier", f"runs/{run}/tokenizer/{LABEL}"):
+                 f"results/{run}/tokenizer/main/{LABEL}", f"runs/{run}/classifier", f"runs/{run}/tokenizer/main/{LABEL}"):
         shutil.copytree(ROOT / name, folder / name, copy_function=shutil.copyfile)
     for name in ("Snakefile", "environment.yml"):
         shutil.copyfile(ROOT / name, folder / name)
-    target = f"results/{run}/tokenizer/{LABEL}"
+    target = f"results/{run}/tokenizer/main/{LABEL}"
     forced = "--forcerun", "train_classifier", "train_tokenizer"
     command = [sys.executable, "-m", "snakemake", "--cores", "1", *forced, "--", target]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
-    for log in ("train_classifier", f"train_tokenizer.{LABEL}"):
+    for log in ("train_classifier", f"main/train_tokenizer.{LABEL}"):
         assert "was finished before; taken from" in (folder / f"results/{run}/logs/{log}.log").read_text()
     weights = f"{target}/model.safetensors"
     assert (folder / weights).read_bytes() == (ROOT / weights).read_bytes()

@@ -97,7 +97,7 @@ def lose_node(node: str, job: str) -> None:
 def step(folder: Path, rule: str, what: str) -> int:
     """The last one that a training has logged."""
     stage, label = rule.removeprefix("train_"), what.rpartition("_")[2]
-    rows = [row for log in folder.glob(f"runs/*/{stage}/{label}/*/log.jsonl") for row in log.read_text().splitlines()]
+    rows = [row for log in folder.glob(f"runs/*/{stage}/main/{label}/*/log.jsonl") for row in log.read_text().splitlines()]
     return max((json.loads(row)["step"] for row in rows), default=0)
 
 
@@ -156,7 +156,7 @@ def test_the_short_demo_gives_the_local_reports_though_a_training_is_killed_and_
         locally(here, "reports/short/index.html", "short")
     assert "DUE TO JOB REQUEUE" in logs(there, "train_generator", queued)
     assert len(list(there.glob(f"runs/slurm/rule_train_tokenizer/{killed}/*.log"))) == 2       # of the job, and its retry
-    assert f"log: results/short/logs/train_tokenizer.{killed.rpartition('_')[2]}.log" in told(there)
+    assert f"log: results/short/logs/main/train_tokenizer.{killed.rpartition('_')[2]}.log" in told(there)
     reports = sorted(path.relative_to(here) for path in here.glob("reports/short/**/*.*"))
     assert len(reports) > 25 and reports == sorted(path.relative_to(there) for path in there.glob("reports/short/**/*.*"))
     reports = [path for path in reports if path.parent.name != "provenance"]                    # which say when they were made
@@ -167,12 +167,12 @@ def test_the_short_demo_gives_the_local_reports_though_a_training_is_killed_and_
 
 
 def weights(folder: Path, run: str, model: str = "tokenizer") -> dict[str, torch.Tensor]:
-    return load_file(folder / f"results/{run}/{model}/750k/model.safetensors")
+    return load_file(folder / f"results/{run}/{model}/main/750k/model.safetensors")
 
 
 def test_a_training_ends_in_the_same_weights_whatever_the_cluster_does_to_it(tmp_path):
     """Time limit, requeue, preemption with requeue, and a node that dies: the same job goes on, and no retry is spent."""
-    target, rule, what = "results/long/tokenizer/750k", "train_tokenizer", "long_750k"
+    target, rule, what = "results/long/tokenizer/main/750k", "train_tokenizer", "long_main_750k"
     here, there = clone(tmp_path / "here", "long", LONG), clone(tmp_path / "there", "long", LONG, cpu_partition="requeued")
     with snakemake(there, "--profile", "slurm", target):
         _, job = in_the_middle(there, rule)
@@ -203,7 +203,7 @@ def test_a_training_ends_in_the_same_weights_whatever_the_cluster_does_to_it(tmp
 
 def test_a_cancelled_training_fails_and_a_killed_workflow_submits_nothing_twice(tmp_path):
     """Preemption that cancels; a job that a person cancels, which is tried again; and `kill -9` of Snakemake itself."""
-    target, rule, what = "results/long/tokenizer/750k", "train_tokenizer", "long_750k"
+    target, rule, what = "results/long/tokenizer/main/750k", "train_tokenizer", "long_main_750k"
     here, there = clone(tmp_path / "here", "long", LONG), clone(tmp_path / "there", "long", LONG, cpu_partition="cancelled")
     command = "--profile", "slurm", target
     with pytest.raises(AssertionError), snakemake(there, *command) as process:
@@ -268,13 +268,14 @@ def test_two_nodes_with_two_tasks_each_learn_what_four_processes_of_one_machine_
     workstation.write_text(workstation.read_text().replace("tasks_per_node: 1 ", "tasks_per_node: 4 "))
     for folder in (here, there):                        # the doctor would miss Inception, which judges nothing here
         write_json(folder / "results/parts/doctor.json", {})
-    target = "results/parts/generator/750k"
+    target = "results/parts/generator/main/750k"
     with snakemake(there, "--profile", "slurm", target):
         locally(here, target, "parts", "--profile", "profiles/workstation")
     for model in ("tokenizer", "generator"):
-        metrics = [json.loads((folder / f"results/parts/{model}/750k/metrics.json").read_text()) for folder in (here, there)]
+        made = f"results/parts/{model}/main/750k/metrics.json"
+        metrics = [json.loads((folder / made).read_text()) for folder in (here, there)]
         assert [each["processes"] for each in metrics] == [4, 4]
-        [log] = there.glob(f"runs/slurm/rule_train_{model}/parts_750k/*.log")
+        [log] = there.glob(f"runs/slurm/rule_train_{model}/parts_main_750k/*.log")
         granted = said("scontrol", "show", "job", log.stem)
         for words in ("NodeList=n[1-2]", "NumTasks=4", "TresPerJob=gres:gpu:h100:4", "TresPerNode=gres:gpu:h100:2"):
             assert words in granted

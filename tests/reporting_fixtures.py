@@ -9,6 +9,7 @@ import numpy as np
 from restok.config import Params
 from restok.config.load import load_params
 from restok.experiments import ITEMS, Feed, Sheet, Tree, Trial, load_sheet
+from restok.experiments.trials import MAIN
 from restok.reporting.inputs import Inputs, table_of
 from restok.reporting.published import Published
 from restok.reporting.tables.table import Table
@@ -26,7 +27,7 @@ def run_params() -> Params:
 
 def run_sheet(params: Params, *items: str, seeds: int = 1) -> Sheet:
     """One row that feeds some items: the run's own, its further seeds in folders beside it."""
-    names = ["run", *(f"run/experiments/main.{seed}" for seed in range(1, seeds))]
+    names = [MAIN, *(f"main.{seed}" for seed in range(1, seeds))]
     return Sheet("run", [Trial("main", name, (), params.model_copy(update={"seed": seed}),
                                tuple(Feed(item, "", None) for item in items), None, None) for seed, name in enumerate(names)])
 
@@ -52,7 +53,7 @@ def result(protocol: str, names: dict, metrics: dict, refused: dict, **changes) 
 
 
 def write_evaluations(run: Path, label: str, kind: str = "digits", refused: dict | None = None,
-                      numbers: tuple[float, float, float] | None = None, **changes) -> None:
+                      numbers: tuple[float, float, float] | None = None, trial: str = MAIN, **changes) -> None:
     """Both results of a checkpoint; `refused` and `changes` are those of the generation, `numbers` rFID, entropy and gFID."""
     rfid, entropy, gfid = numbers or (4.0, 11.5, DISTANCES[label])
     names = {"distance": "FID", "spatial": "sFID", "kernel": "KID", "score": "IS"} if kind == "inception" else {
@@ -69,11 +70,12 @@ def write_evaluations(run: Path, label: str, kind: str = "digits", refused: dict
     reconstruction["intervals"]["codebook"] = {
         "usage": [0.4, 0.6], "entropy": [entropy - 0.25, entropy + 0.25], "perplexity": [2435, 3444],
         "levels": [{"usage": [0.004, 0.006], "entropy": [4.5, 5.5]}, {"usage": [0.45, 0.55], "entropy": [10.5, 11.5]}]}
-    write(run / "evaluation" / label / "reconstruction.json", reconstruction)
+    home = run / "evaluation" / trial / label
+    write(home / "reconstruction.json", reconstruction)
     others = {"spatial": 6.0, "kernel": 0.02, "score": 7.5}
     metrics = {names["distance"]: gfid, **{names[role]: found for role, found in others.items() if role in names},
                "precision": 0.71, "recall": 0.6, "class_accuracy": 0.625}
-    write(run / "evaluation" / label / "generation.json", result("generation", names, metrics, refused or {}, **changes))
+    write(home / "generation.json", result("generation", names, metrics, refused or {}, **changes))
 
 
 def candidate(schedule: str, scale: float, start: float, distance: float, n: int = 20) -> dict:
@@ -86,7 +88,7 @@ def write_two_rounds(run: Path, label: str) -> Path:
     """A search whose second round turned the order of the first about; one candidate has no distance. Returns its file."""
     unmeasured = candidate("linear", 9.0, 0.0, 0.0) | {
         "metrics": {"FD-digits": None}, "intervals": {"FD-digits": None}, "refused": {"FD-digits": "why"}}
-    path = run / "guidance" / f"{label}.json"
+    path = run / "guidance" / "main" / f"{label}.json"
     write(path, {
         "chosen": {"schedule": "linear", "scale": 3.0, "start": 0.0}, "top_k": 0, "top_p": 0.95, "metric": "FD-digits",
         "candidates": [candidate("constant", 1.0, 0.0, 40.0), candidate("step", 2.0, 0.25, 21.0),
@@ -95,26 +97,27 @@ def write_two_rounds(run: Path, label: str) -> Path:
     return path
 
 
-def write_run(folder: Path) -> Path:
+def write_run(folder: Path, trial: str = MAIN) -> Path:
     """All that a run's reports are made from; returns `folder`."""
     rng = np.random.default_rng(0)
     write(folder / "data" / "manifest.json", {"splits": {"train": {"classes": ["zero", "one"]}}})
     for label, step in CHECKPOINTS.items():
-        write(folder / "tokenizer" / label / "metrics.json", {"step": step, "parameters": 1_234_567})
-        write(folder / "generator" / label / "metrics.json", {"parameters": 84_512, "sampling_steps": 6})
+        write(folder / "tokenizer" / trial / label / "metrics.json", {"step": step, "parameters": 1_234_567})
+        write(folder / "generator" / trial / label / "metrics.json", {"parameters": 84_512, "sampling_steps": 6})
         candidates = [candidate("constant", 1.0, 0.0, 40.0), candidate("step", 2.0, 0.25, 21.0)]
-        write(folder / "guidance" / f"{label}.json", {
+        write(folder / "guidance" / trial / f"{label}.json", {
             "chosen": {"schedule": "step", "scale": 2.0, "start": 0.25}, "top_k": 0, "top_p": 0.95, "metric": "FD-digits",
             "candidates": candidates})
-        write_evaluations(folder, label)
-    (folder / "panel").mkdir()
-    (folder / "samples").mkdir()
+        write_evaluations(folder, label, trial=trial)
+    for stage in ("panel", "samples"):
+        (folder / stage / trial).mkdir(parents=True)
     attention = rng.random((4, 3, 2), dtype=np.float32)
     attention[:2, :, 0] = np.nan                                   # the coarse scale comes with the third layer
-    np.savez(folder / "panel" / "middle.npz", originals=rng.integers(0, 256, (2, 8, 8, 3), np.uint8),
+    np.savez(folder / "panel" / trial / "middle.npz", originals=rng.integers(0, 256, (2, 8, 8, 3), np.uint8),
              prefixes=rng.integers(0, 256, (2, 3, 8, 8, 3), np.uint8), psnr=8 + rng.random((2, 3)), kept=np.array([1, 2, 4]),
              attention=attention)
-    np.savez(folder / "samples" / "middle.npz", arr_0=rng.integers(0, 256, (9, 8, 8, 3), np.uint8), labels=np.arange(9) % 2)
+    np.savez(folder / "samples" / trial / "middle.npz", arr_0=rng.integers(0, 256, (9, 8, 8, 3), np.uint8),
+             labels=np.arange(9) % 2)
     return folder
 
 
@@ -129,7 +132,7 @@ def write_experiments(results: Path, sheet: Sheet, numbers: Callable[[Trial, str
             for protocol in ("reconstruction", "generation"):
                 path = tree.path(protocol, trial, label)
                 path.parent.mkdir(parents=True, exist_ok=True)
-                (measured / "evaluation" / label / path.name).rename(path)
+                (measured / "evaluation" / "main" / label / path.name).rename(path)
             write(tree.path("tokenizer", trial, label) / "metrics.json",
                   {"step": trial.params.tokenizer_training.checkpoints.get(label), "parameters": 1_234_567})
             write(tree.path("generator", trial, label) / "metrics.json",

@@ -44,7 +44,7 @@ def test_an_ablation_is_the_mean_over_its_seeds(results):
     assert row[["seeds", "n_seeds", "rfid_metric", "gfid_metric"]].tolist() == ["10086 10087", 2, "rFD-digits", "FD-digits"]
     assert row[["description", "usage_paper", "gfid_paper"]].tolist() == ["learnable latents, no levels; S = 1", "100", ""]
     assert table.loc["#8", "description"] == "residual latents, 5 levels; S = 3, image residual"
-    assert all(f"baseline.{seed}/evaluation/150k/generation.json" in row["source"] for seed in (10086, 10087))
+    assert all(f"baseline.{seed}/150k/generation.json" in row["source"] for seed in (10086, 10087))
 
 
 def test_an_ablation_of_one_seed_has_the_interval_of_its_images(single):
@@ -152,16 +152,16 @@ def test_every_order_is_about_rows_of_the_paper():
 
 
 def test_rows_that_were_not_measured_alike_make_no_table(results):
-    path = results / "experiments" / "scales_2.10087" / "evaluation" / "150k" / "generation.json"
+    path = results / "evaluation" / "scales_2.10087" / "150k" / "generation.json"
     found = json.loads(path.read_text())
     write(path, found | {"n": 81})
-    with pytest.raises(ComparisonError, match=r"scales_2\.10087/evaluation/150k/generation\.json do not compare: n differ, 80"):
+    with pytest.raises(ComparisonError, match=r"scales_2\.10087/150k/generation\.json do not compare: n differ, 80"):
         ablation("table2", results, experiments())
     write(path, found | {"reference": found["reference"] | {"digest": "another"}})
     with pytest.raises(ComparisonError, match="reference digest differ, cd and another"):
         ablation("table2", results, experiments())
     path.unlink()
-    with pytest.raises(ReportError, match=r"missing; .*snakemake --cores 2 \S+scales_2\.10087/evaluation/150k/gen"):
+    with pytest.raises(ReportError, match=r"missing; .*snakemake --cores 2 \S+scales_2\.10087/150k/gen"):
         ablation("table2", results, experiments())
 
 
@@ -198,7 +198,7 @@ def test_a_switch_of_one_seed_counts_where_intervals_do_not_overlap(single):
     sheet = experiments(seeds=1)
     table = made("release_switches", single, sheet).frame.set_index("switch")
     assert table.loc["latent layout", ["gfid_effect", "gfid_verdict"]].tolist() == [8.0, "undecided (one seed)"]
-    write_evaluations(single / "experiments" / "legacy_layout.10086", "150k", numbers=(2.0, 6.5, 60.0))
+    write_evaluations(single, "150k", numbers=(2.0, 6.5, 60.0), trial="legacy_layout.10086")
     table = made("release_switches", single, sheet).frame.set_index("switch")
     assert table.loc["latent layout", ["gfid_verdict", "rfid_verdict"]].tolist() == ["higher (one seed)", "lower (one seed)"]
 

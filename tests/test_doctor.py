@@ -125,7 +125,7 @@ def test_a_reference_is_there_and_is_one(tmp_path):
 
 def test_finished_weights_that_a_row_names_are_looked_for(models, tmp_path):
     sheet = rows(tmp_path, f"theirs\tmain\t\ttable1\t\t{models}/tokenizer\t{tmp_path}/nowhere",
-                 "ours\tmain\t\ttable1\t\tresults/other/tokenizer/1M")             # the workflow makes it
+                 "ours\tmain\t\ttable1\t\tresults/other/tokenizer/main/1M")             # the workflow makes it
     first, second = things.weights(small_params(), Tree("results/demo", sheet))
     assert (first.state, second.state) == ("ok", "fault")
     assert f"{tmp_path}/nowhere: no model here" in second.says and "leave out the row" in second.says
@@ -160,8 +160,8 @@ def test_the_examination_is_shown_and_written_and_raises_what_is_missing_when_th
     assert (written["kind"], written["run"]) == ("doctor", "demo") and len(written["hours"]) == len(found.hours)
     assert {finding["what"]: finding["state"] for finding in written["findings"]} == states(found.findings)
     tree = Tree("results/demo", sheet)
-    (candidate, *_) = tree.candidates(sheet.trial("demo"), "1M")
-    expected = {tree.path("data"), tree.path("generator", sheet.trial("demo"), "1M"), candidate}
+    (candidate, *_) = tree.candidates(sheet.trial("main"), "1M")
+    expected = {tree.path("data"), tree.path("generator", sheet.trial("main"), "1M"), candidate}
     assert {path.as_posix() for path in expected} <= set(load_model(tmp_path / "doctor.json", Examined).results)
     assert sum(written["results"].values()) == pytest.approx(sum(row.sheet for row in found.hours))
     assert written["estimate"] == ("GPU" if torch.cuda.is_available() else "CPU")
@@ -242,7 +242,7 @@ def test_finished_weights_that_are_not_there_are_left_to_the_doctor(mine):
     with (mine / "params/experiments.tsv").open("a") as sheet:
         sheet.write("theirs\tmain\tsampling.guidance={schedule: constant, scale: 1.0}\ttable1 theirs\tmine\tweights/t\t"
                     "weights/g\n")
-    target = "results/mine/experiments/theirs.10086/evaluation/released/generation.json"
+    target = "results/mine/evaluation/theirs.10086/released/generation.json"
     planned = dry_run(mine, target)
     assert jobs(planned)["doctor"] == 1 and jobs(planned)["evaluate_generation"] == 1
     for name in ("t", "g"):

@@ -55,17 +55,17 @@ def test_ablations_train_vanilla_autoregression_for_their_own_steps_without_guid
 
 
 def test_the_run_of_four_tables_is_trained_once():
-    restok = DEMO.by_name["demo/experiments/restok.10087"]
+    restok = DEMO.by_name["restok.10087"]
     assert {feed.item for feed in restok.feeds} >= {"table2", "table3", "table4", "table5"}
     home = Tree("results/demo", DEMO).home
     for name, stage in (("har_ntp_4", "tokenizer"), ("har_ntp_4", "reconstruction"), ("truncated", "generator"),
                         ("class_lost", "codes")):
-        assert home(stage, DEMO.by_name[f"demo/experiments/{name}.10087"], "150k") is restok
-    truncated = DEMO.by_name["demo/experiments/truncated.10087"]
+        assert home(stage, DEMO.by_name[f"{name}.10087"], "150k") is restok
+    truncated = DEMO.by_name["truncated.10087"]
     assert home("reconstruction", truncated, "150k") is restok and home("generation", truncated, "150k") is truncated
     trained = {home("tokenizer", trial, label).name for trial in DEMO.trials for label in trial.labels}
     assert len(trained) == 1 + 2 * 16                                              # the main run, 16 settings of two seeds
-    assert home("tokenizer", DEMO.by_name["demo/experiments/vanilla_searched.10086"], "750k").name == "demo"
+    assert home("tokenizer", DEMO.by_name["vanilla_searched.10086"], "750k").name == "main"
 
 
 @pytest.mark.parametrize(("row", "message"), [
@@ -120,7 +120,7 @@ def test_s_5_with_32_more_tokens_is_refused_at_the_papers_size(tmp_path):
 def test_an_ablation_of_ones_own_is_one_row(tmp_path):
     sheet = read(tmp_path, "half_codebook\tablation\ttokenizer.codebook_size=128; generator.codebook_size=128\ttable2 #9")
     assert [(entry.name, entry.trial.name, entry.label) for entry in sheet.feeding("table2")] == [
-        ("#9", f"demo/experiments/half_codebook.{seed}", "150k") for seed in (10086, 10087)]
+        ("#9", f"half_codebook.{seed}", "150k") for seed in (10086, 10087)]
 
 
 def test_a_row_may_belong_to_one_parameter_file(tmp_path):
@@ -143,7 +143,7 @@ def test_a_fault_in_what_ablations_share_is_the_parameter_files():
 def test_finished_weights_are_a_row(tmp_path):
     (trial,) = read(tmp_path, "released\tmain\t\ttable1 released\t\tweights/tokenizer\tweights/generator").trials
     assert (trial.labels, trial.tokenizer, trial.generator) == (["released"], "weights/tokenizer", "weights/generator")
-    assert trial.name == "demo/experiments/released.10086"                         # not the main run, whose settings it has
+    assert trial.name == "released.10086"                         # not the main run, whose settings it has
 
 
 def test_a_verb_finds_the_settings_of_a_row():

@@ -131,8 +131,8 @@ def test_fig5_data_are_the_panels_shares_by_layer_and_their_mean_and_the_psnr_of
 
 def test_a_perfect_prefix_has_the_psnr_of_the_ceiling(unchecked, run, params, tmp_path, monkeypatch):
     images = torch.randint(0, 256, (3, 3, 16, 16), generator=torch.Generator().manual_seed(0)) / 255
-    np.savez(run / "panel" / "middle.npz", **_panel(Stub(), images))
-    data = pictures.fig5_data(run / "panel" / "middle.npz")
+    np.savez(run / "panel" / "main" / "middle.npz", **_panel(Stub(), images))
+    data = pictures.fig5_data(run / "panel" / "main" / "middle.npz")
     values = data[data["quantity"] == "PSNR"].pivot(index="image", columns="tokens", values="value")
     assert values[1].tolist() == pytest.approx([20 * math.log10(255)] * 3, rel=1e-12)
     assert values[2].tolist() == pytest.approx([psnr_ceiling(768)] * 3, rel=1e-12)
@@ -144,7 +144,7 @@ def test_a_perfect_prefix_has_the_psnr_of_the_ceiling(unchecked, run, params, tm
 
 
 def test_fig5_names_a_file_that_is_missing(run, params, tmp_path):
-    (run / "panel" / "middle.npz").unlink()
+    (run / "panel" / "main" / "middle.npz").unlink()
     with pytest.raises(ReportError, match=r"middle\.npz: missing"):
         figure("fig5", run, params, tmp_path / "fig5.png")
 
@@ -153,7 +153,7 @@ def test_fig6_puts_each_class_in_its_row(run, params, tmp_path, monkeypatch):
     samples = np.zeros((5, 16, 16, 3), np.uint8)
     samples[[0, 2], ..., 0] = 255                                  # class 0 is red, class 1 is blue
     samples[[1, 3], ..., 2] = 255
-    np.savez(run / "samples" / "middle.npz", arr_0=samples, labels=np.array([0, 1, 0, 1, 0]))
+    np.savez(run / "samples" / "main" / "middle.npz", arr_0=samples, labels=np.array([0, 1, 0, 1, 0]))
     write(run / "data" / "manifest.json", {"splits": {"train": {"classes": ["red", "blue"]}}})
     monkeypatch.setattr(pictures, "PER_CLASS", 2)
     figure("fig6", run, params, tmp_path / "fig6.png")
@@ -180,8 +180,8 @@ def test_fig7_of_one_seed_has_intervals(run, params):
 
 
 def test_fig7_of_several_seeds_has_their_mean_and_deviation(run, params, tmp_path):
-    other = write_run(run / "experiments" / "main.1")
-    path = other / "evaluation" / "early" / "generation.json"
+    write_run(run, "main.1")
+    path = run / "evaluation" / "main.1" / "early" / "generation.json"
     found = json.loads(path.read_text())
     for part, value in (("metrics", 34.0), ("intervals", [30.0, 38.0])):
         found[part]["FD-digits"] = value
@@ -189,25 +189,25 @@ def test_fig7_of_several_seeds_has_their_mean_and_deviation(run, params, tmp_pat
     first = fig7_data(params, run, seeds=2).iloc[0]
     assert (first["generation_distance"], first["generation_distance_sd"]) == (32.0, pytest.approx(math.sqrt(8)))   # of 30, 34
     assert pd.isna(first["generation_distance_low"]) and first["reconstruction_distance_sd"] == 0
-    assert (first["n_seeds"], first["seeds"]) == (2, "0 1") and str(other) in first["source"]
+    assert (first["n_seeds"], first["seeds"]) == (2, "0 1") and str(path) in first["source"]
     figure("fig7", run, params, tmp_path / "fig7.png", seeds=2)
 
 
 def test_fig7_is_fed_by_every_seed_of_one_row_of_the_sheet(run, params):
-    write_run(run / "experiments" / "main.1")
+    write_run(run, "main.1")
     both = of_run(run, params, "fig7", seeds=2).tree
     measured = checkpoints(both, "fig7")
     assert [row.first.label for row in measured] == list(DISTANCES)
     assert all([trial.seed for trial in row.trials] == [0, 1] for row in measured)
-    assert measured[0].measured[1].generation.path == run / "experiments/main.1/evaluation/early/generation.json"
+    assert measured[0].measured[1].generation.path == run / "evaluation/main.1/early/generation.json"
     trials = both.sheet.trials
     with pytest.raises(ReportError, match="rows main, mine feed fig7, which shows one"):
         checkpoints(Tree(run, Sheet("run", [*trials, replace(trials[1], id="mine")])), "fig7")
 
 
 def test_every_figure_takes_the_checkpoint_that_is_best_on_average(run, params):
-    other = write_run(run / "experiments" / "main.1")
-    write_evaluations(other, "middle", numbers=(4.0, 11.5, 40.0))
+    write_run(run, "main.1")
+    write_evaluations(run, "middle", numbers=(4.0, 11.5, 40.0), trial="main.1")
     data, both = fig7_data(params, run, seeds=2), of_run(run, params, "fig7", "codebook", seeds=2)
     assert data["generation_distance"].tolist() == [30.0, pytest.approx(29.06, abs=0.01), 19.5]
     for item in ("fig7", "codebook"):
@@ -217,31 +217,31 @@ def test_every_figure_takes_the_checkpoint_that_is_best_on_average(run, params):
 
 
 def test_fig7_takes_only_runs_that_compare_and_have_every_checkpoint(run, params):
-    other = write_run(run / "experiments" / "main.1")
-    result = other / "evaluation" / "late" / "generation.json"
+    write_run(run, "main.1")
+    result = run / "evaluation" / "main.1" / "late" / "generation.json"
     result.unlink()
-    with pytest.raises(ReportError, match=r"main\.1/evaluation/late/generation\.json: missing"):
+    with pytest.raises(ReportError, match=r"evaluation/main\.1/late/generation\.json: missing"):
         fig7_data(params, run, seeds=2)
     for label in DISTANCES:
-        write_evaluations(other, label, reference={"digest": "another", "name": "", "size": [8, 8]})
+        write_evaluations(run, label, trial="main.1", reference={"digest": "another", "name": "", "size": [8, 8]})
     with pytest.raises(ComparisonError, match="reference digest differ"):
         fig7_data(params, run, seeds=2)
 
 
 @pytest.mark.parametrize(("item", "file", "array", "value", "message"), [
-    ("fig5", "panel/middle", "psnr", np.zeros((2, 2)), r"psnr is float64 \(2, 2\); expected floats \(m l\) with m = 2, l = 3"),
-    ("fig5", "panel/middle", "psnr", np.full((2, 3), np.nan), "psnr or attention holds no finite numbers"),
-    ("fig5", "panel/middle", "originals", np.zeros((2, 8, 8, 4), np.uint8), r"originals is uint8 \(2, 8, 8, 4\); expected"),
-    ("fig5", "panel/middle", "prefixes", np.zeros((2, 3, 8, 8, 3)), r"prefixes is float64 .*; expected bytes \(m l h w 3\)"),
-    ("fig5", "panel/middle", "attention", np.zeros((0, 3, 2)), r"attention is float64 \(0, 3, 2\); expected floats"),
-    ("fig5", "panel/middle", "attention", np.full((4, 3, 2), np.nan), "psnr or attention holds no finite numbers"),
-    ("fig5", "panel/middle", "kept", np.array(["a", "b", "c"]), "kept is <U1 .*; expected integers"),
-    ("fig6", "samples/middle", "labels", np.zeros(9), "labels is float64 .*; expected integers"),
-    ("fig6", "samples/middle", "labels", np.zeros(0, int), r"labels is int64 \(0,\); expected integers"),
-    ("fig6", "samples/middle", "labels", np.arange(9) % 2 - 1, "labels down to -1, but there are 2 class names"),
-    ("fig6", "samples/middle", "labels", np.arange(12) % 2, "has no rows 9 to 9"),
-    ("fig6", "samples/middle", "arr_0", np.zeros((9, 8, 8), np.uint8), r"arr_0 holds uint8 \(8, 8\)"),
-    ("fig6", "samples/middle", "arr_0", np.zeros((9, 8, 8, 3)), "arr_0 holds float64"),
+    ("fig5", "panel", "psnr", np.zeros((2, 2)), r"psnr is float64 \(2, 2\); expected floats \(m l\) with m = 2, l = 3"),
+    ("fig5", "panel", "psnr", np.full((2, 3), np.nan), "psnr or attention holds no finite numbers"),
+    ("fig5", "panel", "originals", np.zeros((2, 8, 8, 4), np.uint8), r"originals is uint8 \(2, 8, 8, 4\); expected"),
+    ("fig5", "panel", "prefixes", np.zeros((2, 3, 8, 8, 3)), r"prefixes is float64 .*; expected bytes \(m l h w 3\)"),
+    ("fig5", "panel", "attention", np.zeros((0, 3, 2)), r"attention is float64 \(0, 3, 2\); expected floats"),
+    ("fig5", "panel", "attention", np.full((4, 3, 2), np.nan), "psnr or attention holds no finite numbers"),
+    ("fig5", "panel", "kept", np.array(["a", "b", "c"]), "kept is <U1 .*; expected integers"),
+    ("fig6", "samples", "labels", np.zeros(9), "labels is float64 .*; expected integers"),
+    ("fig6", "samples", "labels", np.zeros(0, int), r"labels is int64 \(0,\); expected integers"),
+    ("fig6", "samples", "labels", np.arange(9) % 2 - 1, "labels down to -1, but there are 2 class names"),
+    ("fig6", "samples", "labels", np.arange(12) % 2, "has no rows 9 to 9"),
+    ("fig6", "samples", "arr_0", np.zeros((9, 8, 8), np.uint8), r"arr_0 holds uint8 \(8, 8\)"),
+    ("fig6", "samples", "arr_0", np.zeros((9, 8, 8, 3)), "arr_0 holds float64"),
     ("fig8", "layout", "encoder_mask", np.ones((4, 3), bool), r"encoder_mask is bool \(4, 3\); expected bools \(n n\)"),
     ("fig8", "layout", "encoder_groups", np.array([2, 1]), r"encoder_names is <U2 \(3,\); expected text \(g\) with g = 2"),
     ("fig8", "layout", "encoder_groups", np.array([2, 2, 1]), r"encoder_groups \[2, 2, 1\] do not make up 4 tokens"),
@@ -251,9 +251,9 @@ def test_fig7_takes_only_runs_that_compare_and_have_every_checkpoint(run, params
     ("fig9", "layout", "encoder_names", np.array([1, 2, 3]), "encoder_names is int64 .*; expected text"),
     ("fig9", "layout", "encoder_names", np.array([None] * 3), "encoder_ids, encoder_groups, encoder_names cannot be read")])
 def test_arrays_of_another_shape_are_named_with_their_file(unchecked, run, params, tmp_path, item, file, array, value, message):
-    path = run / f"{file}.npz"
+    [path] = run.glob(f"{file}/main/middle.npz" if file != "layout" else "layout.npz")
     np.savez(path, **dict(np.load(path)) | {array: value})
-    with pytest.raises(ReportError, match=rf"{file}\.npz: .*{message}"):
+    with pytest.raises(ReportError, match=rf"{path.name}: .*{message}"):
         figure(item, run, params, tmp_path / "out.png")
 
 
@@ -267,7 +267,7 @@ def test_names_that_are_no_text_or_look_like_formulas_are_drawn(run, params, tmp
 def test_fig7_is_drawn_where_there_are_no_intervals(run, params, tmp_path):
     figure("fig7", run, params, tmp_path / "with.png")
     for label in DISTANCES:
-        path = run / "evaluation" / label / "generation.json"
+        path = run / "evaluation" / "main" / label / "generation.json"
         result = json.loads(path.read_text())
         write(path, result | {"intervals": result["intervals"] | {"FD-digits": None}})
     assert fig7_data(params, run)["generation_distance_low"].isna().all()
@@ -277,7 +277,7 @@ def test_fig7_is_drawn_where_there_are_no_intervals(run, params, tmp_path):
 
 
 def test_guidance_data_are_all_that_was_tried(run, params):
-    path = run / "guidance" / "late.json"
+    path = run / "guidance" / "main" / "late.json"
     found = json.loads(path.read_text())
     write(path, found | {"candidates": [*found["candidates"], candidate("linear", 3.0, 0.0, 22.0)]})
     data = guidance_data(run, params)
@@ -303,7 +303,7 @@ def test_finalists_stand_apart_from_the_candidates(run, params, tmp_path):
     figure("guidance", run, params, tmp_path / "two.png")
     with Image.open(tmp_path / "two.png") as picture:
         two = np.asarray(picture.convert("L"))
-    path = run / "guidance" / "late.json"
+    path = run / "guidance" / "main" / "late.json"
     found = json.loads(path.read_text())
     write(path, found | {"finalists": [], "chosen": {"schedule": "step", "scale": 2.0, "start": 0.25}})
     figure("guidance", run, params, tmp_path / "one.png")
@@ -320,7 +320,7 @@ def test_a_guidance_that_the_parameters_set_has_no_search_to_draw(run, params):
 
 def test_a_search_that_chose_no_guidance_is_drawn(run, params, tmp_path):
     for label in DISTANCES:
-        write(run / "guidance" / f"{label}.json", {
+        write(run / "guidance" / "main" / f"{label}.json", {
             "chosen": {"schedule": "constant", "scale": 1.0, "start": 0.0}, "metric": "FD-digits",
             "candidates": [candidate("constant", 1.0, 0.0, 4.0) | {"intervals": {"FD-digits": None}}]})
     figure("guidance", run, params, tmp_path / "guidance.png")
@@ -343,7 +343,7 @@ def test_a_collapsed_codebook_is_drawn(unchecked, run, params, chart, tmp_path):
         counts[:, 0, 7], counts[:, 1, 7], counts[:, 1, other] = 6, 12, 6
         measured = Comparison(SimpleNamespace(facts={"levels": [1, 2]}, codes=counts), None)
         measured.codebook()
-        path = run / "evaluation" / "middle" / "reconstruction.json"
+        path = run / "evaluation" / "main" / "middle" / "reconstruction.json"
         result = json.loads(path.read_text())
         for part, found in (("metrics", measured.metrics), ("intervals", measured.intervals)):
             result[part]["codebook"] = found["codebook"]
@@ -361,7 +361,7 @@ def test_the_codebook_of_one_image_is_drawn_without_intervals(unchecked, run, pa
     counts[3, 0, 7] = 1
     measured = Comparison(SimpleNamespace(facts={"levels": [1]}, codes=counts), None)
     measured.codebook()
-    for path in run.glob("evaluation/*/reconstruction.json"):
+    for path in run.glob("evaluation/*/*/reconstruction.json"):
         result = json.loads(path.read_text())
         write(path, result | {"n": 1, "metrics": result["metrics"] | measured.metrics,
                               "intervals": result["intervals"] | measured.intervals})
@@ -543,8 +543,8 @@ def test_the_verb_draws_the_best_checkpoint(name, run, tmp_path):
     sheet = experiments(seeds=1)
     results = write_experiments(tmp_path / "results" / "demo", sheet, numbers)       # 750k is best
     for folder in ("panel", "samples"):
-        (results / folder).mkdir()
-        (run / folder / "middle.npz").rename(results / folder / "750k.npz")
+        (results / folder / "main").mkdir(parents=True)
+        (run / folder / "main" / "middle.npz").rename(results / folder / "main" / "750k.npz")
     options = ["--params", str(ROOT / "params" / "demo.yaml"), "--results", str(results), "--out", str(tmp_path / "x.png")]
     assert CliRunner().invoke(app, ["figure", name, *options]).exit_code == 0
     with Image.open(tmp_path / "x.png") as picture:

@@ -71,7 +71,8 @@ def test_the_demo_makes_the_main_run_alone_and_the_ablations_the_rest(workflow):
         return {name for line in re.findall(r"output: (.*)", dry_run(workflow, *words)) for name in line.split(", ")}
 
     demo, rest = outputs(), outputs("ablations")
-    assert not [output for output in demo if "experiments/" in output]
+    of_a_row = re.compile(r"/\w+\.10086/")
+    assert not list(filter(of_a_row.search, demo)) and list(filter(of_a_row.search, rest))
     assert {f"reports/demo/{name}" for table in ("table1", "table6", "table7", "table8", "table9")
             for name in (f"{table}.csv", f"provenance/{table}.json")} <= demo
     for name in ("table2", "table3", "table4", "table5", "table10", "release_switches"):
@@ -88,8 +89,8 @@ def test_the_page_takes_in_what_is_there(workflow):
 
 @pytest.mark.parametrize("stage", ["tokenizer", "codes", "panel"])
 def test_an_unknown_checkpoint_is_refused_with_those_that_there_are(workflow, stage):
-    path = pattern(stage).format(trial="demo", label="900k")
-    assert "demo: no checkpoint '900k'; there are 250k, 500k, 750k, 1M" in dry_run(workflow, path, fails=True)
+    path = pattern(stage).format(run="demo", trial="main", label="900k")
+    assert "main: no checkpoint '900k'; there are 250k, 500k, 750k, 1M" in dry_run(workflow, path, fails=True)
 
 
 def test_another_run_needs_no_parameters_of_the_demo(workflow):
@@ -135,7 +136,7 @@ def test_folders_of_the_sheet_and_the_reference_are_words_of_the_shell_lines(wor
         sheet.write(f"mine\tmain\tsampling.guidance={{schedule: constant, scale: 1.0}}\ttable1 mine\tshort\t{weights}\n")
     params = workflow / "params/short.yaml"
     params.write_text(params.read_text().replace("reference: null", f"reference: {json.dumps(images)}"))
-    planned = dry_run(workflow, "--printshellcmds", "results/short/experiments/mine.10086/panel/released.npz",
+    planned = dry_run(workflow, "--printshellcmds", "results/short/panel/mine.10086/released.npz",
                       "results/short/reference/published.safetensors")
     words = [shlex.split(line) for line in planned.splitlines() if "restok panel" in line or "restok statistics" in line]
     assert [weights in line or images in line for line in words] == [True, True]
@@ -143,7 +144,7 @@ def test_folders_of_the_sheet_and_the_reference_are_words_of_the_shell_lines(wor
 
 @pytest.mark.parametrize(("run", "classes"), [("demo", 10), ("imagenet256", 20)])
 def test_samples_are_asked_of_classes_that_there_are(workflow, run, classes):
-    planned = dry_run(workflow, "--printshellcmds", f"results/{run}/samples/1M.npz")
+    planned = dry_run(workflow, "--printshellcmds", f"results/{run}/samples/main/1M.npz")
     assert [f"--classes {classes} " in line for line in planned.splitlines() if "restok sample" in line] == [True]
 
 
@@ -151,14 +152,14 @@ def test_the_search_takes_small_and_large_numbers(workflow):
     params = workflow / "params/short.yaml"
     params.write_text(params.read_text().replace("scales: [2.0, 3.0]", "scales: [1e-5, 2, 250.5]")
                       .replace("starts: [0.25]", "starts: [1e-7]"))
-    planned = dry_run(workflow, "results/short/guidance/750k.json")
+    planned = dry_run(workflow, "results/short/guidance/main/750k.json")
     for scale in ("1e-05", "2.0", "250.5"):
-        assert f"output: results/short/guidance/750k/step_{scale}_1e-07.json" in planned
+        assert f"output: results/short/guidance/main/750k/step_{scale}_1e-07.json" in planned
 
 
 @pytest.mark.parametrize("protocol", ["reconstruction", "generation"])
 def test_an_evaluation_is_scattered_by_the_profile_and_its_parts_are_given_to_what_adds_them(workflow, protocol):
-    target = f"results/short/evaluation/750k/{protocol}.json"
+    target = f"results/short/evaluation/main/750k/{protocol}.json"
 
     def planned(*scatter):
         lines = dry_run(workflow, "--printshellcmds", *scatter, "--", target).splitlines()
@@ -168,10 +169,10 @@ def test_an_evaluation_is_scattered_by_the_profile_and_its_parts_are_given_to_wh
     parts, (whole,) = planned("--set-scatter", "evaluate=3")
     assert sorted(words[words.index("--part") + 1] for words in parts) == ["0/3", "1/3", "2/3"]
     made = sorted(words[words.index("--out") + 1] for words in parts)
-    assert made == [f"runs/short/parts/evaluation/750k/{protocol}/{i}-of-3.safetensors" for i in (1, 2, 3)]
+    assert made == [f"runs/short/parts/evaluation/main/750k/{protocol}/{i}-of-3.safetensors" for i in (1, 2, 3)]
     assert [after for word, after in pairwise(whole) if word == "--samples"] == made
     states = {words[words.index("--state") + 1] for words in (whole, *parts)}
-    assert states == {f"runs/short/evaluation/750k/{protocol}.safetensors"}
+    assert states == {f"runs/short/evaluation/main/750k/{protocol}.safetensors"}
     none, (alone,) = planned()
     assert none == [] and "--samples" not in alone
 
@@ -213,19 +214,19 @@ def test_a_machines_profile_keeps_what_it_says(workflow):
 
 def test_every_stages_file_is_known_by_its_place():
     for stage in STAGES.values():
-        path = Path("results/demo/experiments/a.1", stage.path.format(
-            label="1M", name="validation", schedule="step", scale=2.0, start=0.5, rank=1))
+        path = Path("results/demo", stage.path.format(
+            trial="a.1", label="1M", name="validation", schedule="step", scale=2.0, start=0.5, rank=1))
         assert stage_of(path) == (stage, path)
         if not path.suffix:
             assert stage_of(path / "metrics.json") == (stage, path)
     assert stage_of(Path("results/demo/logs/encode.log")) is None
-    assert pattern("codes") == "results/{trial}/codes/{label}" and pattern("data") == "results/{run}/data"
+    assert pattern("codes") == "results/{run}/codes/{trial}/{label}" and pattern("data") == "results/{run}/data"
 
 
 def test_what_a_missing_file_is_made_by_is_what_makes_it(tmp_path):
     tree = Tree(write_run(tmp_path / "results/run"), run_sheet(run_params(), "fig7"))
     trial = tree.sheet.trials[0]
-    assert tree.path("generation", trial, "late") == tmp_path / "results/run/evaluation/late/generation.json"
+    assert tree.path("generation", trial, "late") == tmp_path / "results/run/evaluation/main/late/generation.json"
     assert tree.inputs(ITEMS["fig7"]) == [tree.path(stage, trial, label) for stage in ("reconstruction", "generation")
                                           for label in ("early", "middle", "late")]
 

@@ -106,7 +106,7 @@ def test_page_of_an_inception_run_has_no_warning_about_its_metrics(run, reports)
 
 
 def test_page_of_a_run_whose_guidance_is_set_needs_no_search(run, reports):
-    for path in (*(run / "guidance").iterdir(), *reports.glob("guidance.*")):
+    for path in (*(run / "guidance" / "main").iterdir(), *reports.glob("guidance.*")):
         path.unlink()
     setting = "sampling.guidance={schedule: step, scale: 3.5, start: 0.5}"
     html = page_of(run, reports, experiments(changes=(setting,)), load_params(ROOT / "params" / "demo.yaml", [setting]))

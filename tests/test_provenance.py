@@ -21,7 +21,7 @@ DRAWN = "fig7", "codebook", "fig8"
 
 def at(stage, label="1M", **wildcards):
     """Where the main run has a result."""
-    return pattern(stage).format(run="run", trial="run", row="main", label=label, **wildcards)
+    return pattern(stage).format(run="run", trial="main", label=label, **wildcards)
 
 
 DATA, TOKENIZER, CODES, GENERATOR, RESULT = map(at, ("data", "tokenizer", "codes", "generator", "generation"))

@@ -29,15 +29,15 @@ def params():
 
 
 def test_a_missing_file_is_named_with_its_remedy(run, params):
-    missing = run / "evaluation" / "late" / "generation.json"
+    missing = run / "evaluation" / "main" / "late" / "generation.json"
     missing.unlink()
     with pytest.raises(ReportError, match=r"late/generation\.json: missing; .*snakemake .*generation\.json.*restok evaluate"):
         evaluations(run, params)
 
 
 def test_a_missing_key_is_named_with_its_file(run, params):
-    write(run / "tokenizer" / "middle" / "metrics.json", {"parameters": 1})
-    with pytest.raises(ReportError, match=r"metrics\.json: has no 'step'; remove \S+tokenizer/middle and make it"):
+    write(run / "tokenizer" / "main" / "middle" / "metrics.json", {"parameters": 1})
+    with pytest.raises(ReportError, match=r"metrics\.json: has no 'step'; remove \S+tokenizer/main/middle and make it"):
         evaluations(run, params)
 
 
@@ -48,7 +48,7 @@ def test_a_missing_key_is_named_with_its_file(run, params):
 @pytest.mark.parametrize("protocol", ["reconstruction", "generation"])
 def test_distances_that_were_not_measured_alike_are_not_ranked(run, params, protocol, part, changes, message):
     for other in ("reconstruction", "generation") if part == "features" else (protocol,):
-        path = run / "evaluation" / "late" / f"{other}.json"
+        path = run / "evaluation" / "main" / "late" / f"{other}.json"
         found = json.loads(path.read_text())
         write(path, found | {part: found[part] | changes})
     first = "reconstruction" if part == "features" else protocol
@@ -67,8 +67,8 @@ def changed(found, key, value):
         found[int(last) if last.isdecimal() else last] = value
 
 
-FILES = {"generation": "evaluation/late/generation", "reconstruction": "evaluation/late/reconstruction",
-         "tokenizer": "tokenizer/late/metrics", "generator": "generator/late/metrics"}
+FILES = {"generation": "evaluation/main/late/generation", "reconstruction": "evaluation/main/late/reconstruction",
+         "tokenizer": "tokenizer/main/late/metrics", "generator": "generator/main/late/metrics"}
 
 
 @pytest.mark.parametrize(("file", "key", "value", "message"), [
@@ -126,7 +126,7 @@ def test_what_does_not_fit_is_named_with_file_and_key_where_it_is_read(run, para
     ('{"a": ' + 900 * "[" + 900 * "]" + "}", "not valid JSON .nested too deep|has no"), ("\ufeff{}", "not valid JSON .*BOM"),
     (b"\xff\xfe{}", "not valid JSON .'utf-8' codec")])
 def test_what_is_no_json_is_named(run, params, text, message):
-    path = run / "evaluation" / "late" / "generation.json"
+    path = run / "evaluation" / "main" / "late" / "generation.json"
     path.write_bytes(text if isinstance(text, bytes) else text.encode())
     with pytest.raises(ReportError, match=rf"late/generation\.json: {message}"):
         evaluations(run, params)
@@ -134,9 +134,9 @@ def test_what_is_no_json_is_named(run, params, text, message):
 
 def test_what_stages_write_fits_what_reports_read(run, params, tmp_path):
     """The made-up run holds what is read alone; a real one holds more, and a later version's still more."""
-    path = run / "evaluation" / "late" / "generation.json"
+    path = run / "evaluation" / "main" / "late" / "generation.json"
     write(path, json.loads(path.read_text()) | {"inputs": {"tokenizer": "ab"}})
-    write(run / "tokenizer" / "late" / "metrics.json", {"step": 30, "parameters": 2 * 10**9, "device": "cuda"})
+    write(run / "tokenizer" / "main" / "late" / "metrics.json", {"step": 30, "parameters": 2 * 10**9, "device": "cuda"})
     assert len(evaluations(run, params)) == 3
 
 
@@ -150,15 +150,15 @@ def test_what_stages_write_fits_what_reports_read(run, params, tmp_path):
     ("finalists", [{}], "has no 'finalists.0"), ("candidates.1.n", 30, "candidates.1.n: 30, but that of the first is 20"),
     ("top_p", 3, "top_p: .*found 3")])
 def test_a_search_that_does_not_fit_is_named(run, params, key, value, message):
-    path = run / "guidance" / "late.json"
+    path = run / "guidance" / "main" / "late.json"
     found = json.loads(path.read_text())
     changed(found, key, value)
     write(path, found)
     tree = Tree(run, run_sheet(params, "guidance"))
-    with pytest.raises(ReportError, match=rf"guidance/late\.json: {message}"):
+    with pytest.raises(ReportError, match=rf"guidance/main/late\.json: {message}"):
         chosen_guidance(tree, tree.sheet.trials[0], "late")
     if key.startswith("chosen"):
-        with pytest.raises(FileError, match=rf"guidance/late\.json: {message}"):
+        with pytest.raises(FileError, match=rf"guidance/main/late\.json: {message}"):
             read_guidance(path)
 
 
@@ -169,7 +169,7 @@ def test_both_results_of_a_checkpoint_are_of_the_same_features(run, params):
 
 
 def test_a_checkpoint_of_another_schedule_is_refused(run, params):
-    write(run / "tokenizer" / "late" / "metrics.json", {"step": 31, "parameters": 1})
+    write(run / "tokenizer" / "main" / "late" / "metrics.json", {"step": 31, "parameters": 1})
     with pytest.raises(ReportError, match=r"step 31, but the parameters put late at 30"):
         evaluations(run, params)
 

@@ -14,7 +14,7 @@ from restok.config.load import load_params
 from restok.data.prepare import prepare
 from restok.stages.codes import encode
 
-CODES = "results/short/codes/750k"
+CODES = "results/short/codes/main/750k"
 
 
 @pytest.fixture
@@ -27,7 +27,7 @@ def workflow(tmp_path, models):
     short = tmp_path / "params/short.yaml"
     short.write_text(short.read_text().replace("flip: false\n  batch_size: 256", "flip: false\n  batch_size: 5"))
     prepare(as_folder(tmp_path / "photographs"), 16, tmp_path / "results/short/data")
-    tokenizer = tmp_path / "results/short/tokenizer/750k"
+    tokenizer = tmp_path / "results/short/tokenizer/main/750k"
     shutil.copytree(models / "tokenizer", tokenizer)
     tokenizer.touch()                                           # made after the images
     return tmp_path
@@ -58,7 +58,7 @@ def test_images_are_packed_in_parts_and_another_number_makes_nothing_anew(workfl
 def test_parts_are_made_and_gathered_and_another_number_makes_nothing_anew(workflow, tmp_path):
     done = snakemake(workflow, "--set-scatter", "encode=2")
     assert done.count("rule encode_part:") == 2 and done.count("rule encode:") == 1 and "train_tokenizer" not in done
-    data, tokenizer = (tmp_path / f"results/short/{name}" for name in ("data", "tokenizer/750k"))
+    data, tokenizer = (tmp_path / f"results/short/{name}" for name in ("data", "tokenizer/main/750k"))
     encode(load_params(tmp_path / "params/short.yaml"), data, tokenizer, tmp_path / "whole")
     assert contents(tmp_path / CODES) == contents(tmp_path / "whole")
     assert not [path for path in (tmp_path / "runs/short/parts").rglob("*") if path.suffix == ".npy"]

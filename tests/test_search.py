@@ -166,7 +166,7 @@ def test_there_are_no_more_finalists_than_candidates(scales, count):
     sheet = load_sheet(DEMO, [f"guidance_search.scales={scales}", "guidance_search.schedules=[linear]",
                               "guidance_search.coarse={samples_per_class: 5, finalists: 3}"])
     files = [path.as_posix() for path in Tree("results/demo", sheet).finalists(sheet.trials[0], "1M")]
-    assert files == [f"results/demo/guidance/1M/finalists/{rank}.json" for rank in range(1, count + 1)]
+    assert files == [f"results/demo/guidance/main/1M/finalists/{rank}.json" for rank in range(1, count + 1)]
 
 
 @pytest.mark.parametrize(("coarse", "message"), [

@@ -97,7 +97,7 @@ def test_table1_is_the_mean_over_seeds_at_the_checkpoint_that_is_best_on_average
     own = made("table1", write_experiments(tmp_path / "results" / "demo", sheet, found), sheet).frame.iloc[-1]
     assert own[["method", "generation_distance", "intervals"]].tolist() == ["ResTok, this run (demo, 1M)", "21.50", ""]
     assert own["notes"].startswith("mean of 2 seeds (10086 10087), whose standard deviations are rFD-digits 0, FD-digits 0.71")
-    assert "main.10087/evaluation/1M/generation.json" in own["source"]
+    assert "main.10087/1M/generation.json" in own["source"]
 
 
 def test_what_was_refused_is_blank_in_table1(run, main_sheet):
@@ -157,7 +157,7 @@ def test_a_choice_that_is_not_among_the_finalists_is_refused(run, main_sheet):
 
 def test_no_guidance_is_called_none(results, tmp_path):
     sheet = experiments()
-    for path in (results / "guidance").iterdir():
+    for path in (results / "guidance" / "main").iterdir():
         path.write_text(path.read_text().replace('"chosen": {"schedule": "step", "scale": 2.0, "start": 0.25}',
                                                  '"chosen": {"schedule": "constant", "scale": 1.0, "start": 0.0}'))
     table6 = made("table6", results, sheet)
@@ -176,7 +176,7 @@ def test_table6_says_a_guidance_that_the_parameters_set(results, tmp_path, guida
 
 
 def test_a_choice_that_is_not_among_the_candidates_is_refused(run, main_sheet):
-    path = run / "guidance" / "late.json"
+    path = run / "guidance" / "main" / "late.json"
     path.write_text(path.read_text().replace('"scale": 2.0', '"scale": 3.0', 1))
     with pytest.raises(ReportError, match=r"late\.json: the chosen setting is not among the candidates"):
         made("table6", run, main_sheet)

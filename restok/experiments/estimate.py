@@ -103,8 +103,7 @@ def planned(job: Any, settings_of: Callable[[Any], Params]) -> Job:
     """What a job of Snakemake's is to make; `settings_of` its wildcards are its parameters."""
     wildcards, rule = dict(job.wildcards.items()), job.rule.name
     output = str(job.output[0]) if job.output else ""
-    run = Path(wildcards.get("trial", wildcards.get("run", ""))).parts[:1]
-    for stage in _stages(wildcards) if run else ():
+    for stage in _stages(wildcards) if "run" in wildcards else ():
         share = _share(stage, output, wildcards)
         if share is None:
             continue
@@ -112,8 +111,8 @@ def planned(job: Any, settings_of: Callable[[Any], Params]) -> Job:
         if stage not in ESTIMATED or not gpus(params):
             break
         task = work.task(stage, params, wildcards.get("label"), work.assumed(params))
-        return Job(rule, run[0], task, pattern(stage).format(**wildcards), 0 if job.input.get("parts") else share)
-    return Job(rule, *run, result=output)
+        return Job(rule, wildcards["run"], task, pattern(stage).format(**wildcards), 0 if job.input.get("parts") else share)
+    return Job(rule, wildcards.get("run", ""), result=output)
 
 
 def _stages(wildcards: dict[str, str]) -> Iterator[str]:

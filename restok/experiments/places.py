@@ -1,7 +1,8 @@
 """The one tree of results: where a stage's result lies, what it is made from, and the settings that it reads.
 
-results/RUN holds what all rows of a parameter file share, and its own run; results/RUN/experiments/ID.SEED a row of the sheet
-with one seed. Rows whose settings agree in all that a stage depends on share it: the first of them makes it, in its own folder.
+results/RUN/STAGE holds what all rows of a parameter file share, results/RUN/STAGE/main what its own run makes, and
+results/RUN/STAGE/ID.SEED what a row of the sheet makes with one seed. Rows whose settings agree in all that a stage depends on
+share its result: the first of them makes it, in its own folder.
 """
 
 import json
@@ -15,7 +16,7 @@ from restok.config import Params
 from restok.config.load import canonical_json, settings_tree
 from restok.config.text import ConfigError
 from restok.experiments.items import Item
-from restok.experiments.trials import RELEASED, Sheet, Trial
+from restok.experiments.trials import MAIN, RELEASED, Sheet, Trial
 from restok.files.artifact import Origin
 
 FEATURES = ("threads", "evaluation.features", "evaluation.weights", "evaluation.batch_size")
@@ -25,49 +26,52 @@ SCORING = (*DRAWING, *FEATURES, "guidance_search.samples_per_class")
 
 
 class Stage(NamedTuple):
-    path: str                       # below the folder of the run, or of the row; a folder where it has no suffix
+    path: str                       # below the folder of the run; a folder where it has no suffix
     verb: str                       # of `restok`, which makes it
     settings: tuple[str, ...]       # that it reads itself
     after: tuple[str, ...] = ()     # the stages of a row that it is made from, and whose settings it depends on through them
-    shared: bool = False            # by all rows of a parameter file
+
+    @property
+    def shared(self) -> bool:
+        """By all rows of a parameter file."""
+        return "{trial}" not in self.path
 
 
 STAGES = {
     "data": Stage("data", "prepare", (
-        "data.source", "data.path", "data.train", "data.validation", "data.classes", "data.decoder"), shared=True),
+        "data.source", "data.path", "data.train", "data.validation", "data.classes", "data.decoder")),
     "classifier": Stage("classifier", "train-classifier", (
-        "threads", "seed", "classifier", "data.crop_scale", "data.flip", "data.decoder", "tokenizer.image_size"), shared=True),
-    "reference": Stage("reference/{name}.safetensors", "statistics", (*FEATURES, "tokenizer.image_size"), shared=True),
-    "layout": Stage("layout.npz", "layout", ("tokenizer", "generator"), shared=True),
-    "tokenizer": Stage("tokenizer/{label}", "train-tokenizer", (
+        "threads", "seed", "classifier", "data.crop_scale", "data.flip", "data.decoder", "tokenizer.image_size")),
+    "reference": Stage("reference/{name}.safetensors", "statistics", (*FEATURES, "tokenizer.image_size")),
+    "layout": Stage("layout.npz", "layout", ("tokenizer", "generator")),
+    "tokenizer": Stage("tokenizer/{trial}/{label}", "train-tokenizer", (
         "threads", "seed", "data", "tokenizer", "tokenizer_training", "objective")),
-    "codes": Stage("codes/{label}", "encode", (
+    "codes": Stage("codes/{trial}/{label}", "encode", (
         "threads", "data.decoder", "codes.scales", "codes.five_crops", "codes.flip"), ("tokenizer",)),
-    "generator": Stage("generator/{label}", "train-generator", (
+    "generator": Stage("generator/{trial}/{label}", "train-generator", (
         "threads", "seed", "generator", "generator_training"), ("codes",)),
-    "candidate": Stage("guidance/{label}/{schedule}_{scale}_{start}.json", "score-guidance", (
+    "candidate": Stage("guidance/{trial}/{label}/{schedule}_{scale}_{start}.json", "score-guidance", (
         *SCORING, "guidance_search.coarse"), ("generator",)),
-    "finalist": Stage("guidance/{label}/finalists/{rank}.json", "score-finalist", SCORING, ("candidate",)),
-    "guidance": Stage("guidance/{label}.json", "search-guidance", ("guidance_search",), ("finalist",)),
-    "reconstruction": Stage("evaluation/{label}/reconstruction.json", "evaluate", (
+    "finalist": Stage("guidance/{trial}/{label}/finalists/{rank}.json", "score-finalist", SCORING, ("candidate",)),
+    "guidance": Stage("guidance/{trial}/{label}.json", "search-guidance", ("guidance_search",), ("finalist",)),
+    "reconstruction": Stage("evaluation/{trial}/{label}/reconstruction.json", "evaluate", (
         *FEATURES, "evaluation.lpips", "evaluation.lpips_weights"), ("tokenizer",)),
-    "generation": Stage("evaluation/{label}/generation.json", "evaluate", (
+    "generation": Stage("evaluation/{trial}/{label}/generation.json", "evaluate", (
         *DRAWING, "sampling.guidance", *FEATURES, "evaluation.samples_per_class", "evaluation.neighbours",
         "evaluation.distances"), ("guidance",)),
-    "panel": Stage("panel/{label}.npz", "panel", ("threads",), ("tokenizer",)),
-    "samples": Stage("samples/{label}.npz", "sample", (*DRAWING, "sampling.guidance"), ("guidance",)),
+    "panel": Stage("panel/{trial}/{label}.npz", "panel", ("threads",), ("tokenizer",)),
+    "samples": Stage("samples/{trial}/{label}.npz", "sample", (*DRAWING, "sampling.guidance"), ("guidance",)),
 }
 
 
 def pattern(stage: str) -> str:
-    """A stage's place with wildcards, as the workflow's rules write it: 'results/{trial}/codes/{label}'."""
-    return f"results/{'{run}' if STAGES[stage].shared else '{trial}'}/{STAGES[stage].path}"
+    """A stage's place with wildcards, as the workflow's rules write it: 'results/{run}/codes/{trial}/{label}'."""
+    return f"results/{{run}}/{STAGES[stage].path}"
 
 
 def part_pattern(stage: str, suffix: str = "") -> str:
-    """The place of a part of a stage's result, until they are gathered: 'runs/{trial}/parts/codes/{label}/{part}'."""
-    home = "{run}" if STAGES[stage].shared else "{trial}"
-    return f"runs/{home}/parts/{Path(STAGES[stage].path).with_suffix('')}/{{part}}{suffix}"
+    """The place of a part of a stage's result, until they are gathered: 'runs/{run}/parts/codes/{trial}/{label}/{part}'."""
+    return f"runs/{{run}}/parts/{Path(STAGES[stage].path).with_suffix('')}/{{part}}{suffix}"
 
 
 def depends_on(stage: str, params: Params, label: str | None = None) -> str:
@@ -109,8 +113,8 @@ class Tree:
             return self.root / STAGES[stage].path.format(label=label, **wildcards)
         if weights := {"tokenizer": trial.tokenizer, "generator": trial.generator}.get(stage):
             return Path(weights)
-        home = Path(self.home(stage, trial, label).name).relative_to(self.sheet.run)
-        return self.root / home / STAGES[stage].path.format(label=label, **wildcards)
+        home = self.home(stage, trial, label).name
+        return self.root / STAGES[stage].path.format(trial=home, label=label, **wildcards)
 
     def home(self, stage: str, trial: Trial, label: str | None) -> Trial:
         """The first trial whose result of a stage is this trial's, too. Raises ConfigError for an unknown `label`."""
@@ -154,13 +158,13 @@ class Tree:
 
     def _has(self, stage: str, trial: Trial) -> bool:
         """Whether a row has a result of a stage: of finished weights nothing is searched, and pictures show the run's own."""
-        own = trial.name == self.sheet.run
+        own = trial.name == MAIN
         return {"generation": bool(trial.generator or not trial.tokenizer), "panel": own, "samples": own,
                 "guidance": not (trial.params.sampling.guidance or trial.tokenizer)}.get(stage, True)
 
     def beyond_main(self, item: Item) -> bool:
         """Whether an item shows other trained models than the parameter file's own run."""
-        own = {trial.id for trial in self.sheet.trials if trial.name == self.sheet.run}
+        own = {trial.id for trial in self.sheet.trials if trial.name == MAIN}
         return any(trial.id not in own and not trial.tokenizer for _, trial, _ in self.sheet.feeding(item.name))
 
 

@@ -19,7 +19,7 @@ from restok.config.base import Config, Label, composed
 from restok.config.load import apply_overrides, canonical_json, load_params, override_path, parse
 from restok.config.text import ConfigError, read_text
 from restok.experiments.items import ITEMS
-from restok.experiments.trials import Feed, Sheet, Trial
+from restok.experiments.trials import MAIN, Feed, Sheet, Trial
 
 # What every row of a file shares, so that their numbers compare: other values belong in a parameter file of their own.
 SHARED = ("threads", "data.source", "data.path", "data.train", "data.validation", "classifier", "tokenizer.image_size",
@@ -141,7 +141,7 @@ def _trials(params: Path, whole: Params, bases: Bases, row: Row, where: str) -> 
             raise ConfigError(f"{where} feeds: {wrong[0]} shows the parameter file's own run, which this row changes; leave it "
                               "out")
         plain = settings == whole and not row.tokenizer
-        name = params.stem if plain else f"{params.stem}/experiments/{row.id}.{seed}"
+        name = MAIN if plain else f"{row.id}.{seed}"
         yield Trial(row.id, name, row.overrides, settings, feeds, row.tokenizer or None, row.generator or None)
 
 

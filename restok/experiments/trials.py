@@ -9,6 +9,7 @@ from restok.config import Params
 from restok.config.text import ConfigError
 
 RELEASED = "released"      # the checkpoint of a row that names finished weights
+MAIN = "main"              # the trial that has the settings of the parameter file as they are
 
 
 class Feed(NamedTuple):
@@ -21,8 +22,8 @@ class Feed(NamedTuple):
 
 @dataclass(frozen=True)
 class Trial:
-    """One row with one seed. `name` is its folder below results/ and runs/: RUN where its settings are the parameter file's
-    own, else RUN/experiments/ID.SEED."""
+    """One row with one seed. `name` is that of its folders: MAIN where its settings are the parameter file's own, else
+    ID.SEED."""
 
     id: str
     name: str

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from restok.config import Params
 from restok.config.load import canonical_json
 from restok.experiments.places import STAGES, Tree
-from restok.experiments.trials import Sheet, Trial
+from restok.experiments.trials import MAIN, Sheet, Trial
 
 SHOWN = 8                                # images of Fig. 5, and of each class in Fig. 6, which shows fewer classes: a bound
 
@@ -98,7 +98,7 @@ def _of(tree: Tree, trial: Trial) -> Iterator[tuple[Path, Result]]:
 
 def own(tree: Tree) -> list[Trial]:
     """The rows that are the parameter file's own run."""
-    return [trial for trial in tree.sheet.trials if trial.name == tree.sheet.run]
+    return [trial for trial in tree.sheet.trials if trial.name == MAIN]
 
 
 def tasks(made: Results, counts: Counts) -> Iterator[Task]:

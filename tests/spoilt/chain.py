@@ -13,7 +13,8 @@ RUN, R = "params/run.yaml", "results/run"
 P = f"--params {RUN}"
 SHOWN = f"{P} --results {R}"
 C = f"--classifier {R}/classifier"
-T, G = f"--tokenizer {R}/tokenizer/750k", f"--generator {R}/generator/750k"
+T, G = f"--tokenizer {R}/tokenizer/main/750k", f"--generator {R}/generator/main/750k"
+SAMPLES = f"--samples {R}/samples/main/750k.npz"
 E = f"{C} --reference {R}/reference/validation.safetensors"
 TABLES = ("table1", "table6", "table7", "table8", "table9")
 FIGURES = ("fig5", "fig6", "fig7", "fig8", "fig9", "codebook", "guidance")
@@ -23,24 +24,26 @@ def commands() -> list[str]:
     """In their order, what makes the chain."""
     made = [f"prepare {P} --out {R}/data", f"train-classifier {P} --data {R}/data --out {R}/classifier",
             f"statistics {R}/data {P} {C} --out {R}/reference/validation.safetensors", f"layout {P} --out {R}/layout.npz"]
-    for label, previous in (("750k", ""), ("1M", f"--previous {R}/tokenizer/750k")):
-        models, guide = f"--tokenizer {R}/tokenizer/{label} --generator {R}/generator/{label}", f"{R}/guidance/{label}"
+    for label, previous in (("750k", ""), ("1M", f"--previous {R}/tokenizer/main/750k")):
+        row = f"main/{label}"
+        tokenizer, codes, generator = (f"{R}/{stage}/{row}" for stage in ("tokenizer", "codes", "generator"))
+        models, guide = f"--tokenizer {tokenizer} --generator {generator}", f"{R}/guidance/{row}"
         made += [
             f"train-tokenizer {P} --data {R}/data {C} --checkpoint {label} {previous} --run runs/tokenizer/{label} "
-            f"--out {R}/tokenizer/{label}",
-            f"encode {P} --data {R}/data --tokenizer {R}/tokenizer/{label} --out {R}/codes/{label}",
-            *(f"encode {P} --data {R}/data --tokenizer {R}/tokenizer/{label} --part {part}/3 --out parts/{label}/{part}"
+            f"--out {tokenizer}",
+            f"encode {P} --data {R}/data --tokenizer {tokenizer} --out {codes}",
+            *(f"encode {P} --data {R}/data --tokenizer {tokenizer} --part {part}/3 --out parts/{label}/{part}"
               for part in range(3)),
-            f"train-generator {P} --codes {R}/codes/{label} --tokenizer {R}/tokenizer/{label} --run runs/generator/{label} "
-            f"--out {R}/generator/{label}",
+            f"train-generator {P} --codes {codes} --tokenizer {tokenizer} --run runs/generator/{label} "
+            f"--out {generator}",
             f"score-guidance {P} {models} {E} --schedule constant --scale 1 --out {guide}/constant_1.0_0.0.json",
             f"score-guidance {P} {models} {E} --schedule step --scale 2 --start 0.25 --out {guide}/step_2.0_0.25.json",
             f"search-guidance {guide}/constant_1.0_0.0.json {guide}/step_2.0_0.25.json --out {guide}.json",
-            f"evaluate {P} {models} --guidance {guide}.json {E} --out {R}/evaluation/{label}/generation.json",
-            f"evaluate {P} --tokenizer {R}/tokenizer/{label} --originals {R}/data {E} "
-            f"--out {R}/evaluation/{label}/reconstruction.json",
-            f"panel --data {R}/data --tokenizer {R}/tokenizer/{label} --out {R}/panel/{label}.npz",
-            f"sample {P} {models} --guidance {guide}.json --per-class 2 --out {R}/samples/{label}.npz"]
+            f"evaluate {P} {models} --guidance {guide}.json {E} --out {R}/evaluation/{row}/generation.json",
+            f"evaluate {P} --tokenizer {tokenizer} --originals {R}/data {E} "
+            f"--out {R}/evaluation/{row}/reconstruction.json",
+            f"panel --data {R}/data --tokenizer {tokenizer} --out {R}/panel/{row}.npz",
+            f"sample {P} {models} --guidance {guide}.json --per-class 2 --out {R}/samples/{row}.npz"]
     made += [f"table {name} {SHOWN} --out reports/run/{name}.csv" for name in TABLES]
     made += [f"figure {name} {SHOWN} --out reports/run/{name}.png" for name in FIGURES]
     return made
@@ -64,7 +67,7 @@ def build(home: Path, run: Callable[[str], None]) -> None:
     for words in commands():
         run(words)
     kill_generators()
-    run(f"train-generator {P} --codes {R}/codes/750k {T} --run unfinished --out out")
+    run(f"train-generator {P} --codes {R}/codes/main/750k {T} --run unfinished --out out")
     release(home / "theirs")
 
 

@@ -27,7 +27,7 @@ from spoilt.case import (
     pipe,
     written,
 )
-from spoilt.chain import C, E, P, R, T
+from spoilt.chain import SAMPLES, C, E, P, R, T
 
 PREPARE = f"prepare {P} --set data.source=imagefolder --set data.path=photos --out out"
 MEASURE = f"evaluate {P} {E} --samples photos/train --out out.json"
@@ -122,19 +122,19 @@ ARRAYS = [
     npz("labels below 0", "labels", arr_0=PIXELS, labels=np.full(20, -1)),
     npz("labels beyond all", "labels", arr_0=PIXELS, labels=np.full(20, 2**40)),
     npz("labels of halves", "labels", arr_0=PIXELS, labels=np.full(20, 0.5)),
-    npz("half a pair of statistics", "mu", f"evaluate {P} {C} --samples {R}/samples/750k.npz --reference s.npz --out out.json",
+    npz("half a pair of statistics", "mu", f"evaluate {P} {C} {SAMPLES} --reference s.npz --out out.json",
         mu=np.zeros(64)),
-    npz("statistics of NaN", "mu", f"evaluate {P} {C} --samples {R}/samples/750k.npz --reference s.npz --out out.json",
+    npz("statistics of NaN", "mu", f"evaluate {P} {C} {SAMPLES} --reference s.npz --out out.json",
         mu=np.full(64, np.nan), sigma=np.eye(64)),
     npz("statistics of another network", "2048",
-        f"evaluate {P} {C} --samples {R}/samples/750k.npz --reference s.npz --out out.json",
+        f"evaluate {P} {C} {SAMPLES} --reference s.npz --out out.json",
         mu=np.zeros(2048), sigma=np.eye(2048)),
     npz("neither images nor statistics", "arr_0",
-        f"evaluate {P} {C} --samples {R}/samples/750k.npz --reference s.npz --out out.json", a=PIXELS),
+        f"evaluate {P} {C} {SAMPLES} --reference s.npz --out out.json", a=PIXELS),
     npz("one image", "not measured", read=True, arr_0=PIXELS[:1]),
     npz("equal images", "rFID|FD-digits", read=True, arr_0=PIXELS[[0] * 20]),
-    *(Case(f"an npz {what}", f"evaluate {P} {E} --samples {R}/samples/750k.npz --out out.json", "750k.npz",
-           spoil(f"{R}/samples/750k.npz"))
+    *(Case(f"an npz {what}", f"evaluate {P} {E} {SAMPLES} --out out.json", "750k.npz",
+           spoil(f"{R}/samples/main/750k.npz"))
       for what, spoil in (("cut short", cut), ("with a changed byte", altered), ("that is empty", empty),
                           ("that is a pipe", pipe))),
     Case("a single image", f"evaluate {P} {E} --samples a.png --out out.json", "a.png", written("a.png", WHOLE)),

@@ -10,12 +10,12 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from spoilt.case import DROP, Case, Spoil, altered, both, copied, cut, empty, garbage, gone, keys, mishaps, pipe, written
-from spoilt.chain import C, E, G, P, R, T
+from spoilt.chain import SAMPLES, C, E, G, P, R, T
 
-TOK, GEN, CLS, CODES = f"{R}/tokenizer/750k", f"{R}/generator/750k", f"{R}/classifier", f"{R}/codes/750k"
+TOK, GEN, CLS, CODES = f"{R}/tokenizer/main/750k", f"{R}/generator/main/750k", f"{R}/classifier", f"{R}/codes/main/750k"
 WEIGHTS = "model.safetensors"
 ENCODE, SAMPLE = f"encode {P} --data {R}/data {T} --out out", f"sample {T} {G} --per-class 1 --out s.npz"
-MEASURE = f"evaluate {P} {E} --samples {R}/samples/750k.npz --out out.json"
+MEASURE = f"evaluate {P} {E} {SAMPLES} --out out.json"
 
 
 def tensors(name: str, change: Callable[[dict], object]) -> Spoil:
@@ -73,7 +73,7 @@ MODELS = [
            ("latent_init", "pooled"), ("heads", 3), ("commitment", -1)),
     *model("generator", GEN, SAMPLE, TOK, ("layers", DROP), ("layers", 10**6), ("rope_base", 5), ("ntp", 0), ("classes", None)),
     *model("classifier", CLS, MEASURE, TOK, ("channels", []), ("channels", [16, 32, -64]), ("classes", DROP)),
-    Case("generator of another tokenizer", SAMPLE, "750k", copied(f"{R}/generator/1M", GEN)),
+    Case("generator of another tokenizer", SAMPLE, "750k", copied(f"{R}/generator/main/1M", GEN)),
     *(Case(f"generator, metrics.json {what}", SAMPLE, r"metrics\.json", bare(GEN, spoil(f"{GEN}/metrics.json")))
       for what, spoil in (
         ("without its tokenizer", lambda at: keys(at, {"tokenizer": DROP})), ("cut", cut), ("a pipe", pipe),
@@ -109,7 +109,7 @@ STORES = [
         ("of pickles", lambda codes: np.array([{}], object)))),
     Case("labels, out of range", TRAIN, "codes/750k", array(f"{CODES}/labels.npy", lambda labels: labels + 5)),
     Case("labels, shuffled", TRAIN, "labels.npy", array(f"{CODES}/labels.npy", lambda labels: np.roll(labels, 1))),
-    Case("codes of another tokenizer", TRAIN, "tokenizer", copied(f"{R}/codes/1M", CODES)),
+    Case("codes of another tokenizer", TRAIN, "tokenizer", copied(f"{R}/codes/main/1M", CODES)),
     Case("a part of codes", TRAIN, "codes/750k.*codes_part", copied("parts/750k/0", CODES)),
 ]
 
@@ -167,14 +167,14 @@ STATES = [
     *mishaps("a checkpoint's state", f"{TOK}/state.pt", AFTER, "tokenizer/750k"),
     *mishaps("a checkpoint's metrics", f"{TOK}/metrics.json", AFTER, "tokenizer/750k"),
     Case("a checkpoint's state, a changed byte", AFTER, "state.pt", altered(f"{TOK}/state.pt")),
-    Case("a checkpoint's state, another's", AFTER, "state.pt", copied(f"{R}/tokenizer/1M/state.pt", f"{TOK}/state.pt")),
+    Case("a checkpoint's state, another's", AFTER, "state.pt", copied(f"{R}/tokenizer/main/1M/state.pt", f"{TOK}/state.pt")),
     Case("a checkpoint's state, a pickle that runs code", AFTER, "state.pt",
          written(f"{TOK}/state.pt", pickled({"a": Harmful()}))),
-    Case("a checkpoint's weights, another's", AFTER, "750k", copied(f"{R}/tokenizer/1M/{WEIGHTS}", f"{TOK}/{WEIGHTS}")),
+    Case("a checkpoint's weights, another's", AFTER, "750k", copied(f"{R}/tokenizer/main/1M/{WEIGHTS}", f"{TOK}/{WEIGHTS}")),
     Case("a checkpoint's settings, another's", AFTER, "config.json", keys(f"{TOK}/config.json", {"width": 32})),
     Case("a checkpoint of another step", AFTER, "not at step 4", keys(f"{TOK}/metrics.json", {"step": 5})),
     Case("a checkpoint without its step", AFTER, "metrics.json.*step", keys(f"{TOK}/metrics.json", {"step": DROP})),
-    Case("the checkpoint itself as the one before", AFTER.replace(TOK, f"{R}/tokenizer/1M"), "not at step 4"),
+    Case("the checkpoint itself as the one before", AFTER.replace(TOK, f"{R}/tokenizer/main/1M"), "not at step 4"),
     *(Case(f"states of a killed run, the newest {what}", RESUME,
            r"state_6\.pt: .*passed over.*state_4\.pt: resuming after step 4", unfinished(does), read=True)
       for what, does in (("cut short", cut), ("a changed byte", altered), ("empty", empty), ("noise", garbage),

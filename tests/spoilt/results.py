@@ -5,10 +5,10 @@ import numpy as np
 from spoilt.case import DROP, Case, Spoil, both, bytes_of, copied, keys, mishaps, written
 from spoilt.chain import SHOWN, E, G, P, R, T
 
-GENERATION, RECONSTRUCTION = f"{R}/evaluation/750k/generation.json", f"{R}/evaluation/750k/reconstruction.json"
-CANDIDATE, SEARCH = f"{R}/guidance/750k/step_2.0_0.25.json", f"{R}/guidance/750k.json"
+GENERATION, RECONSTRUCTION = f"{R}/evaluation/main/750k/generation.json", f"{R}/evaluation/main/750k/reconstruction.json"
+CANDIDATE, SEARCH = f"{R}/guidance/main/750k/step_2.0_0.25.json", f"{R}/guidance/main/750k.json"
 TABLE1, CODEBOOK = f"table table1 {SHOWN} --out out.csv", f"figure codebook {SHOWN} --out out.png"
-BOTH = f"{R}/guidance/750k/constant_1.0_0.0.json {CANDIDATE}"
+BOTH = f"{R}/guidance/main/750k/constant_1.0_0.0.json {CANDIDATE}"
 CHOOSE, AGAIN = f"search-guidance {BOTH} --out out.json", f"score-finalist {BOTH} {P} {E} {T} {G} --out out.json --rank"
 GUIDE, TABLE6 = f"figure guidance {SHOWN} --out out.png", f"table table6 {SHOWN} --out out.csv"
 PAGE = f"report {SHOWN} --reports reports/run --out out.html"
@@ -83,10 +83,10 @@ RECORDS = [
         ("chosen", DROP), ("chosen.schedule", "stairs"), ("chosen.scale", -2), ("candidates", []), ("metric", "nosuch"),
         ("metric", DROP), ("candidates.0.scale", "1"), ("candidates.1.n", 7), ("finalists", 3))),
     Case("a choice that is no candidate", GUIDE, "chosen", keys(SEARCH, {"chosen.scale": 7.5})),
-    record(f"{R}/tokenizer/750k/metrics.json", TABLE1, "parameters", DROP),
-    record(f"{R}/tokenizer/750k/metrics.json", TABLE1, "step", 77),
-    record(f"{R}/generator/750k/metrics.json", TABLE1, "sampling_steps", -3),
-    record(f"{R}/generator/750k/metrics.json", TABLE1, "parameters", "many"),
+    record(f"{R}/tokenizer/main/750k/metrics.json", TABLE1, "parameters", DROP),
+    record(f"{R}/tokenizer/main/750k/metrics.json", TABLE1, "step", 77),
+    record(f"{R}/generator/main/750k/metrics.json", TABLE1, "sampling_steps", -3),
+    record(f"{R}/generator/main/750k/metrics.json", TABLE1, "parameters", "many"),
     record(f"{R}/classifier/metrics.json", PAGE, "validation_accuracy", 1.5),
     record(f"{R}/classifier/metrics.json", PAGE, "n", DROP),
     record(f"{R}/data/manifest.json", f"figure fig6 {SHOWN} --out out.png", "splits.train.classes", DROP),

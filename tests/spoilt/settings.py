@@ -4,7 +4,7 @@ import json
 
 from restok.config.load import read_tree
 from spoilt.case import Case, Spoil, bytes_of, mishaps, text, written
-from spoilt.chain import FEWER, ROOT, RUN, SHOWN, C, E, G, P, R, T
+from spoilt.chain import FEWER, ROOT, RUN, SAMPLES, SHOWN, C, E, G, P, R, T
 
 LAYOUT = f"layout {P} --out out.npz"
 TREE = read_tree(ROOT / "params/short.yaml")
@@ -78,7 +78,7 @@ PARAMETERS = [
     *(Case(f"a parameter file {what}", LAYOUT, r"out\.npz", bytes_of(RUN, change), read=True) for what, change in (
         ("with a mark", b"\xef\xbb\xbf".__add__), ("with Windows' ends of lines", lambda data: data.replace(b"\n", b"\r\n")),
         ("as JSON", lambda _: json.dumps(TREE).encode()))),
-    Case("010 is ten", f"train-generator {P} --codes {R}/codes/750k {T} --run new --out out", "generator 10/10",
+    Case("010 is ten", f"train-generator {P} --codes {R}/codes/main/750k {T} --run new --out out", "generator 10/10",
          text(RUN, "steps: 8\n", "steps: 010\n"), read=True),
     Case("a folder without parameter files", "layout --params nowhere/run.yaml --out out.npz", "nowhere/run.yaml"),
 ]
@@ -128,10 +128,11 @@ EXPERIMENTS = [
 ]
 
 LAY, SAMPLE = LAYOUT, f"sample {T} {G} --out s.npz --per-class 1"
-MEASURE = f"evaluate {P} {E} --samples {R}/samples/750k.npz --out out.json"
+MEASURED = f"{R}/evaluation/main/750k/generation.json"
+MEASURE = f"evaluate {P} {E} {SAMPLES} --out out.json"
 SCORE = f"score-guidance {P} {E} {T} {G} --out out.json"
 FETCH = f"fetch {P} --set evaluation.lpips=true --set evaluation.lpips_weights=alex.pth"
-GENERATE = f"train-generator {P} --codes {R}/codes/750k {T} --run new --out out"
+GENERATE = f"train-generator {P} --codes {R}/codes/main/750k {T} --run new --out out"
 
 
 def option(words: str, named: str) -> Case:
@@ -170,9 +171,9 @@ OPTIONS = [
     option(f"{MEASURE} --experiment nosuch.1", "nosuch.1"), option(f"{MEASURE} --samples {R}/data", "several --samples"),
     option(f"{MEASURE} {T}", "--samples"), option(f"evaluate {P} {E} --out out.json", "--samples"),
     option(f"evaluate {P} {E} {T} --out out.json", "--originals"),
-    option(f"{MEASURE} --guidance {R}/guidance/750k.json", "--guidance"),
-    option(f"evaluate {P} {C} --samples {R}/samples/750k.npz --out out.json", "--reference"),
-    option(f"evaluate {P} --reference {R}/data --samples {R}/samples/750k.npz --out out.json", "--classifier|train-classifier"),
+    option(f"{MEASURE} --guidance {R}/guidance/main/750k.json", "--guidance"),
+    option(f"evaluate {P} {C} {SAMPLES} --out out.json", "--reference"),
+    option(f"evaluate {P} --reference {R}/data {SAMPLES} --out out.json", "--classifier|train-classifier"),
     *(option(f"prepare {P} --out out --part {part}", "part") for part in ("4/4", "0/0", "-1/2", "a/b", "1")),
     option(f"prepare {P} --out out --part 0/2 --run run", "--run"),
     option(f"prepare {R}/data {P} --out out --part 0/2", "--part"),
@@ -185,15 +186,15 @@ OPTIONS = [
       for part in ("4/4", "0/0", "-1/2", "a/b", "1")),
     *(option(f"encode {P} --data {R}/data {T} --out out --part {part}", "part") for part in ("4/4", "0/0", "-1/2", "a/b", "1")),
     option(f"statistics {R}/data {P} {C} {T} --out s.safetensors", f"{R}/data"),
-    option(f"average {R}/evaluation/750k/generation.json --out out.json", "two results"),
-    option(f"average {R}/evaluation/750k/generation.json {R}/evaluation/750k/generation.json --out out.json", "seeds"),
+    option(f"average {MEASURED} --out out.json", "two results"),
+    option(f"average {MEASURED} {MEASURED} --out out.json", "seeds"),
     option(f"reconstruct {R}/data {T} --out r.npz --keep 0", "keep"),
     option(f"reconstruct {R}/data {T} --out r.npz --keep 17", "17"),
     option(f"reconstruct {R}/data {T} --out r.npz --batch-size 0", "--batch-size"),
     option(f"reconstruct {T} --out r.npz", "images"),
     option(f"train-tokenizer {P} --data {R}/data {C} --checkpoint 2M --run new --out out", "checkpoint '2M'"),
     option(f"train-tokenizer {P} --data {R}/data {C} --checkpoint 1M --run new --out out", "checkpoint 1M"),
-    option(f"train-tokenizer {P} --data {R}/data {C} --checkpoint 750k --previous {R}/tokenizer/750k --run new --out out",
+    option(f"train-tokenizer {P} --data {R}/data {C} --checkpoint 750k --previous {R}/tokenizer/main/750k --run new --out out",
            "750k"),
     option(f"train-tokenizer {P} --data {R}/data --checkpoint 750k --run new --out out", "--classifier|train-classifier"),
     option(f"{GENERATE} --set generator.classes=9", "generator.classes"),
@@ -205,7 +206,7 @@ OPTIONS = [
     option("bench nosuch --out out.json", "nosuch"),
     option("fetch --params nowhere.yaml", r"nowhere\.yaml"), option("fetch --set seed=1", "evaluation.KEY"),
     option("doctor", "--params"), option("doctor --params nowhere.yaml", r"nowhere\.yaml"),
-    option(f"doctor {P} --out {R}/generator/750k/metrics.json", r"metrics\.json"),
+    option(f"doctor {P} --out {R}/generator/main/750k/metrics.json", r"metrics\.json"),
     option(f"fetch {P} --set objective.alignment.network=vit_smal_patch16_224.dino", "did you mean 'vit_small_patch16_224"),
     *mishaps("a file of AlexNet", "alex.pth", FETCH, without=("cut short",)),
     option("bench metrics --out out.json --repeats 0", "repeats"),

@@ -6,7 +6,7 @@ from spoilt.chain import RUN
 PLAN = "snakemake --cores 1 --dry-run --printshellcmds"
 
 REFERENCE = "results/run/reference/published.safetensors"
-OF_A_ROW = "results/run/experiments/a.10086/evaluation/released/reconstruction.json"
+OF_A_ROW = "results/run/evaluation/a.10086/released/reconstruction.json"
 
 
 def row(weights: str) -> Spoil:

@@ -5,9 +5,9 @@ rule encode_part:
     output:
         temp(directory(part_pattern("codes"))),
     log:
-        "results/{trial}/logs/encode.{label}.{part}.log",
+        "results/{run}/logs/{trial}/encode.{label}.{part}.log",
     benchmark:
-        "results/{trial}/benchmarks/encode.{label}.{part}.tsv"
+        "results/{run}/benchmarks/{trial}/encode.{label}.{part}.tsv"
     conda:
         "../../environment.yml"
     threads: threads("codes")
@@ -19,7 +19,7 @@ rule encode_part:
         part=part,
     shell:
         "restok encode {params.options:q} --part {params.part:q} --data {input.data:q} --tokenizer {input.tokenizer:q} "
-        "--run runs/{wildcards.trial:q}/codes/{wildcards.label:q} --out {output:q} 2> {log:q}"
+        "--run runs/{wildcards.run:q}/codes/{wildcards.trial:q}/{wildcards.label:q} --out {output:q} 2> {log:q}"
 
 
 rule encode:
@@ -31,9 +31,9 @@ rule encode:
     output:
         directory(pattern("codes")),
     log:
-        "results/{trial}/logs/encode.{label}.log",
+        "results/{run}/logs/{trial}/encode.{label}.log",
     benchmark:
-        "results/{trial}/benchmarks/encode.{label}.tsv"
+        "results/{run}/benchmarks/{trial}/encode.{label}.tsv"
     conda:
         "../../environment.yml"
     threads: threads("codes")
@@ -44,4 +44,4 @@ rule encode:
         options=options,
     shell:
         "restok encode {input.parts:q} {params.options:q} --data {input.data:q} --tokenizer {input.tokenizer:q} "
-        "--run runs/{wildcards.trial:q}/codes/{wildcards.label:q} --out {output:q} 2> {log:q}"
+        "--run runs/{wildcards.run:q}/codes/{wildcards.trial:q}/{wildcards.label:q} --out {output:q} 2> {log:q}"

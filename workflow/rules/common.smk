@@ -1,5 +1,5 @@
-"""What the rules share. `{run}` is a parameter file, params/RUN.yaml; `{trial}` is RUN, its settings as they are, or
-RUN/experiments/ID.SEED, a row of params/experiments.tsv with one seed. Where a result lies, and what it depends on, is in
+"""What the rules share. `{run}` is a parameter file, params/RUN.yaml; `{trial}` is main, its settings as they are, or
+ID.SEED, a row of params/experiments.tsv with one seed. Where a result lies, and what it depends on, is in
 restok/experiments/places.py; what a table or figure is made from, in items.py beside it."""
 
 import json
@@ -10,7 +10,8 @@ from pathlib import Path
 from restok.config.load import ConfigError, canonical_json, load_params, load_site
 from restok.experiments import ITEMS, Tree, demand, estimate, load_sheet, requests, work
 from restok.experiments.items import items
-from restok.experiments.places import depends_on, part_pattern, pattern
+from restok.experiments.places import STAGES, depends_on, part_pattern, pattern
+from restok.experiments.trials import MAIN
 
 SITE = load_site(config)
 NUMBER = r"\d[\d.]*(e[+-]\d+)?"  # as Python writes a float
@@ -25,7 +26,7 @@ def named(*kinds):
 
 wildcard_constraints:
     run=r"[^/]+",
-    trial=r"[^/]+(/experiments/\w+\.\d+)?",
+    trial=rf"{MAIN}|\w+\.\d+",
     label=r"\w+",
     part=r"\d+-of-\d+",
     schedule="constant|linear|step|cosine",
@@ -57,12 +58,8 @@ def tree_of(run):
     return Tree(f"results/{run}", load_sheet(f"params/{run}.yaml"))
 
 
-def run_of(wildcards):
-    return Path(wildcards.trial).parts[0] if hasattr(wildcards, "trial") else wildcards.run
-
-
 def trial_of(wildcards):
-    return tree_of(run_of(wildcards)).sheet.trial(wildcards.trial)
+    return tree_of(wildcards.run).sheet.trial(wildcards.trial)
 
 
 def settings_of(wildcards):
@@ -78,8 +75,8 @@ def result(stage):
     """The result of a stage that all rows share, or of a row: where the first row that shares it has it."""
 
     def path(wildcards):
-        of_row = (trial_of(wildcards), wildcards.label) if "{trial}" in pattern(stage) else ()
-        return brought(run_of(wildcards), str(tree_of(run_of(wildcards)).path(stage, *of_row)))
+        of_row = () if STAGES[stage].shared else (trial_of(wildcards), wildcards.label)
+        return brought(wildcards.run, str(tree_of(wildcards.run).path(stage, *of_row)))
 
     return path
 
@@ -97,7 +94,7 @@ def brought(run, path):
 
 def examined(wildcards):
     """What the doctor found, where a run needs anything from outside the clone."""
-    run = run_of(wildcards)
+    run = wildcards.run
     alone = demand.self_contained(params_of(run), tree_of(run).sheet)
     return [] if alone else [estimate.DOCTOR.format(run=run)]
 
@@ -109,13 +106,13 @@ def digest_of(run):
 
 def of_tree(method):
     """What a row reads by a method of the tree: `previous`, `candidates`, `finalists`."""
-    return lambda wildcards: [str(path) for path in method(tree_of(run_of(wildcards)), trial_of(wildcards), wildcards.label)]
+    return lambda wildcards: [str(path) for path in method(tree_of(wildcards.run), trial_of(wildcards), wildcards.label)]
 
 
 def options(wildcards):
     """How a verb is told the settings, a word an element: shell lines quote (`:q`) all that comes from names and files."""
-    run, _, experiment = wildcards.trial.partition("/experiments/")
-    return ["--params", f"params/{run}.yaml", *(["--experiment", experiment] if experiment else [])]
+    experiment = [] if wildcards.trial == MAIN else ["--experiment", wildcards.trial]
+    return ["--params", f"params/{wildcards.run}.yaml", *experiment]
 
 
 def optional(name):
@@ -147,7 +144,7 @@ def classifier(wildcards):
 def reference(wildcards, name=None):
     """The statistics that samples, or reconstructions, are held against."""
     name = name or ("published" if settings_of(wildcards).evaluation.reference else "validation")
-    return str(tree_of(run_of(wildcards)).path("reference", name=name))
+    return str(tree_of(wildcards.run).path("reference", name=name))
 
 
 def referred(wildcards):

@@ -33,9 +33,9 @@ rule evaluate_reconstruction_part:
     output:
         temp(part_pattern("reconstruction", ".safetensors")),
     log:
-        "results/{trial}/logs/evaluate_reconstruction.{label}.{part}.log",
+        "results/{run}/logs/{trial}/evaluate_reconstruction.{label}.{part}.log",
     benchmark:
-        "results/{trial}/benchmarks/evaluate_reconstruction.{label}.{part}.tsv"
+        "results/{run}/benchmarks/{trial}/evaluate_reconstruction.{label}.{part}.tsv"
     conda:
         "../../environment.yml"
     threads: threads("reconstruction")
@@ -49,7 +49,7 @@ rule evaluate_reconstruction_part:
     shell:
         "restok statistics {params.options:q} --part {params.part:q} --tokenizer {input.tokenizer:q} "
         "--originals {input.data:q} {params.classifier:q} "
-        "--state runs/{wildcards.trial:q}/evaluation/{wildcards.label:q}/reconstruction.safetensors "
+        "--state runs/{wildcards.run:q}/evaluation/{wildcards.trial:q}/{wildcards.label:q}/reconstruction.safetensors "
         "--out {output:q} 2> {log:q}"
 
 
@@ -65,9 +65,9 @@ rule evaluate_reconstruction:
     output:
         pattern("reconstruction"),
     log:
-        "results/{trial}/logs/evaluate_reconstruction.{label}.log",
+        "results/{run}/logs/{trial}/evaluate_reconstruction.{label}.log",
     benchmark:
-        "results/{trial}/benchmarks/evaluate_reconstruction.{label}.tsv"
+        "results/{run}/benchmarks/{trial}/evaluate_reconstruction.{label}.tsv"
     conda:
         "../../environment.yml"
     threads: threads("reconstruction")
@@ -81,7 +81,7 @@ rule evaluate_reconstruction:
     shell:
         "restok evaluate {params.options:q} {params.parts:q} --tokenizer {input.tokenizer:q} --originals {input.data:q} "
         "--reference {input.reference:q} {params.classifier:q} "
-        "--state runs/{wildcards.trial:q}/evaluation/{wildcards.label:q}/reconstruction.safetensors "
+        "--state runs/{wildcards.run:q}/evaluation/{wildcards.trial:q}/{wildcards.label:q}/reconstruction.safetensors "
         "--out {output:q} 2> {log:q}"
 
 
@@ -94,9 +94,9 @@ rule evaluate_generation_part:
     output:
         temp(part_pattern("generation", ".safetensors")),
     log:
-        "results/{trial}/logs/evaluate_generation.{label}.{part}.log",
+        "results/{run}/logs/{trial}/evaluate_generation.{label}.{part}.log",
     benchmark:
-        "results/{trial}/benchmarks/evaluate_generation.{label}.{part}.tsv"
+        "results/{run}/benchmarks/{trial}/evaluate_generation.{label}.{part}.tsv"
     conda:
         "../../environment.yml"
     threads: threads("generation")
@@ -111,7 +111,7 @@ rule evaluate_generation_part:
     shell:
         "restok statistics {params.options:q} --part {params.part:q} --tokenizer {input.tokenizer:q} "
         "--generator {input.generator:q} {params.guidance:q} {params.classifier:q} "
-        "--state runs/{wildcards.trial:q}/evaluation/{wildcards.label:q}/generation.safetensors "
+        "--state runs/{wildcards.run:q}/evaluation/{wildcards.trial:q}/{wildcards.label:q}/generation.safetensors "
         "--out {output:q} 2> {log:q}"
 
 
@@ -127,9 +127,9 @@ rule evaluate_generation:
     output:
         pattern("generation"),
     log:
-        "results/{trial}/logs/evaluate_generation.{label}.log",
+        "results/{run}/logs/{trial}/evaluate_generation.{label}.log",
     benchmark:
-        "results/{trial}/benchmarks/evaluate_generation.{label}.tsv"
+        "results/{run}/benchmarks/{trial}/evaluate_generation.{label}.tsv"
     conda:
         "../../environment.yml"
     threads: threads("generation")
@@ -144,7 +144,7 @@ rule evaluate_generation:
     shell:
         "restok evaluate {params.options:q} {params.parts:q} --tokenizer {input.tokenizer:q} --generator {input.generator:q} "
         "{params.guidance:q} --reference {input.reference:q} {params.classifier:q} "
-        "--state runs/{wildcards.trial:q}/evaluation/{wildcards.label:q}/generation.safetensors "
+        "--state runs/{wildcards.run:q}/evaluation/{wildcards.trial:q}/{wildcards.label:q}/generation.safetensors "
         "--out {output:q} 2> {log:q}"
 
 
@@ -155,9 +155,9 @@ rule panel:
     output:
         pattern("panel"),
     log:
-        "results/{trial}/logs/panel.{label}.log",
+        "results/{run}/logs/{trial}/panel.{label}.log",
     benchmark:
-        "results/{trial}/benchmarks/panel.{label}.tsv"
+        "results/{run}/benchmarks/{trial}/panel.{label}.tsv"
     conda:
         "../../environment.yml"
     threads: threads("panel")
@@ -179,9 +179,9 @@ rule sample:
     output:
         pattern("samples"),
     log:
-        "results/{trial}/logs/sample.{label}.log",
+        "results/{run}/logs/{trial}/sample.{label}.log",
     benchmark:
-        "results/{trial}/benchmarks/sample.{label}.tsv"
+        "results/{run}/benchmarks/{trial}/sample.{label}.tsv"
     conda:
         "../../environment.yml"
     threads: threads("samples")

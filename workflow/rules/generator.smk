@@ -5,9 +5,9 @@ rule train_generator:
     output:
         directory(pattern("generator")),
     log:
-        "results/{trial}/logs/train_generator.{label}.log",
+        "results/{run}/logs/{trial}/train_generator.{label}.log",
     benchmark:
-        "results/{trial}/benchmarks/train_generator.{label}.tsv"
+        "results/{run}/benchmarks/{trial}/train_generator.{label}.tsv"
     conda:
         "../../environment.yml"
     threads: threads("generator")
@@ -18,4 +18,4 @@ rule train_generator:
         options=options,
     shell:
         "{resources.launch} restok train-generator {params.options:q} --codes {input.codes:q} --tokenizer {input.tokenizer:q} "
-        "--run runs/{wildcards.trial:q}/generator/{wildcards.label:q} --out {output:q} 2> {log:q}"
+        "--run runs/{wildcards.run:q}/generator/{wildcards.trial:q}/{wildcards.label:q} --out {output:q} 2> {log:q}"

@@ -7,9 +7,9 @@ rule score_guidance:
     output:
         pattern("candidate"),
     log:
-        "results/{trial}/logs/score_guidance.{label}.{schedule}_{scale}_{start}.log",
+        "results/{run}/logs/{trial}/score_guidance.{label}.{schedule}_{scale}_{start}.log",
     benchmark:
-        "results/{trial}/benchmarks/score_guidance.{label}.{schedule}_{scale}_{start}.tsv"
+        "results/{run}/benchmarks/{trial}/score_guidance.{label}.{schedule}_{scale}_{start}.tsv"
     conda:
         "../../environment.yml"
     threads: threads("candidate")
@@ -22,7 +22,7 @@ rule score_guidance:
     shell:
         "restok score-guidance {params.options:q} --schedule {wildcards.schedule:q} --scale {wildcards.scale:q} "
         "--start {wildcards.start:q} --reference {input.reference:q} {params.classifier:q} --tokenizer {input.tokenizer:q} "
-        "--generator {input.generator:q} --state runs/{wildcards.trial:q}/guidance/{wildcards.label:q}/"
+        "--generator {input.generator:q} --state runs/{wildcards.run:q}/guidance/{wildcards.trial:q}/{wildcards.label:q}/"
         "{wildcards.schedule:q}_{wildcards.scale:q}_{wildcards.start:q}.safetensors --out {output:q} 2> {log:q}"
 
 
@@ -37,9 +37,9 @@ rule score_finalist:
     output:
         pattern("finalist"),
     log:
-        "results/{trial}/logs/score_finalist.{label}.{rank}.log",
+        "results/{run}/logs/{trial}/score_finalist.{label}.{rank}.log",
     benchmark:
-        "results/{trial}/benchmarks/score_finalist.{label}.{rank}.tsv"
+        "results/{run}/benchmarks/{trial}/score_finalist.{label}.{rank}.tsv"
     conda:
         "../../environment.yml"
     threads: threads("finalist")
@@ -53,7 +53,7 @@ rule score_finalist:
         "restok score-finalist {input.candidates:q} {params.options:q} --rank {wildcards.rank:q} "
         "--reference {input.reference:q} {params.classifier:q} --tokenizer {input.tokenizer:q} "
         "--generator {input.generator:q} "
-        "--state runs/{wildcards.trial:q}/guidance/{wildcards.label:q}/finalists/{wildcards.rank:q}.safetensors "
+        "--state runs/{wildcards.run:q}/guidance/{wildcards.trial:q}/{wildcards.label:q}/finalists/{wildcards.rank:q}.safetensors "
         "--out {output:q} 2> {log:q}"
 
 
@@ -64,9 +64,9 @@ rule search_guidance:
     output:
         pattern("guidance"),
     log:
-        "results/{trial}/logs/search_guidance.{label}.log",
+        "results/{run}/logs/{trial}/search_guidance.{label}.log",
     benchmark:
-        "results/{trial}/benchmarks/search_guidance.{label}.tsv"
+        "results/{run}/benchmarks/{trial}/search_guidance.{label}.tsv"
     localrule: True
     conda:
         "../../environment.yml"

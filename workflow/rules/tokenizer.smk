@@ -9,9 +9,9 @@ rule train_tokenizer:
     output:
         directory(pattern("tokenizer")),
     log:
-        "results/{trial}/logs/train_tokenizer.{label}.log",
+        "results/{run}/logs/{trial}/train_tokenizer.{label}.log",
     benchmark:
-        "results/{trial}/benchmarks/train_tokenizer.{label}.tsv"
+        "results/{run}/benchmarks/{trial}/train_tokenizer.{label}.tsv"
     priority: 10
     conda:
         "../../environment.yml"
@@ -25,5 +25,5 @@ rule train_tokenizer:
         previous=optional("previous"),
     shell:
         "{resources.launch} restok train-tokenizer {params.options:q} --checkpoint {wildcards.label:q} --data {input.data:q} "
-        "{params.classifier:q} {params.previous:q} --run runs/{wildcards.trial:q}/tokenizer/{wildcards.label:q} "
+        "{params.classifier:q} {params.previous:q} --run runs/{wildcards.run:q}/tokenizer/{wildcards.trial:q}/{wildcards.label:q} "
         "--out {output:q} 2> {log:q}"

@@ -7,6 +7,7 @@ from textwrap import wrap
 
 import pandas as pd
 
+from restok.experiments.trials import MAIN
 from restok.reporting.cells import frame
 from restok.reporting.figures.common import drawing, ends, reach, sources, wants_log
 from restok.reporting.inputs import Inputs
@@ -90,7 +91,7 @@ def guidance_data(inputs: Inputs, item: str) -> pd.DataFrame:
     the parameters set the guidance."""
     rows = []
     for _, trial, label in inputs.tree.sheet.feeding(item):
-        if trial.name != inputs.tree.sheet.run:
+        if trial.name != MAIN:
             continue
         _, record = chosen_guidance(inputs.tree, trial, label)
         if record is None:

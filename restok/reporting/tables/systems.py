@@ -4,6 +4,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import groupby
 
 from restok.config.load import ConfigError
+from restok.experiments.trials import MAIN
 from restok.reporting.cells import Measure, count, frame, number, span
 from restok.reporting.inputs import Inputs
 from restok.reporting.measured import Row, chosen_guidance, lowest, rows
@@ -154,7 +155,7 @@ def _own_row(run: str, row: Row) -> dict[str, str]:
     tokens = row.params.tokenizer.latents
     measures = {quantity: row.measure(quantity) for quantity in MEASURED}
     cells = {
-        "method": f"ResTok, {row.name or ('this run' if trial.name == run else trial.id)} ({run}, {first.label})",
+        "method": f"ResTok, {row.name or ('this run' if trial.name == MAIN else trial.id)} ({run}, {first.label})",
         "family": "query",
         "tokenizer_type": "VQ",
         "tokenizer_params": count(first.tokenizer["parameters"]),
