@@ -108,8 +108,9 @@ def judged(case: Case, ended: Ended, made: list[str], lost: list[str]) -> str:
 
 
 def files(folder: Path) -> dict[str, tuple[int, int, int]]:
-    """By their places below a folder, what tells whether files were touched."""
-    found = {path.relative_to(folder).as_posix(): path.lstat() for path in folder.rglob("*") if not path.name.endswith(".lock")}
+    """By their places below a folder, what tells whether files were touched. What a call notes for itself is none of them."""
+    found = {path.relative_to(folder).as_posix(): path.lstat() for path in folder.rglob("*")
+             if not path.name.endswith(".lock") and path.name != "calls.json"}
     return {name: (about.st_ino, about.st_size, about.st_mtime_ns) for name, about in found.items() if not Path(
         folder, name).is_dir()}
 

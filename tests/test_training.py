@@ -11,9 +11,11 @@ from random import Random
 from unittest.mock import Mock
 
 import pytest
+import timm
 import torch
 from conftest import ROOT, small_params
 from kill_training import killed
+from safetensors.torch import save_file
 
 from restok.config import Optimizer
 from restok.config.load import ConfigError
@@ -215,6 +217,20 @@ def logged(out):
 def states(folder):
     """The states of a run folder, whatever settings they are of, by step."""
     return sorted((folder / "run").glob("*/state_*.pt"), key=lambda path: path.name)
+
+
+def test_the_weights_of_a_pretrained_teacher_are_an_input_of_the_tokenizer(digits, classifier, codes, tmp_path):
+    weights = tmp_path / "vit.safetensors"
+    for seed in (0, 1):
+        torch.manual_seed(seed)
+        save_file(timm.create_model("test_vit.r160_in1k").state_dict(), weights)
+        params = training_params("objective.alignment.network=test_vit.r160_in1k", f"objective.alignment.weights={weights}",
+                                 "tokenizer_training.checkpoints={first: 1}")
+        out = train("tokenizer", params, digits, classifier, codes, tmp_path)
+        manifest = json.loads((out / "manifest.json").read_text())
+        assert manifest["inputs"]["objective.alignment"] == sha256_file(weights)          # other weights: it was trained again
+        assert manifest["paths"]["objective.alignment"] == weights.as_posix()
+        assert "objective.discriminator" not in manifest["inputs"]                          # the demo's own classifier
 
 
 @pytest.mark.parametrize(("what", "job", "steps"), [("tokenizer", TokenizerJob, 4), ("generator", GeneratorJob, 8)])

@@ -100,11 +100,13 @@ def evaluate(subject: SubjectOptions, network: NetworkOptions, reference: AnyRef
 @verb
 def average(results: SeedResults, out: out_file("average")) -> None:
     """Mean and standard deviation over runs that differ in their seed; refuses results that do not compare."""
-    from restok.files import write_json
+    from restok.files import read_json, write_json
+    from restok.files.artifact import Origin, body_of, digest_of
     from restok.metrics.results import average
-    mean = average(results)
+    mean, paths = average(results), {path.as_posix(): path for path in results}
+    made_of = Origin("average", {}, {name: digest_of(body_of(read_json(path))) for name, path in paths.items()}, paths)
     try:
-        write_json(out, mean)
+        write_json(out, made_of.sealed(mean, out))
     finally:
         _print_mean(mean)
 

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue
 from restok.config import Guidance
 from restok.errors import InputError, RestokError
 from restok.experiments.loading import Known, checked
-from restok.files import FileError, read_json, sha256_file
+from restok.files import FileError, read_json, require_no_pipe, sha256_file
 from restok.files.artifact import FORMAT, MANIFEST, body_of, digest_of
 from restok.files.npz import npz_manifest
 from restok.files.tensors import arrays_sha256
@@ -110,8 +110,8 @@ class Artifact:
             said, found = self.facts.get("digest"), self.found
             return f"was changed since it was written (it says {said[:12]}, and is {found[:12]})" if said != found else None
         file, said = self.home / name, self.files[name]
-        if not file.is_file():
-            return "is missing" if self.home == self.path else None       # of a report's files some may be elsewhere
+        if not file.is_file():                                            # of a report's files some may be elsewhere
+            return "is missing" if self.home == self.path else "is no regular file" if file.exists() else None
         if not full and name.endswith(LONG):
             size, was = file.stat().st_size, self.facts["bytes"][name]
             return f"has {size} bytes, not {was}" if size != was else None
@@ -134,6 +134,7 @@ def record_of(file: Path) -> Path | None:
 def artifact_at(path: Path) -> Artifact | None:
     """The artifact at a path, or the one that a file in its folder belongs to; None of a file that has no manifest. Raises
     ManifestError, which names it, where there should be one that can be read, FileError."""
+    require_no_pipe(path)
     if path.is_dir():
         return _artifact(path, path, read_json(path / MANIFEST)) if (path / MANIFEST).exists() else None
     if (beside := path.with_name(MANIFEST)).exists():
@@ -144,7 +145,7 @@ def artifact_at(path: Path) -> Artifact | None:
         return _artifact(path, path.parent, read_json(record))
     if path.suffix == ".json":
         facts = read_json(path)
-        known = isinstance(facts, dict) and "kind" in facts
+        known = isinstance(facts, dict) and {"kind", "inputs"} <= facts.keys()
         return _artifact(path, path.parent, facts, digest_of(body_of(facts))) if known else None
     if path.suffix == ".npz":
         facts = npz_manifest(path)

@@ -14,7 +14,7 @@ from restok.errors import InputError
 from restok.files import reading
 from restok.networks.classifier import SmallClassifier, load_classifier
 from restok.networks.hub import Hosted
-from restok.networks.pretrained import at_random
+from restok.networks.pretrained import PRETRAINED, Pretrained, at_random
 from restok.nn.finite import not_finite
 
 
@@ -120,6 +120,14 @@ def create(name: str, weights: str | None) -> nn.Module:
     if bad := not_finite(network.state_dict()):
         raise InputError(f"weights: {file}: {bad[0]} holds NaN or infinity; download the weights of {name} again")
     return network
+
+
+def source_of(network: str) -> Pretrained | Hosted:
+    """Where a pretrained network comes from. Raises InputError for one that nobody knows."""
+    if network in PRETRAINED:
+        return PRETRAINED[network]
+    require_known(network)
+    return Hosted(network)
 
 
 def require_known(name: str) -> None:

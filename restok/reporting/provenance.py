@@ -16,8 +16,10 @@ from restok.progress import track
 from restok.reporting.run import remedy
 
 WEIGHTS = "model.safetensors"
+AS_FOUND = {"train", "validation", "images", "originals", "reference images"}      # inputs that may be images of anybody's
 MADE_BY = {"evaluation": "evaluate", "candidate": "score-guidance", "chart": "figure", "codes_part": "encode --part",
-           "data part": "prepare --part"} | {name: stage.verb for name, stage in STAGES.items() if name not in ("candidate",)}
+           "data part": "prepare --part", "images": "reconstruct", "released tokenizer": "convert",
+           "released generator": "convert"} | {name: stage.verb for name, stage in STAGES.items() if name not in ("candidate",)}
 
 
 class ProvenanceError(RestokError):
@@ -115,7 +117,10 @@ class Walk:
             known, now = found.artifact.known_as, found.artifact.digest
         else:
             file = place if place.is_file() else place / WEIGHTS                # weights from elsewhere have no manifest
-            if not file.is_file():
+            if not file.is_file() or (stage_of(place) and "results" in place.parts):
+                if not set(digests) <= AS_FOUND:
+                    self._fault(found, found.path, f"has no manifest, so it may be another than {node.path} was made of",
+                                _again(place))
                 return
             now = sha256_file(file)
             known = {now}

@@ -11,7 +11,7 @@ import torch
 from restok.errors import RestokError
 from restok.experiments.demand import Wanted
 from restok.files import sha256_file, write_json
-from restok.networks.backbone import create, require_known
+from restok.networks.backbone import create, source_of
 from restok.networks.hub import Hosted
 from restok.networks.inception import load_inception
 from restok.networks.lpips import load_lpips
@@ -81,14 +81,6 @@ def held(wanted: Wanted) -> Held:
 def _faulty(wanted: Wanted, fault: str | None, source: Pretrained | Hosted | None = None) -> Held:
     return Held(wanted.network, wanted.setting if wanted.file else None, source and source.url, source and source.licence,
                 None, None, None, None, fault)
-
-
-def source_of(network: str) -> Pretrained | Hosted:
-    """Where a network comes from. Raises InputError for one that nobody knows."""
-    if network in PRETRAINED:
-        return PRETRAINED[network]
-    require_known(network)
-    return Hosted(network)
 
 
 def _read(wanted: Wanted) -> None:

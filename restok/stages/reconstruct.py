@@ -12,7 +12,8 @@ from restok.config.load import ConfigError
 from restok.data.images import ImageSource, open_files, open_images
 from restok.data.transforms import to_tensor
 from restok.distributed import device
-from restok.files import atomic_folder, require_free
+from restok.files import atomic_folder, require_free, sha256_file
+from restok.files.artifact import Origin
 from restok.files.npz import write_npz_rows
 from restok.files.outputs import kind_of, require_writable
 from restok.metrics.reconstruction import psnr
@@ -66,8 +67,10 @@ def reconstruct(images: Sequence[Path], tokenizer: Path, out: Path, keep: int | 
             _write_picture(out, pieces())
         elif suffix == ".npz":
             labels = sources[0].labels if len(sources) == 1 else None
+            made_of = Origin("images", {"keep": keep}, {f"images {place}": source.digest for place, source in enumerate(
+                sources, 1)} | {"tokenizer": sha256_file(tokenizer / "model.safetensors")}, {"tokenizer": tokenizer})
             write_npz_rows(out, "arr_0", (len(names), config.image_size, config.image_size, 3), np.uint8,
-                           (pictures for _, pictures in pieces()), codes=lambda: np.concatenate(codes),
+                           (pictures for _, pictures in pieces()), made_of, codes=lambda: np.concatenate(codes),
                            **({} if labels is None else {"labels": lambda: labels}))
         else:
             _write_folder(out, pieces(), names)

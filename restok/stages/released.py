@@ -9,6 +9,7 @@ from restok import compat
 from restok.compat.files import weights_file
 from restok.config.load import ConfigError
 from restok.files import atomic_folder, real, require_free, sha256_file, write_json
+from restok.files.artifact import MANIFEST, Origin
 from restok.generator.model import HAR
 from restok.networks.saved import write_tensors
 from restok.stages.images import pair
@@ -21,7 +22,7 @@ LOAD = {"tokenizer": compat.load_released_tokenizer, "generator": compat.load_re
 SETTINGS = {"tokenizer": compat.tokenizer_settings, "generator": compat.generator_settings}
 
 # All that a folder holds which either direction writes.
-OURS = {kind / Path(name) for kind in KINDS for name in (".", "model.safetensors", "config.json", "metrics.json")}
+OURS = {kind / Path(name) for kind in KINDS for name in (".", "model.safetensors", "config.json", "metrics.json", MANIFEST)}
 THEIRS = {Path(f"{kind}.{suffix}") for kind in KINDS for suffix in ("safetensors", "json")}
 
 
@@ -48,7 +49,15 @@ def from_release(tokenizer: Path, generator: Path | None, out: Path, tokenizer_s
             if kind == "generator":
                 facts["tokenizer"] = sha256_file(folder / "tokenizer/model.safetensors")
             write_json(folder / kind / "metrics.json", facts)
+            _origin(kind, facts, {"tokenizer": tokenizer, "generator": generator}[kind]).seal(folder / kind, out / kind)
     return {kind: facts for kind, (_, facts) in released.items()}
+
+
+def _origin(kind: str, facts: dict[str, Any], given: Path) -> Origin:
+    source, file = facts["source"], weights_file(given)
+    inputs = {source["file"]: source["sha256"], **source["shards"]}
+    settings = {key: source[key] for key in ("key", "settings", "assumed")}
+    return Origin(f"released {kind}", settings, inputs, {name: file.with_name(name) for name in inputs})
 
 
 def _read(kind: str, path: Path, given: Path | None) -> tuple[ResTok | HAR, dict[str, Any]]:

@@ -16,9 +16,11 @@ from restok.config.load import ConfigError
 from restok.data.loader import batches, lost_readers
 from restok.data.table import open_split
 from restok.distributed import device, own_share
+from restok.experiments import demand
 from restok.experiments.loading import load_record
 from restok.experiments.places import origin
 from restok.files import read_json, sha256_file
+from restok.networks.backbone import source_of
 from restok.networks.classifier import require_classifier
 from restok.objective.alignment import Alignment
 from restok.objective.tokenizer import Adversary, TokenizerObjective
@@ -174,14 +176,23 @@ def train_tokenizer(params: config.Params, checkpoint: str, data: Path, classifi
         raise ConfigError(f"generator.classes: {params.generator.classes}, but {data} has {len(split.classes)} classes")
     if classifier:
         require_classifier(classifier)
-    folders = {"classifier": classifier, "previous": previous}
+    folders, teachers = {"classifier": classifier, "previous": previous}, _teachers(params)
     weights = {name: folder and sha256_file(folder / "model.safetensors") for name, folder in folders.items()}
+    weights |= {name: sha256_file(file) for name, file in teachers.items()}
     images = partial(batches, split, params.data, params.tokenizer.image_size, training.batch_size, params.seed,
                      share=own_share())
-    made_of = origin("tokenizer", params, checkpoint, {"data": data, **folders}, data=split.digest, **weights)
+    made_of = origin("tokenizer", params, checkpoint, {"data": data, **folders, **teachers}, data=split.digest, **weights)
     with lost_readers(data):
         train(lambda: TokenizerJob(params, classifier, device()), f"tokenizer {checkpoint}", images, steps, training,
               run_folder, made_of, out, {"checkpoint": checkpoint}, previous, keep_state=True)
+
+
+def _teachers(params: config.Params) -> dict[str, Path]:
+    """The files of the pretrained networks that take part, by what they do; what is not there, its own reader says."""
+    files = {(wanted.setting or wanted.network).removesuffix(".weights"):
+             Path(wanted.file) if wanted.file else source_of(wanted.network).found()
+             for wanted in demand.teachers(params.objective)}
+    return {name: file for name, file in files.items() if file and file.is_file()}
 
 
 def _steps(params: config.Params, checkpoint: str, previous: Path | None) -> range:
