@@ -74,7 +74,7 @@ def test_a_number_that_was_measured_leads_to_its_line_and_no_other_does(run, rep
     assert all((run / path.partition("demo/")[2]).is_file() for name in named.values() for path in name.split("; "))
     (best,) = {anchor for anchor, text in links if text.startswith("20.00 [18.00 to 22.00]")}
     assert named[best].split("; ") == [
-        (run / f"evaluation/750k/{name}.json").as_posix() for name in ("reconstruction", "generation")]
+        (run / f"evaluation/main/750k/{name}.json").as_posix() for name in ("reconstruction", "generation")]
     for printed in ("2.34", "1.28"):                     # the paper's, in the same tables
         assert f">{printed}</td>" in html and printed not in [text for _, text in links]
 
