@@ -20,6 +20,7 @@ from restok.config.load import load_params
 from restok.config.text import read_yaml
 from restok.experiments import ITEMS, load_sheet
 from restok.reporting.cells import read_csv
+from restok.reporting.provenance import Walk
 from restok.reporting.published import Published
 
 ROOT = Path(__file__).parent.parent
@@ -124,6 +125,17 @@ def test_the_page_holds_every_item_and_needs_nothing_else():
     assert page.count("data:image/png;base64,") == len(PICTURES)
     assert re.findall(r"<(?:script|link|iframe)\b", page) == []
     assert [url for url in re.findall(r'\b(?:src|href)="([^"]*)', page) if not url.startswith(("data:", "#"))] == []
+
+
+def test_every_report_leads_back_to_the_images_and_all_of_it_matches():
+    for file in [*REPORTS.glob("*.*"), *(ROOT / "reports").glob("*.csv")]:
+        walk = Walk(file, full=True)
+        assert (walk.faults, [node.path for node in walk.nodes.values() if not node.here]) == ([], []), file
+        fed = ITEMS[file.stem].rows if file.stem in ITEMS else "any"
+        assert not fed or any(node.artifact and node.artifact.kind == "data" for node in walk.nodes.values()), file
+    page = PAGE.read_text()
+    links = set(re.findall(r'href="#(from-\d+)"', page))
+    assert links and links == set(re.findall(r'<details class="source" id="([^"]*)"', page))
 
 
 def test_the_workflow_has_nothing_left_to_do():

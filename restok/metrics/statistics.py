@@ -3,7 +3,6 @@
 import json
 import os
 from collections.abc import Mapping, Sequence
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -82,9 +81,9 @@ class Statistics:
     def inputs(self) -> dict[str, str]:
         """The sha256 of all that the sums were made of: of images, or of the models that make them, and of the networks."""
         images = self.facts["images"]
-        networks = {"features": self.facts["features"]["sha256"]}
-        networks |= {name: digest for name, digest in self.facts["likeness"].items() if digest}
-        return (images.get("inputs") or {"images": images["digest"]}) | networks
+        networks = {"features": self.facts["features"]["sha256"], **self.facts["likeness"]}
+        made_of = images.get("inputs") or {"images": images["digest"]}
+        return made_of | {name: digest for name, digest in networks.items() if digest}
 
     @property
     def tensors(self) -> dict[str, Tensor]:
@@ -161,8 +160,8 @@ class Statistics:
     def all_reduced(self) -> "Statistics":
         """The sum over all processes; this state stays as it is. The first one's time counts for all."""
         own = self.made if is_first() else [one | {"seconds": 0.0, "calls": 0} for one in (*self.made, made())]
-        return self._with({name: summed(tensor) for name, tensor in self.tensors.items()},
-                          together(list(chain.from_iterable(gathered(own)))))
+        every = [one for each in gathered(own) for one in each]
+        return self._with({name: summed(tensor) for name, tensor in self.tensors.items()}, together(every))
 
     def _with(self, tensors: Mapping[str, Tensor], made: list[dict]) -> "Statistics":
         result = Statistics(self.facts, self.seen.device)
@@ -175,7 +174,7 @@ class Statistics:
         """Write the state as safetensors, whole or not at all. Raises OSError where it cannot be written."""
         published = {f"published.{part}.{name}": getattr(gaussian, name)
                      for part, gaussian in self.published.items() for name in ("mean", "covariance")}
-        tensors = {name: tensor.cpu().contiguous() for name, tensor in (self.tensors | published).items()}
+        tensors = {name: tensor.cpu() for name, tensor in (self.tensors | published).items()}
         write_tensors(path, tensors, {
             "format": str(FORMAT), "facts": json.dumps(self.facts), "made": json.dumps(together([made(), *self.made])),
             "paths": json.dumps({name: seen_from(at, Path(path)) for name, at in self.paths.items() if at}),
@@ -200,8 +199,8 @@ class Statistics:
         except InputError as error:
             raise damaged(error) from None
         statistics = cls(facts, device)
-        statistics.published = published
-        statistics.paths = {name: Path(os.path.normpath(Path(path).parent / at)) for name, at in paths.items()}
+        places = {name: Path(os.path.normpath(Path(path).parent / at)) for name, at in paths.items()}
+        statistics.published, statistics.paths = published, places
         return statistics._with(tensors, made if "format" in about else [])       # earlier versions said less
 
     @classmethod
