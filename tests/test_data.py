@@ -13,6 +13,7 @@ from itertools import islice
 import numpy as np
 import pytest
 import torch
+from conftest import held
 from PIL import Image
 from rich.console import Console
 
