@@ -56,10 +56,11 @@ def small_params(*overrides: str) -> Params:
 
 
 def held(folder: Path) -> dict[str, bytes]:
-    """What a folder holds, but for when and where its manifest says that it was made."""
-    files = {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-    made = [name for name in files if name.endswith("manifest.json")]
-    return files | {name: json.dumps(json.loads(files[name]) | {"made": None}).encode() for name in made}
+    """What a folder holds, but for how its manifest says that it was made, and where its inputs lay."""
+    files = {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*")
+             if path.is_file() and path.name != ".snakemake_timestamp"}
+    manifests, aside = [name for name in files if name.endswith("manifest.json")], {"made": None, "paths": None}
+    return files | {name: json.dumps(json.loads(files[name]) | aside).encode() for name in manifests}
 
 
 @contextmanager

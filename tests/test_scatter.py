@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import ROOT
+from conftest import ROOT, held
 from image_sets import as_folder
 
 from restok.config.load import load_params
@@ -41,16 +41,11 @@ def snakemake(workflow, *words, target=CODES):
     return done.stdout + done.stderr
 
 
-def contents(folder):
-    return {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*")
-            if path.is_file() and path.name != ".snakemake_timestamp"}
-
-
 def test_images_are_packed_in_parts_and_another_number_makes_nothing_anew(workflow, digits):
     data = "results/demo/data"
     done = snakemake(workflow, "--set-scatter", "prepare=2", target=data)
     assert done.count("rule prepare_part:") == 2 and done.count("rule prepare:") == 1
-    assert contents(workflow / data) == contents(digits) and not [*workflow.glob("runs/demo/parts/data/*/")]
+    assert held(workflow / data) == held(digits) and not [*workflow.glob("runs/demo/parts/data/*/")]
     for words in ([], ["--set-scatter", "prepare=3"]):
         assert "Nothing to be done" in snakemake(workflow, "--dry-run", *words, target=data)
 
@@ -60,7 +55,7 @@ def test_parts_are_made_and_gathered_and_another_number_makes_nothing_anew(workf
     assert done.count("rule encode_part:") == 2 and done.count("rule encode:") == 1 and "train_tokenizer" not in done
     data, tokenizer = (tmp_path / f"results/short/{name}" for name in ("data", "tokenizer/main/750k"))
     encode(load_params(tmp_path / "params/short.yaml"), data, tokenizer, tmp_path / "whole")
-    assert contents(tmp_path / CODES) == contents(tmp_path / "whole")
+    assert held(tmp_path / CODES) == held(tmp_path / "whole")
     assert not [path for path in (tmp_path / "runs/short/parts").rglob("*") if path.suffix == ".npy"]
     for words in ([], ["--set-scatter", "encode=64"]):
         assert "Nothing to be done" in snakemake(workflow, "--dry-run", *words)
