@@ -32,9 +32,10 @@ short: $(READY)
 	$(RUN) snakemake --cores $(CORES) --config run=short
 	$(RUN) RESTOK_PARAMS=params/short.yaml python -m pytest -n 0 tests/check_reports.py
 
-# DVC on a real server of S3, which is started and ended here, and on one of SSH where Debian's openssh-server is installed.
+# The short demo by `dvc repro`, pushed and pulled; and DVC on a real server of S3, which is started and ended here, and on one of
+# SSH where Debian's openssh-server is installed.
 artifacts: $(READY)
-	$(RUN) python -m pytest -n 2 --dist load tests/check_remotes.py
+	$(RUN) python -m pytest -n 2 --dist loadgroup tests/check_artifacts.py tests/check_remotes.py
 
 # The workflow on a real SLURM, which is started for it on this machine and ended after it; as root, with Debian's slurm-wlm and munge.
 slurm: $(READY)

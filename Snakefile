@@ -1,6 +1,6 @@
 """From raw images to the paper's tables and figures. `snakemake` makes reports/demo of the main run, `snakemake ablations` the
 tables that take other trained models; name another target for another parameter file: `snakemake
-reports/imagenet256/table1.csv` reads params/imagenet256.yaml. reports/table1.csv is that of the chosen run (--config run=NAME).
+reports/imagenet256/table1.csv` reads params/imagenet256.yaml. reports/table1.csv is that of the chosen run (run.yaml).
 """
 
 from snakemake.utils import min_version
@@ -18,6 +18,7 @@ include: "workflow/rules/generator.smk"
 include: "workflow/rules/guidance.smk"
 include: "workflow/rules/evaluation.smk"
 include: "workflow/rules/reports.smk"
+include: "workflow/rules/phases.smk"
 include: "workflow/rules/estimate.smk"
 include: "workflow/rules/slurm.smk"
 
@@ -30,4 +31,4 @@ rule all:
 
 rule ablations:
     input:
-        lambda wildcards: reports(chosen_run(), beyond_main=True),
+        lambda wildcards: reports(chosen_run(), "all"),

@@ -150,7 +150,7 @@ def test_results_copied_without_their_times_are_not_trained_again(tmp_path):
     for name in ("workflow", "profiles", "params", ".snakemake/metadata", f"results/{run}/data", f"results/{run}/classifier",
                  f"results/{run}/tokenizer/main/{LABEL}", f"runs/{run}/classifier", f"runs/{run}/tokenizer/main/{LABEL}"):
         shutil.copytree(ROOT / name, folder / name, copy_function=shutil.copyfile)
-    for name in ("Snakefile", "environment.yml"):
+    for name in ("Snakefile", "run.yaml", "environment.yml"):
         shutil.copyfile(ROOT / name, folder / name)
     target = f"results/{run}/tokenizer/main/{LABEL}"
     forced = "--forcerun", "train_classifier", "train_tokenizer"
@@ -167,7 +167,7 @@ def test_results_copied_without_their_times_are_not_trained_again(tmp_path):
 def copy(tmp_path_factory):
     """The workflow beside this run's results, for a look at what a changed parameter would run again."""
     folder = tmp_path_factory.mktemp("copy")
-    for name in ("Snakefile", "workflow", "profiles", "params", "environment.yml", ".snakemake/metadata",
+    for name in ("Snakefile", "run.yaml", "workflow", "profiles", "params", "environment.yml", ".snakemake/metadata",
                  f"results/{PARAMS.stem}", f"reports/{PARAMS.stem}"):
         source = ROOT / name
         (shutil.copytree if source.is_dir() else shutil.copy2)(source, folder / name)    # both keep the times of change

@@ -33,7 +33,7 @@ LONG = {"checkpoints: {750k: 40, 1M: 80}": "checkpoints: {750k: 160, 1M: 180}", 
 def clone(folder: Path, run: str, changes: dict[str, str] | None = None, **site) -> Path:
     """The workflow without results, whose profile is that of another site; `changes` of params/short.yaml make `run`."""
     folder.mkdir(parents=True)
-    for name in ("workflow", "profiles", "params", "Snakefile", "environment.yml"):
+    for name in ("workflow", "profiles", "params", "Snakefile", "run.yaml", "environment.yml"):
         copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy2
         copy(ROOT / name, folder / name)
     text = (ROOT / "params/short.yaml").read_text()
@@ -41,8 +41,9 @@ def clone(folder: Path, run: str, changes: dict[str, str] | None = None, **site)
         assert before in text
         text = text.replace(before, after)
     (folder / f"params/{run}.yaml").write_text(text)
+    (folder / "run.yaml").write_text(f"run: {run}\nrows: main\n")
     profile = read_yaml((ROOT / "slurm/profile.yaml").read_text())
-    profile["site"] |= {"run": run, "tasks_per_node": 2, "gpu_model": "h100", "warning": 30, "longest": 30} | site
+    profile["site"] |= {"tasks_per_node": 2, "gpu_model": "h100", "warning": 30, "longest": 30} | site
     profile |= {"slurm-init-seconds-before-status-checks": 1, "set-scatter": {"encode": 2}}
     (folder / "slurm").mkdir()
     (folder / "slurm/profile.yaml").write_text(json.dumps(profile))
@@ -280,3 +281,24 @@ def test_two_nodes_with_two_tasks_each_learn_what_four_processes_of_one_machine_
         for words in ("NodeList=n[1-2]", "NumTasks=4", "TresPerJob=gres:gpu:h100:4", "TresPerNode=gres:gpu:h100:2"):
             assert words in granted
         torch.testing.assert_close(weights(there, "parts", model), weights(here, "parts", model), rtol=0, atol=0)
+
+
+def test_dvc_repro_runs_its_phases_on_the_cluster(tmp_path):
+    folder = clone(tmp_path / "kept", "kept", {"{750k: 40, 1M: 80}": "{750k: 4, 1M: 6}", "steps: 100\n": "steps: 20\n"})
+    (folder / ".dvc").mkdir()
+    for name in ("dvc.yaml", ".dvcignore", ".gitignore", ".dvc/config", ".dvc/.gitignore"):
+        shutil.copy2(ROOT / name, folder / name)
+    environment = os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "PYTHONPATH": str(ROOT)}
+    subprocess.run(["git", "init", "--quiet"], cwd=folder, check=True)
+
+    def repro(**more):
+        done = subprocess.run([sys.executable, "-m", "dvc", "repro", "tokenizers@kept"], cwd=folder, env=environment | more,
+                              capture_output=True, text=True, timeout=600)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout + done.stderr
+
+    assert "Running stage 'tokenizers@kept'" in repro(SNAKEMAKE_PROFILE="slurm")
+    for what in ("rule_prepare/kept", "rule_train_classifier/kept", "rule_train_tokenizer/kept_main_1M"):
+        assert list(folder.glob(f"runs/slurm/{what}/*.log")), what
+    assert {"tokenizers@kept", "data@kept"} <= set(read_yaml((folder / "dvc.lock").read_text())["stages"])
+    assert "Stage 'tokenizers@kept' didn't change" in repro()

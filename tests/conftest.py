@@ -182,7 +182,7 @@ def workflow(tmp_path) -> Path:
     folder = tmp_path / "clone"
     for name in ("workflow", "profiles", "params"):
         shutil.copytree(ROOT / name, folder / name)
-    for name in ("Snakefile", "environment.yml"):
+    for name in ("Snakefile", "run.yaml", "environment.yml"):
         shutil.copy2(ROOT / name, folder / name)
     return folder
 

@@ -113,7 +113,7 @@ def test_the_graph_of_rules_is_that_of_the_workflow(workflow):
     """But for arrows that follow from others."""
     (workflow / "slurm").symlink_to("workflow/profiles/slurm")
     command = [sys.executable, "-m", "snakemake", "--profile", "slurm", "--executor", "local", "--cores", "1", "--rulegraph"]
-    command += ["mermaid-js", "reports/index.html"]
+    command += ["mermaid-js", "--config", "run=imagenet256", "--", "reports/index.html"]
     drawn = subprocess.run(command, cwd=workflow, capture_output=True, text=True, check=True).stdout
     names = dict(re.findall(r"(id\d+)\[(\w+)\]", drawn))
     arrows = {(names[start], names[end]) for start, end in re.findall(r"(id\d+) --> (id\d+)", drawn)}

@@ -9,7 +9,7 @@ from conftest import ROOT
 
 LAYERS = [
     {"errors", "signals", "parts"},
-    {"slurm"},
+    {"slurm", "dvc"},
     {"hierarchy", "files", "progress", "distributed"},
     {"config"},
     {"experiments"},

@@ -20,7 +20,7 @@ SLURM = ("--executor", "slurm", "--jobs", "2", "--slurm-status-command", "squeue
 def workflow(tmp_path):
     for name in ("workflow", "profiles", "params"):
         shutil.copytree(ROOT / name, tmp_path / name)
-    for name in ("Snakefile", "environment.yml"):
+    for name in ("Snakefile", "run.yaml", "environment.yml"):
         shutil.copy2(ROOT / name, tmp_path)
     return tmp_path
 

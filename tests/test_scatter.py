@@ -22,7 +22,7 @@ def workflow(tmp_path, models):
     """The workflow in a folder of its own, beside a few photographs and a tokenizer; each photograph is a batch."""
     for name in ("workflow", "profiles", "params"):
         shutil.copytree(ROOT / name, tmp_path / name)
-    for name in ("Snakefile", "environment.yml"):
+    for name in ("Snakefile", "run.yaml", "environment.yml"):
         shutil.copy2(ROOT / name, tmp_path)
     short = tmp_path / "params/short.yaml"
     short.write_text(short.read_text().replace("flip: false\n  batch_size: 256", "flip: false\n  batch_size: 5"))

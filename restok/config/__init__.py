@@ -9,6 +9,6 @@ from restok.config.evaluation import Classifier, Evaluation
 from restok.config.generator import Generator, Guidance, GuidanceSearch, Sampling
 from restok.config.objective import Alignment, Discriminator, Objective, Perceptual
 from restok.config.params import Experiments, Params
-from restok.config.site import Site
+from restok.config.site import Choice, Site
 from restok.config.tokenizer import CNN, Tokenizer
 from restok.config.training import GeneratorTraining, Optimizer, TokenizerTraining, Training

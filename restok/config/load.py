@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from restok.config import Config, Evaluation, Params, Site
+from restok.config import Choice, Config, Evaluation, Params, Site
 from restok.config.text import ConfigError, read_text, read_yaml
 
 # What may change without changing any result: excluded from the identity of a run.
@@ -65,6 +65,15 @@ def load_protocol(overrides: Iterable[str] = ()) -> Evaluation:
     if len(tree) > 1:
         raise ConfigError(f"{', '.join(list(tree)[1:])}: without a parameter file only evaluation.KEY can be set")
     return parse(Evaluation, tree["evaluation"], "evaluation")
+
+
+CHOICE = "run.yaml"
+
+
+def load_choice(given: dict | None = None) -> Choice:
+    """What run.yaml in this folder chooses; `given` is what a workflow read of it, or was told instead. Raises ConfigError."""
+    tree = read_tree(CHOICE) if given is None else {key: given.get(key) for key in Choice.model_fields}
+    return parse(Choice, tree | {"run": str(tree.get("run"))}, CHOICE)
 
 
 def load_site(profile: dict) -> Site:

@@ -1,19 +1,26 @@
-"""What the workflow must know of a machine: the block `site:` of a profile."""
+"""What the workflow is told beside the parameters: what to make, in run.yaml, and of a machine, in the block `site:` of a
+profile."""
 
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from restok.config.base import Config, Place
+from restok.config.base import Config
 
 Number = Annotated[int, Field(gt=0, le=4096)]
 Minutes = Annotated[int, Field(gt=0, le=10**6)]
 
 
+class Choice(Config):
+    """What is made, where nobody names a target: run.yaml."""
+
+    run: str                               # a parameter file, params/RUN.yaml
+    rows: Literal["main", "all"]           # of the sheet: those that show the run's own models, or all
+
+
 class Site(Config):
     """Every field may be left out: then a job is a process of this machine."""
 
-    run: Place = "demo"                    # the chosen run, unless --config run=NAME chooses another
     launcher: Literal["srun", "torchrun"] | None = None     # what starts a training that takes several processes
     tasks_per_node: Number = 1             # processes of a training on one machine, one a GPU, at the most
     nodes: Number = 1                      # machines of a training, at the most

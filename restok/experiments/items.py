@@ -10,6 +10,7 @@ from restok.config import Params
 from restok.experiments.trials import Sheet
 
 MEASURED = ("reconstruction", "generation")
+RECORDS = "provenance"              # below the reports: the folder of their manifests
 SUFFIXES = {"table": ("csv",), "chart": ("png", "csv", "pdf"), "figure": ("png", "csv", "pdf")}
 
 
@@ -31,6 +32,11 @@ class Item:
     def files(self) -> tuple[str, ...]:
         """In the reports' folder."""
         return tuple(f"{self.name}.{suffix}" for suffix in SUFFIXES[self.kind])
+
+    @property
+    def records(self) -> tuple[str, ...]:
+        """The manifests of these files, beside them."""
+        return (f"{RECORDS}/{self.name}.json", *([f"{RECORDS}/{self.name}.chart.json"] if self.kind == "chart" else []))
 
 
 ITEMS = {item.name: item for item in (      # in the order of the page

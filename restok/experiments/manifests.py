@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 from restok.config import Guidance
 from restok.errors import InputError, RestokError
+from restok.experiments.items import RECORDS
 from restok.experiments.loading import Known, checked
 from restok.files import FileError, read_json, require_no_pipe, sha256_file
 from restok.files.artifact import FORMAT, MANIFEST, body_of, digest_of
@@ -19,7 +20,6 @@ from restok.files.npz import npz_manifest
 from restok.files.tensors import arrays_sha256
 
 LONG = ".arrow", "state.pt"              # packed images, and states to train on from: as large as all the rest together
-RECORDS = "provenance"                   # beside reports: the folder of their manifests
 
 
 class ManifestError(RestokError):

@@ -28,6 +28,7 @@ SCORING = (*DRAWING, *FEATURES, "guidance_search.samples_per_class")
 class Stage(NamedTuple):
     path: str                       # below the folder of the run; a folder where it has no suffix
     verb: str                       # of `restok`, which makes it
+    phase: str                      # of the chain: data, tokenizers, codes, generators, evaluation
     settings: tuple[str, ...]       # that it reads itself
     after: tuple[str, ...] = ()     # the stages of a row that it is made from, and whose settings it depends on through them
 
@@ -38,29 +39,30 @@ class Stage(NamedTuple):
 
 
 STAGES = {
-    "data": Stage("data", "prepare", (
+    "data": Stage("data", "prepare", "data", (
         "data.source", "data.path", "data.train", "data.validation", "data.classes", "data.decoder")),
-    "classifier": Stage("classifier", "train-classifier", (
+    "classifier": Stage("classifier", "train-classifier", "data", (
         "threads", "seed", "classifier", "data.crop_scale", "data.flip", "data.decoder", "tokenizer.image_size")),
-    "reference": Stage("reference/{name}.safetensors", "statistics", (*FEATURES, "tokenizer.image_size")),
-    "layout": Stage("layout.npz", "layout", ("tokenizer", "generator")),
-    "tokenizer": Stage("tokenizer/{trial}/{label}", "train-tokenizer", (
+    "reference": Stage("reference/{name}.safetensors", "statistics", "data", (*FEATURES, "tokenizer.image_size")),
+    "tokenizer": Stage("tokenizer/{trial}/{label}", "train-tokenizer", "tokenizers", (
         "threads", "seed", "data", "tokenizer", "tokenizer_training", "objective")),
-    "codes": Stage("codes/{trial}/{label}", "encode", (
+    "codes": Stage("codes/{trial}/{label}", "encode", "codes", (
         "threads", "data.decoder", "codes.scales", "codes.five_crops", "codes.flip"), ("tokenizer",)),
-    "generator": Stage("generator/{trial}/{label}", "train-generator", (
+    "generator": Stage("generator/{trial}/{label}", "train-generator", "generators", (
         "threads", "seed", "generator", "generator_training"), ("codes",)),
-    "candidate": Stage("guidance/{trial}/{label}/{schedule}_{scale}_{start}.json", "score-guidance", (
+    "candidate": Stage("guidance/{trial}/{label}/{schedule}_{scale}_{start}.json", "score-guidance", "evaluation", (
         *SCORING, "guidance_search.coarse"), ("generator",)),
-    "finalist": Stage("guidance/{trial}/{label}/finalists/{rank}.json", "score-finalist", SCORING, ("candidate",)),
-    "guidance": Stage("guidance/{trial}/{label}.json", "search-guidance", ("guidance_search",), ("finalist",)),
-    "reconstruction": Stage("evaluation/{trial}/{label}/reconstruction.json", "evaluate", (
+    "finalist": Stage("guidance/{trial}/{label}/finalists/{rank}.json", "score-finalist", "evaluation",
+                      SCORING, ("candidate",)),
+    "guidance": Stage("guidance/{trial}/{label}.json", "search-guidance", "evaluation", ("guidance_search",), ("finalist",)),
+    "reconstruction": Stage("evaluation/{trial}/{label}/reconstruction.json", "evaluate", "evaluation", (
         *FEATURES, "evaluation.lpips", "evaluation.lpips_weights"), ("tokenizer",)),
-    "generation": Stage("evaluation/{trial}/{label}/generation.json", "evaluate", (
+    "generation": Stage("evaluation/{trial}/{label}/generation.json", "evaluate", "evaluation", (
         *DRAWING, "sampling.guidance", *FEATURES, "evaluation.samples_per_class", "evaluation.neighbours",
         "evaluation.distances"), ("guidance",)),
-    "panel": Stage("panel/{trial}/{label}.npz", "panel", ("threads",), ("tokenizer",)),
-    "samples": Stage("samples/{trial}/{label}.npz", "sample", (*DRAWING, "sampling.guidance"), ("guidance",)),
+    "panel": Stage("panel/{trial}/{label}.npz", "panel", "evaluation", ("threads",), ("tokenizer",)),
+    "samples": Stage("samples/{trial}/{label}.npz", "sample", "evaluation", (*DRAWING, "sampling.guidance"), ("guidance",)),
+    "layout": Stage("layout.npz", "layout", "evaluation", ("tokenizer", "generator")),
 }
 
 

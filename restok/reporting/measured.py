@@ -143,12 +143,12 @@ def rows(tree: Tree, item: str) -> list[Row]:
         if ids.setdefault(key, id) != id:
             raise ConfigError(f"experiments: rows {ids[key]!r} and {id!r} both feed {item} as {key!r}; rename one")
     every = [Row(group[1], keys[group], tuple(trials.values()),
-                 tuple(_measured(tree, trial, group[2]) for trial in trials.values())) for group, trials in grouped.items()]
+                 tuple(measured_at(tree, trial, group[2]) for trial in trials.values())) for group, trials in grouped.items()]
     _require_alike([e for row in every for e in row.measured])
     return every
 
 
-def _measured(tree: Tree, trial: Trial, label: str) -> Checkpoint:
+def measured_at(tree: Tree, trial: Trial, label: str) -> Checkpoint:
     """One trial at one checkpoint; of a tokenizer alone, the reconstruction. Raises ReportError where the files disagree with
     each other or with the checkpoint's step, or hold no distance."""
     step = None if trial.tokenizer else trial.params.tokenizer_training.checkpoints[label]

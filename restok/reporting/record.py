@@ -13,7 +13,7 @@ from restok.files import sha256_file, write_json
 from restok.files.artifact import Origin
 from restok.files.outputs import require_writable
 
-KINDS = "table", "tables", "figure", "chart", "report"
+KINDS = "table", "tables", "figure", "chart", "report", "metrics"
 
 
 def record_path(out: Path, kind: str) -> Path:

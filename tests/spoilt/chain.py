@@ -53,7 +53,8 @@ def lay_out(home: Path) -> None:
     """The settings of the chain, which its commands read, and the workflow."""
     for name in ("params", "workflow"):
         shutil.copytree(ROOT / name, home / name)
-    shutil.copy(ROOT / "Snakefile", home)
+    for name in ("Snakefile", "run.yaml"):
+        shutil.copy(ROOT / name, home)
     text = (ROOT / "params/short.yaml").read_text()
     for old, new in FEWER.items():
         assert old in text, old

@@ -7,17 +7,17 @@ import re
 from functools import cache
 from pathlib import Path
 
-from restok.config.load import ConfigError, canonical_json, load_params, load_site
-from restok.experiments import ITEMS, Tree, demand, estimate, load_sheet, requests, work
-from restok.experiments.items import items
+from restok.config.load import CHOICE, ConfigError, canonical_json, load_choice, load_params, load_site
+from restok.experiments import ITEMS, Tree, artifacts, demand, estimate, load_sheet, requests, work
 from restok.experiments.places import STAGES, depends_on, part_pattern, pattern
 from restok.experiments.trials import MAIN
 
+
+configfile: CHOICE
+
+
 SITE = load_site(config)
 NUMBER = r"\d[\d.]*(e[+-]\d+)?"  # as Python writes a float
-
-
-PAGE_FILES = "index.html", "tables.md"
 
 
 def named(*kinds):
@@ -36,7 +36,7 @@ wildcard_constraints:
     table=named("table", "chart"),
     chart=named("chart"),
     figure=named("figure"),
-    file="|".join(map(re.escape, [*PAGE_FILES, *(file for item in ITEMS.values() for file in item.files)])),
+    file="|".join(map(re.escape, [*artifacts.PAGE, *(file for item in ITEMS.values() for file in item.files)])),
 
 
 @cache
@@ -46,11 +46,14 @@ def params_of(run):
     return load_params(f"params/{run}.yaml")
 
 
+def choice():
+    """What run.yaml chooses, or --config run=NAME rows=all."""
+    return load_choice(config)
+
+
 def chosen_run():
-    """Of --config run=NAME, else of the profile."""
-    run = str(config.get("run", SITE.run))
-    params_of(run)
-    return run
+    params_of(choice().run)
+    return choice().run
 
 
 @cache
@@ -194,7 +197,11 @@ def shows(kind):
     )
 
 
-def reports(run, beyond_main):
-    """The files of the tables and figures that show the run's own models alone, or of those that take others, too."""
-    shown = [item for item in items(params_of(run), tree_of(run).sheet) if tree_of(run).beyond_main(item) == beyond_main]
-    return [f"reports/{run}/{file}" for item in shown for file in item.files]
+def reports(run, rows):
+    """The files of the tables and figures that show the run's own models ('main'), or of 'all'."""
+    return [f"reports/{run}/{file}" for item in artifacts.shown(tree_of(run), params_of(run), rows) for file in item.files]
+
+
+def kept(phase):
+    """What a phase of the chain makes of the chosen run."""
+    return lambda wildcards: artifacts.of_phase(phase, tree_of(chosen_run()), params_of(chosen_run()), choice().rows)

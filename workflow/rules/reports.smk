@@ -96,10 +96,14 @@ rule chart:
 
 
 rule page:
-    # What shows the main run alone, and of the rest what is there: `snakemake ablations` makes that.
+    # What the chosen rows show, and of the rest what is there: `snakemake ablations` makes that.
     input:
-        lambda wildcards: reports(wildcards.run, beyond_main=False),
-        lambda wildcards: [file for file in reports(wildcards.run, beyond_main=True) if Path(file).exists()],
+        lambda wildcards: reports(wildcards.run, choice().rows),
+        lambda wildcards: [
+            file
+            for file in reports(wildcards.run, "all")
+            if Path(file).exists() and file not in reports(wildcards.run, "main")
+        ],
         "params/published.csv",
         "params/orders.csv",
         "params/release_switches.csv",
@@ -125,6 +129,31 @@ rule page:
     shell:
         "restok report {params.options:q} --reports reports/{wildcards.run:q} --out {output.html:q} 2> {log:q}; "
         "restok tables {params.options:q} --out {output.markdown:q} 2>> {log:q}"
+
+
+rule metrics:
+    # What `dvc metrics diff` compares: by row and checkpoint.
+    input:
+        lambda wildcards: map(str, artifacts.measured(tree_of(wildcards.run), params_of(wildcards.run), choice().rows)),
+    output:
+        metrics="reports/{run}/metrics.json",
+        record="reports/{run}/provenance/metrics.json",
+    log:
+        "results/{run}/logs/metrics.log",
+    benchmark:
+        "results/{run}/benchmarks/metrics.tsv"
+    localrule: True
+    conda:
+        "../../environment.yml"
+    threads: 1
+    resources:
+        mem_mb=1000,
+        runtime=10,
+    params:
+        rows=lambda wildcards: choice().rows,
+    shell:
+        "restok metrics --params params/{wildcards.run:q}.yaml --results results/{wildcards.run:q} --rows {params.rows:q} "
+        "--out {output.metrics:q} 2> {log:q}"
 
 
 rule chosen:

@@ -1,0 +1,259 @@
+"""DVC with the workflow, for real: the short demo by `dvc repro`, pushed, pulled into other clones, and made known to Snakemake
+there; and what breaks on the way. Minutes of training and many starts of both tools: `make artifacts`."""
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from conftest import ROOT
+
+pytestmark = pytest.mark.xdist_group("artifacts")           # one process, which makes the demo once
+BIN = Path(sys.executable).parent
+ENVIRONMENT = {name: value for name, value in os.environ.items() if not name.startswith(("DVC_", "SNAKEMAKE_"))} | {
+    "PATH": f"{BIN}:{os.environ['PATH']}", "GIT_AUTHOR_NAME": "a", "GIT_AUTHOR_EMAIL": "a@b", "GIT_COMMITTER_NAME": "a",
+    "GIT_COMMITTER_EMAIL": "a@b"}
+PHASES = "rows", "data", "tokenizers", "codes", "generators", "evaluation", "reports"
+MODEL = "results/short/tokenizer/main/1M"
+MORE = "samples_per_class: 10\n", "samples_per_class: 11\n"       # of the evaluation and of the search
+
+
+def say(folder: Path, command: str, fails: bool = False) -> str:
+    done = subprocess.run(command, shell=True, cwd=folder, env=ENVIRONMENT, capture_output=True, text=True)
+    said = done.stdout + done.stderr
+    assert (done.returncode != 0) == fails, f"{command}\n{said}"
+    assert "Traceback" not in said, said
+    return said
+
+
+def edit(folder: Path, old: str, new: str, file: str = "params/short.yaml") -> None:
+    text = (folder / file).read_text()
+    assert old in text
+    (folder / file).write_text(text.replace(old, new))
+
+
+def jobs(said: str) -> dict[str, int]:
+    """Snakemake's count of each rule's jobs, over all its calls; those of targets without a file are left out."""
+    found: dict[str, int] = {}
+    for count in re.findall(r"^Job stats:\njob +count\n[- ]+\n(.*?)^total", said, re.MULTILINE | re.DOTALL):
+        for rule, number in re.findall(r"^(\w+) +(\d+)$", count, re.MULTILINE):
+            if rule not in PHASES:
+                found[rule] = found.get(rule, 0) + int(number)
+    return found
+
+
+def plan(folder: Path) -> dict[str, int]:
+    said = say(folder, "snakemake --cores 1 --dry-run reports " + " ".join(PHASES[1:-1]))
+    return {rule: number // 2 for rule, number in jobs(said).items()}          # said twice
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """A clone in which `dvc repro` made the short demo, pushed to the folder beside it."""
+    folder = tmp_path_factory.mktemp("artifacts") / "made"
+    tracked = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.split("\0")
+    for name in filter(None, tracked):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(ROOT / name, folder / name, follow_symlinks=False)
+    edit(folder, "run: demo", "run: short", "run.yaml")
+    say(folder, "git init --quiet && git add --all && git commit --quiet --message start")
+    said = say(folder, "dvc repro")
+    assert [phase for phase in PHASES if f"Running stage '{phase}@short'" in said] == list(PHASES)
+    say(folder, "git add --all && git commit --quiet --message made && dvc push")
+    return folder
+
+
+def clone(made: Path, name: str, *settings: str) -> Path:
+    folder = made.parent / name
+    say(made, f"git clone --quiet . {folder}")
+    for setting in settings:
+        say(folder, f"dvc config --local {setting}")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def pulled(made):
+    """Another clone, with all of it."""
+    folder = clone(made, "pulled")
+    say(folder, "dvc pull && restok sync")
+    return folder
+
+
+@pytest.fixture
+def at_first(pulled):
+    """That clone, put back afterwards."""
+    yield pulled
+    say(pulled, "git checkout --quiet . && dvc checkout --force --quiet && restok sync")
+
+
+def test_the_demo_stands_and_nothing_is_left_to_do(made):
+    assert (made / "reports/short/index.html").is_file() and not say(made, "git status --short")
+    before = len(list((made / ".snakemake/log").iterdir()))
+    said = say(made, "dvc repro")
+    assert said.count("didn't change, skipping") == len(PHASES) and len(list((made / ".snakemake/log").iterdir())) == before
+    assert "up to date" in say(made, "dvc status") and not plan(made)
+    assert {path.name for path in (made / "results/short").glob("[!.]*")} == {
+        "data", "classifier", "reference", "tokenizer", "codes", "generator", "guidance", "evaluation", "panel", "samples",
+        "layout.npz", "rows.json", "logs", "benchmarks"}
+
+
+@pytest.mark.parametrize("link", ["reflink,copy", "hardlink", "symlink"])
+def test_what_is_pulled_is_not_made_again_and_later_changes_are_noticed(made, link):
+    folder = clone(made, link.replace(",", "_"), f"cache.type {link}")
+    say(folder, "dvc pull")
+    assert plan(folder)                                          # before: copies would be trained again
+    said = say(folder, "restok sync")
+    assert "tokenizers: 2 of 2 results" in said and ("were links" in said) == (link != "reflink,copy")
+    assert not plan(folder) and "up to date" in say(folder, "dvc status")
+    assert os.path.islink(folder / f"{MODEL}/model.safetensors") == (link == "symlink")
+    say(folder, f"restok sample --tokenizer {MODEL} --generator results/short/generator/main/1M --schedule constant --scale 1 "
+                "--class 3 --out three.png")
+    edit(folder, *MORE)
+    edit(made, *MORE)
+    try:
+        assert plan(folder) == plan(made) != {}
+        if link == "reflink,copy":
+            return
+        said = say(folder, "dvc repro", fails=True)
+        assert f"cache.type: with {link}, `dvc repro` gives all outputs of a stage new times" in said
+        say(folder, "snakemake --cores 2 reports && dvc commit --force && restok sync")
+        assert not plan(folder) and "up to date" in say(folder, "dvc status") and '"n": 110' in (
+            folder / "results/short/evaluation/main/1M/generation.json").read_text()
+    finally:
+        say(made, "git checkout --quiet .")
+
+
+def test_a_changed_parameter_makes_both_tools_do_the_same(at_first):
+    edit(at_first, *MORE)
+    planned = plan(at_first)
+    assert planned["evaluate_generation"] == 2 and "train_generator" not in planned and planned["metrics"] == 1
+    assert jobs(say(at_first, "dvc repro")) == planned
+    assert "evaluation.samples_per_class  10      11" in say(at_first, "dvc params diff")
+    assert re.search(r"main\.1M\.gFD-digits\.value +\S+ +\S+ +-?\d", say(at_first, "dvc metrics diff"))
+    assert "index.html" in say(at_first, "dvc plots diff")
+
+
+def test_a_part_of_it_is_pulled(made):
+    folder = clone(made, "reports_only")
+    say(folder, "dvc pull reports@short")
+    said = say(folder, "restok sync")
+    assert "tokenizers: 0 of 2 results, the others are not here" in said
+    assert "Nothing to be done" in say(folder, "snakemake --cores 1 --dry-run")
+    assert not (folder / "results/short/codes").exists()
+    say(folder, f"dvc pull {MODEL} && restok sync")
+    assert [path.name for path in (folder / "results/short/tokenizer/main").iterdir()] == ["1M"]
+    assert "Nothing to be done" in say(folder, f"snakemake --cores 1 --dry-run {MODEL}")
+    say(folder, f"restok reconstruct {ROOT / 'docs/images/first_tokens.png'} --tokenizer {MODEL} --out back.png")
+
+
+@pytest.mark.parametrize(("spoil", "message"), [
+    ("echo 1 >> results/short/guidance/main/1M.json", r"results/short/guidance/main/1M\.json: is not the file that dvc\.lock"),
+    (f"cp results/short/tokenizer/main/750k/model.safetensors {MODEL}", rf"{MODEL}/model\.safetensors: is not the file"),
+    ("echo 1 > results/short/codes/more", r"results/short/codes/more: is not the file that dvc\.lock records"),
+    ("sed -i 's/^seed: .*/seed: 1/' params/short.yaml", r"params/short\.yaml: seed modified since tokenizers@short was made"),
+    ("echo a,b > params/orders.csv", r"params/orders\.csv: modified since reports@short was made"),
+    ("sed -i 's/cores all codes/cores 1 codes/' dvc.yaml", r"dvc\.yaml: the command of codes@short is not that of dvc\.lock"),
+    ("rm dvc.lock", r"dvc\.lock: not here"), ("echo '[' > dvc.lock", r"dvc\.lock: cannot be read; `git checkout dvc\.lock`"),
+    ("sed -i 's/run: short/run: demo/' run.yaml", r"dvc\.lock: has no record of data, .* of demo; `dvc repro`")])
+def test_what_differs_from_the_lock_is_not_trusted(at_first, spoil, message):
+    say(at_first, spoil)
+    said = say(at_first, "restok sync", fails=True)
+    assert re.search(f"SyncError: (.*\n)*?{message}", said), said
+
+
+def test_two_at_once_and_a_killed_one_lose_nothing(at_first):
+    edit(at_first, *MORE)
+    first = subprocess.Popen(["dvc", "repro"], cwd=at_first, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                             text=True, start_new_session=True)
+    try:
+        while "evaluation" not in (line := first.stdout.readline()):
+            assert line, "dvc repro ended"
+        said = say(at_first, "dvc repro", fails=True)
+        assert said.count("ERROR") == 1 and re.search(r"blocked by|locked|another process", said), said
+    finally:
+        os.killpg(first.pid, signal.SIGKILL)
+        first.wait()
+    say(at_first, "snakemake --unlock")
+    say(at_first, "dvc repro")
+    assert not plan(at_first) and "up to date" in say(at_first, "dvc status")
+
+
+def objects(folder: Path) -> dict[str, Path]:
+    """Of a remote or a cache, by digest."""
+    return {path.parent.name + path.name: path for path in folder.glob("files/md5/??/*")}
+
+
+@pytest.fixture
+def own_remote(made):
+    """A clone with a copy of the remote for itself."""
+    folder, remote = made.parent / "broken", made.parent / "broken_remote"
+    shutil.copytree(made.parent / "restok-remote", remote)
+    yield clone(made, "broken", f"--quiet remote.folder.url {remote}"), remote
+    shutil.rmtree(folder)
+    shutil.rmtree(remote, onerror=lambda *_: None)
+
+
+def digest_of_the_weights(made: Path) -> str:
+    return subprocess.run(["md5sum", made / MODEL / "model.safetensors"], capture_output=True, text=True).stdout[:32]
+
+
+def test_an_object_that_is_missing_is_named_and_the_rest_comes(made, own_remote):
+    folder, remote = own_remote
+    objects(remote)[digest_of_the_weights(made)].unlink()
+    said = say(folder, "dvc pull", fails=True)
+    assert digest_of_the_weights(made) in said
+    assert not (folder / MODEL / "model.safetensors").exists() and (folder / "reports/short/index.html").exists()
+
+
+def test_an_object_that_is_damaged_is_not_taken(made, own_remote):
+    folder, remote = own_remote
+    damaged = objects(remote)[digest_of_the_weights(made)]
+    damaged.chmod(0o644)
+    damaged.write_bytes(b"nonsense")
+    said = say(folder, "dvc pull", fails=True)
+    assert digest_of_the_weights(made) in said or "model.safetensors" in said
+    assert not (folder / MODEL / "model.safetensors").exists()
+    shutil.copyfile(made / MODEL / "model.safetensors", damaged)
+    say(folder, "dvc pull && restok sync")
+    assert (folder / MODEL / "model.safetensors").read_bytes() == (made / MODEL / "model.safetensors").read_bytes()
+
+
+def test_a_pull_that_was_killed_goes_on(made, own_remote):
+    folder, _ = own_remote
+    for seconds in (0.8, 1.2, 1.6):
+        pull = subprocess.Popen(["dvc", "pull"], cwd=folder, env=ENVIRONMENT, start_new_session=True,
+                                stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        time.sleep(seconds)
+        os.killpg(pull.pid, signal.SIGKILL)
+        pull.wait()
+    say(folder, "dvc pull && restok sync")
+    assert not plan(folder) and "up to date" in say(folder, "dvc status")
+
+
+def test_a_remote_out_of_reach_is_named(own_remote):
+    folder, remote = own_remote
+    shutil.rmtree(remote)
+    said = say(folder, "dvc pull", fails=True)
+    assert said.count("ERROR") <= 2 and "results/short/data" in said
+    say(folder, "dvc config --local remote.folder.url /proc/nowhere")
+    assert "/proc/nowhere" in say(folder, "dvc push", fails=True) or "Everything is up to date" in say(folder, "dvc push")
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="mounts a small disk, as root")
+def test_a_full_disk_is_named_and_the_next_call_goes_on(made, own_remote, tmp_path):
+    folder, _ = own_remote
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=6m", "tmpfs", tmp_path], capture_output=True).returncode:
+        pytest.skip("nothing can be mounted here")
+    try:
+        say(folder, f"dvc config --local cache.dir {tmp_path}/cache")
+        assert "No space left on device" in say(folder, "dvc pull", fails=True)
+        say(folder, "mount -o remount,size=200m " + str(tmp_path))
+        say(folder, "dvc pull && restok sync")
+        assert not plan(folder)
+    finally:
+        subprocess.run(["umount", tmp_path], check=True)
