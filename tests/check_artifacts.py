@@ -133,7 +133,7 @@ def test_a_changed_parameter_makes_both_tools_do_the_same(at_first):
     planned = plan(at_first)
     assert planned["evaluate_generation"] == 2 and "train_generator" not in planned and planned["metrics"] == 1
     assert jobs(say(at_first, "dvc repro")) == planned
-    assert "evaluation.samples_per_class  10      11" in say(at_first, "dvc params diff")
+    assert re.search(r"evaluation\.samples_per_class +10 +11", say(at_first, "dvc params diff"))
     assert re.search(r"main\.1M\.gFD-digits\.value +\S+ +\S+ +-?\d", say(at_first, "dvc metrics diff"))
     assert "index.html" in say(at_first, "dvc plots diff")
 
@@ -202,12 +202,13 @@ def digest_of_the_weights(made: Path) -> str:
     return subprocess.run(["md5sum", made / MODEL / "model.safetensors"], capture_output=True, text=True).stdout[:32]
 
 
-def test_an_object_that_is_missing_is_named_and_the_rest_comes(made, own_remote):
+def test_an_object_that_is_missing_is_named_and_comes_when_it_is_there(made, own_remote):
     folder, remote = own_remote
-    objects(remote)[digest_of_the_weights(made)].unlink()
+    missing = objects(remote)[digest_of_the_weights(made)].rename(remote / "away")
     said = say(folder, "dvc pull", fails=True)
-    assert digest_of_the_weights(made) in said
-    assert not (folder / MODEL / "model.safetensors").exists() and (folder / "reports/short/index.html").exists()
+    assert digest_of_the_weights(made) in said and "files failed to download" in said
+    missing.rename(remote / "files/md5" / digest_of_the_weights(made)[:2] / digest_of_the_weights(made)[2:])
+    say(folder, "dvc pull && restok sync")
 
 
 def test_an_object_that_is_damaged_is_not_taken(made, own_remote):
@@ -216,7 +217,7 @@ def test_an_object_that_is_damaged_is_not_taken(made, own_remote):
     damaged.chmod(0o644)
     damaged.write_bytes(b"nonsense")
     said = say(folder, "dvc pull", fails=True)
-    assert digest_of_the_weights(made) in said or "model.safetensors" in said
+    assert "Checkout failed for following targets:\nresults/short/tokenizer\n" in said
     assert not (folder / MODEL / "model.safetensors").exists()
     shutil.copyfile(made / MODEL / "model.safetensors", damaged)
     say(folder, "dvc pull && restok sync")
@@ -235,13 +236,16 @@ def test_a_pull_that_was_killed_goes_on(made, own_remote):
     assert not plan(folder) and "up to date" in say(folder, "dvc status")
 
 
-def test_a_remote_out_of_reach_is_named(own_remote):
+def test_a_remote_out_of_reach_is_named(made, own_remote):
     folder, remote = own_remote
     shutil.rmtree(remote)
     said = say(folder, "dvc pull", fails=True)
-    assert said.count("ERROR") <= 2 and "results/short/data" in said
-    say(folder, "dvc config --local remote.folder.url /proc/nowhere")
-    assert "/proc/nowhere" in say(folder, "dvc push", fails=True) or "Everything is up to date" in say(folder, "dvc push")
+    assert said.count("ERROR") == 1 and "results/short/data" in said, said
+    say(made, "dvc config --local remote.folder.url /proc/nowhere")
+    try:
+        assert "/proc/nowhere" in say(made, "dvc push", fails=True)
+    finally:
+        (made / ".dvc/config.local").unlink()
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="mounts a small disk, as root")
