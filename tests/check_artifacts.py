@@ -138,6 +138,15 @@ def test_a_changed_parameter_makes_both_tools_do_the_same(at_first):
     assert "index.html" in say(at_first, "dvc plots diff")
 
 
+def test_a_row_that_goes_and_comes_back_is_noticed_where_the_list_of_rows_was_pulled(at_first):
+    for old, new in (("fig5; fig6; fig7", "fig5; fig7"), ("fig5; fig7", "fig5; fig6; fig7")):
+        edit(at_first, old, new, "params/experiments.tsv")
+        planned = plan(at_first)
+        assert planned and jobs(say(at_first, "dvc repro")) == planned
+        assert not plan(at_first) and "up to date" in say(at_first, "dvc status")
+        assert (at_first / "reports/short/fig6.png").exists() == ("fig6" in new)
+
+
 def test_a_part_of_it_is_pulled(made):
     folder = clone(made, "reports_only")
     say(folder, "dvc pull reports@short")

@@ -4,13 +4,14 @@ import json
 import re
 import subprocess
 import sys
+from functools import reduce
 
 import pytest
 from conftest import ROOT, dry_run
 from typer.testing import CliRunner
 
 from restok.cli import app
-from restok.config.load import ConfigError, load_choice, load_params
+from restok.config.load import ConfigError, canonical_json, load_choice, load_params
 from restok.config.text import read_yaml
 from restok.experiments import Tree, artifacts, load_sheet
 from restok.experiments.places import STAGES, depends_on
@@ -48,6 +49,10 @@ def test_each_phase_is_a_stage_of_dvc_that_calls_its_target():
         first, *more = [command] if isinstance(command, str) else command
         assert first == f"snakemake --cores all {phase}" and all(word.startswith("mkdir -p results/${item}/") for word in more)
     assert outs("reports") == [REPORTS] and settings("reports") is None and settings("rows") is None
+    assert STAGES_OF_DVC["rows"]["cmd"] == [          # not by Snakemake, which knows nothing of a list that was pulled
+        "restok prune --params params/${item}.yaml",
+        "restok rows --params params/${item}.yaml --rows ${rows} --out results/${item}/rows.json"]
+    assert outs("rows") == [f"{RESULTS}rows.json"]
     folders = [folder for phase in artifacts.PHASES for folder in artifacts.folders(phase)]
     assert len(folders) == len(set(folders))
 
@@ -61,7 +66,7 @@ def test_what_rules_read_of_the_parameters_a_stage_of_dvc_tracks(run):
 
 
 def test_what_rules_write_and_read_is_what_stages_of_dvc_keep_and_depend_on(workflow):
-    said = dry_run(workflow, "--config", "run=short", "rows=all", "--", "reports", "results/short/rows.json")
+    said = dry_run(workflow, "--config", "run=short", "rows=all", "--", "reports")
     made, kept = set(), set()
     for job in re.split(r"^(?:local)?rule ", said, flags=re.MULTILINE)[1:]:
         files = {kind: [name for line in re.findall(rf"^    {kind}: (.*)$", job, re.MULTILINE) for name in line.split(", ")]
@@ -75,11 +80,11 @@ def test_what_rules_write_and_read_is_what_stages_of_dvc_keep_and_depend_on(work
             for read in files["input"]:
                 known = phase_of(read, "short") == phase or any(f"{read}/".startswith(f"{dep}/") for dep in needs)
                 assert known, (output, read)
-    assert kept == set(STAGES_OF_DVC)
+    assert kept == {*artifacts.PHASES, "reports"}
     sheet, params = load_sheet(workflow / "params/short.yaml"), load_params(workflow / "params/short.yaml")
     tree = Tree("results/short", sheet)
     results = {str(path) for path in artifacts.results(tree, params, "all")}
-    assert results == {name for name in made if name.startswith("results/") and not name.endswith("rows.json")}
+    assert results == {name for name in made if name.startswith("results/")}
     reports = {str(path) for path in artifacts.reports(tree, params, type(tree.root)("reports/short"))}
     assert reports == {name for name in made if name.startswith("reports/")}
 
@@ -107,9 +112,32 @@ def test_rows_say_what_the_sheet_adds_to_a_phase(tmp_path):
     sheet, params = load_sheet(tmp_path / "params/demo.yaml"), load_params(tmp_path / "params/demo.yaml")
     changes = artifacts.changes(Tree("results/demo", sheet), params, "all")
     labels = ["250k", "500k", "750k", "1M"]
-    assert changes["tokenizers"] == {"main": {"checkpoints": labels}, "warm.10086": {"checkpoints": labels}}
+    assert changes["tokenizers"] == {"besides": [], "main": {"checkpoints": labels}, "warm.10086": {"checkpoints": labels}}
     assert changes["evaluation"]["warm.10086"] == {"checkpoints": labels, "sampling.temperature": 0.5}
     assert changes["reports"] == {"main": ["table1"], "warm.10086": ["table10 warm"]}
+
+
+def described(home, overrides, feeds="table1; fig6"):
+    """By phase: what it makes, and what its stage of DVC is told of it."""
+    (home / "params/experiments.tsv").write_text(
+        f"id\tbase\toverrides\tfeeds\tparams\ttokenizer\tgenerator\nmain\tmain\t\t{feeds}\n")
+    sheet, params = (load(home / "params/demo.yaml", overrides) for load in (load_sheet, load_params))
+    tree = Tree("results/demo", sheet)
+    told, flat = artifacts.changes(tree, params, "main"), json.loads(canonical_json(params, *type(params).model_fields))
+    return {phase: (artifacts.of_phase(phase, tree, params, "main"),
+                    (told[phase], [reduce(dict.__getitem__, key.split("."), flat) for key in settings(phase)]))
+            for phase in artifacts.PHASES}
+
+
+@pytest.mark.parametrize(("phase", "overrides", "feeds"), [
+    ("data", ["evaluation.reference=published.npz"], "table1; fig6"), ("evaluation", [], "table1"),
+    ("evaluation", [], "table1; fig6; fig5"),
+    ("evaluation", ["guidance_search.scales=[1.5]"], "table1; fig6")])
+def test_where_a_phase_makes_other_results_its_stage_of_dvc_knows(tmp_path, phase, overrides, feeds):
+    (tmp_path / "params").mkdir()
+    (tmp_path / "params/demo.yaml").write_text((ROOT / "params/demo.yaml").read_text())
+    (made, told), (otherwise, then) = described(tmp_path, [])[phase], described(tmp_path, overrides, feeds)[phase]
+    assert made != otherwise and told != then
 
 
 def touch(path):

@@ -29,7 +29,8 @@ def folders(phase: str) -> tuple[str, ...]:
 def settings(phase: str) -> tuple[str, ...]:
     """The sections and keys of a parameter file that a phase's results depend on."""
     read = {key for stage in _stages(phase) for key in stage.settings}
-    read |= {"tokenizer.image_size"} if phase == "data" else set()            # of the digits (`depends_on`)
+    if phase == "data":                                   # the size of the digits (`depends_on`), and the published statistics
+        read |= {"tokenizer.image_size", "evaluation.reference"}
     return tuple(sorted(key for key in read if key.partition(".")[0] == key or key.partition(".")[0] not in read))
 
 
@@ -74,10 +75,11 @@ def measured(tree: Tree, params: Params, rows: str) -> list[Path]:
 
 def changes(tree: Tree, params: Params, rows: str) -> dict[str, Any]:
     """What the rows of the sheet add to a parameter file: by phase and row, the checkpoints that it takes, and the settings
-    that it changes."""
-    main, found = _flat(params), {}
+    that it changes; and `besides`, what tables and figures show that is measured for no row."""
+    main, found, measured = _flat(params), {}, work.results(tree, params, trials(tree, params, rows))
+    besides = {_below(path, tree): stage for path, stage in results(tree, params, rows).items() if path not in measured}
     for phase in PHASES:
-        found[phase] = {}
+        found[phase] = {"besides": sorted(path for path, stage in besides.items() if STAGES[stage].phase == phase)}
         for trial in trials(tree, params, rows):
             own = {key: value for key, value in _flat(trial.params).items() if main.get(key) != value
                    and any(f"{key}.".startswith(f"{read}.") for read in settings(phase))}
