@@ -161,10 +161,11 @@ def test_what_no_row_makes_any_more_is_put_away_and_nothing_else(tmp_path, monke
     gone = [touch(tmp_path / name) for name in (
         "results/demo/tokenizer/old.10086/1M/model.safetensors", "results/demo/tokenizer/main/2M/model.safetensors",
         "results/demo/guidance/main/1M/step_9.0_0.1.json", "results/demo/evaluation/old.10086/1M/generation.json",
-        "reports/demo/table2.csv", "reports/demo/provenance/table2.json")]
+        "results/demo/panel/old.10086/1M.npz", "reports/demo/table2.csv", "reports/demo/provenance/table2.json")]
     done = CliRunner().invoke(app, ["prune", "--params", "params/demo.yaml"])
     assert done.exit_code == 0 and all(path.exists() for path in kept) and not any(path.exists() for path in gone)
     assert not (tmp_path / "results/demo/tokenizer/old.10086").exists()
+    assert [*(tmp_path / "results/demo/panel").iterdir()] == []            # DVC keeps it, empty
     (home,) = (tmp_path / "runs/demo/removed").iterdir()
     assert sorted(path.read_text() for path in home.rglob("*.*") if path.is_file()) == sorted(path.as_posix() for path in gone)
     assert CliRunner().invoke(app, ["prune", "--params", "params/demo.yaml"]).exit_code == 0

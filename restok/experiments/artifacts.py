@@ -95,13 +95,14 @@ def prune(tree: Tree, params: Params, reports: Path, runs: Path) -> list[tuple[P
     kept, home = results(tree, params, "all"), runs / "removed" / datetime.now(UTC).strftime("%Y-%m-%dT%H-%M-%S")
     made, known = ({file for item in shown for file in (*item.files, *item.records)}
                    for shown in (items(params, tree.sheet), ITEMS.values()))
+    stay = {reports, tree.root, *(tree.root / folder for phase in PHASES for folder in folders(phase))}      # as DVC wants it
     moved = [(path, home / "results" / path.relative_to(tree.root)) for path in _here(tree) if path not in kept]
     moved += [(reports / file, home / "reports" / file) for file in sorted(known - made) if (reports / file).exists()]
     for source, target in moved:
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.move(source, target)
         for above in source.parents:
-            if above in (tree.root, reports) or any(above.iterdir()):
+            if above in stay or any(above.iterdir()):
                 break
             above.rmdir()
     return moved
