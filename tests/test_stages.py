@@ -227,6 +227,7 @@ def test_what_was_measured_is_not_measured_again(chain, theirs, tmp_path, unmeas
     """It stands, copied without its times; or the workflow deleted it, because it was killed before it recorded success."""
     evaluator, subject = evaluator_of(chain), images_of(open_images(theirs))
     write_statistics(evaluator, subject, WHOLE, tmp_path / "runs/r.safetensors", tmp_path / "reference.safetensors")
+    assert (tmp_path / "runs/r.safetensors").exists() and (tmp_path / "reference.safetensors").stat().st_nlink == 1
     told = []
 
     def measure():

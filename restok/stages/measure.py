@@ -14,7 +14,7 @@ from restok import config
 from restok.config.load import canonical_json
 from restok.distributed import from_first, is_first
 from restok.files import remove_left_over, write_json
-from restok.files.artifact import Origin, digest_of, link
+from restok.files.artifact import Origin, digest_of
 from restok.metrics.evaluate import evaluate_candidate, evaluate_generation, evaluate_reconstruction, require_alike
 from restok.metrics.statistics import Statistics, StatisticsError
 from restok.parts import WHOLE, Shard
@@ -64,7 +64,7 @@ def write_statistics(evaluator: Evaluator, subject: Subject | Statistics, shard:
             show(statistics)
         if state is not None:
             _forget(state)
-            link(out, state)                     # for when `out` is deleted
+            statistics.save(state)               # for when `out` is deleted; no second name of it: DVC changes their times
 
 
 def evaluate(evaluator: Evaluator, subject: Subject | Statistics, reference: Path, out: Path | None = None, *,
