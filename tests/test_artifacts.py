@@ -162,6 +162,7 @@ def test_what_no_row_makes_any_more_is_put_away_and_nothing_else(tmp_path, monke
         "results/demo/tokenizer/old.10086/1M/model.safetensors", "results/demo/tokenizer/main/2M/model.safetensors",
         "results/demo/guidance/main/1M/step_9.0_0.1.json", "results/demo/evaluation/old.10086/1M/generation.json",
         "results/demo/panel/old.10086/1M.npz", "reports/demo/table2.csv", "reports/demo/provenance/table2.json")]
+    touch(tmp_path / "results/demo/tokenizer/old.10086/.1M.lock")          # as every folder that was made has one beside it
     done = CliRunner().invoke(app, ["prune", "--params", "params/demo.yaml"])
     assert done.exit_code == 0 and all(path.exists() for path in kept) and not any(path.exists() for path in gone)
     assert not (tmp_path / "results/demo/tokenizer/old.10086").exists()

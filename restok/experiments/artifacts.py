@@ -101,6 +101,7 @@ def prune(tree: Tree, params: Params, reports: Path, runs: Path) -> list[tuple[P
     for source, target in moved:
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.move(source, target)
+        source.with_name(f".{source.name}.lock").unlink(missing_ok=True)       # a folder's, from when it was made
         for above in source.parents:
             if above in stay or any(above.iterdir()):
                 break
