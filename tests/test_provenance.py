@@ -192,6 +192,13 @@ def test_every_kind_of_artifact_is_walked_from(file, home, command):
     assert result.exit_code == 0 and "everything matches" in result.stderr, result.stderr
 
 
+@pytest.mark.parametrize("folder", ["reports/run", "results/run", "results/run/evaluation"])
+def test_of_a_folder_with_many_artifacts_one_is_asked_for(folder, home, command):
+    result = command("provenance", folder)
+    assert result.exit_code == 1 and "remove" not in result.stderr
+    assert f"{folder}: holds no manifest.json; name one of the files or folders in it" in result.stderr
+
+
 def test_the_page_tells_the_same_tree_in_short(home):
     behind = Sources()
     source = f"{at('reconstruction')}; {RESULT}"

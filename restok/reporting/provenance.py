@@ -11,6 +11,7 @@ from restok.errors import RestokError
 from restok.experiments.manifests import RECORDS, Artifact, ManifestError, artifact_at, record_of
 from restok.experiments.places import STAGES, stage_of
 from restok.files import FileError, sha256_file
+from restok.files.artifact import MANIFEST
 from restok.files.making import commit_of, cost_of
 from restok.progress import track
 from restok.reporting.run import remedy
@@ -61,6 +62,8 @@ class Walk:
         self.check, self.full, self.nodes, self.faults = check, full, {} if nodes is None else nodes, []
         if not file.exists():
             raise FileError(f"{file}: not here; name a file or folder that restok made")
+        if file.is_dir() and not (file / MANIFEST).exists() and stage_of(file) is None:
+            raise FileError(f"{file}: holds no {MANIFEST}; name one of the files or folders in it")
         self.top = self._visit(self._own(file))
         if self.top.artifact is None and not self.top.faults:
             self._fault(self.top, file, "has no manifest: restok did not write it, or an earlier version did, or its record "
