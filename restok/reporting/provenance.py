@@ -154,7 +154,7 @@ class Walk:
         artifacts = [node for node in self.nodes.values() if node.artifact]
         lacking = [node.path.as_posix() for node in self.nodes.values() if not node.here]
         gone = f"; not here, and not checked: {', '.join(lacking)}" if lacking else ""
-        return f"everything matches: {len(artifacts)} artifacts{gone}"
+        return f"everything matches: {len(artifacts)} artifact{'s' * (len(artifacts) != 1)}{gone}"
 
     def as_json(self) -> dict[str, Any]:
         """Every artifact by its path, whole, with its inputs by theirs."""
