@@ -60,8 +60,8 @@ def require_clean(run: str, recorded: dict[str, Any]) -> None:
     changed = [path for kind in ("modified", "added", "unknown") for path in files.get(kind, ())]
     changed += [pair.get("new", "?") for pair in files.get("renamed", ()) if isinstance(pair, dict)]
     changed = sorted(path for path in changed if _of_run(path, run) and not path.endswith("/"))
-    faults = _lines("is not the file that dvc.lock records; `dvc checkout --force` puts that back, `dvc commit` records this one",
-                    changed)
+    faults = _lines("is not the file that dvc.lock records; `dvc checkout --force` puts that back, `dvc commit` records this "
+                    "one", changed)
     kept = tuple(out["path"] for stage in recorded.values() for out in stage.get("outs", ()))
     for stage, changes in ask("status").items():
         if stage.endswith(f"@{run}"):
