@@ -169,7 +169,8 @@ def test_a_part_of_it_is_pulled(made):
     ("sed -i 's/^seed: .*/seed: 1/' params/short.yaml", r"params/short\.yaml: seed modified since tokenizers@short was made"),
     ("echo a,b > params/orders.csv", r"params/orders\.csv: modified since reports@short was made"),
     ("sed -i 's/cores all codes/cores 1 codes/' dvc.yaml", r"dvc\.yaml: the command of codes@short is not that of dvc\.lock"),
-    ("rm dvc.lock", r"dvc\.lock: not here"), ("echo '[' > dvc.lock", r"dvc\.lock: cannot be read; `git checkout dvc\.lock`"),
+    ("rm dvc.lock", r"dvc\.lock: not here"),
+    ("echo '[' > dvc.lock", r"dvc\.lock: cannot be read; `git checkout HEAD dvc\.lock`"),
     ("sed -i 's/run: short/run: demo/' run.yaml", r"dvc\.lock: has no record of data, .* of demo; `dvc repro`")])
 def test_what_differs_from_the_lock_is_not_trusted(at_first, spoil, message):
     say(at_first, spoil)

@@ -90,7 +90,7 @@ def _recorded(run: str) -> dict[str, Any]:
         stages = read_yaml(LOCK.read_text(encoding="utf-8"))["stages"]
         return {name: dict(stage) for name, stage in stages.items() if name.endswith(f"@{run}")}
     except (RestokError, TypeError, KeyError, AttributeError, UnicodeDecodeError):
-        raise SyncError(f"{LOCK}: cannot be read; `git checkout {LOCK}` brings back the last one") from None
+        raise SyncError(f"{LOCK}: cannot be read; `git checkout HEAD {LOCK}` brings back the last one") from None
 
 
 def _of_run(path: str, run: str) -> bool:
