@@ -165,7 +165,7 @@ def test_a_part_of_it_is_pulled(made):
 @pytest.mark.parametrize(("spoil", "message"), [
     ("echo 1 >> results/short/guidance/main/1M.json", r"results/short/guidance/main/1M\.json: is not the file that dvc\.lock"),
     (f"cp results/short/tokenizer/main/750k/model.safetensors {MODEL}", rf"{MODEL}/model\.safetensors: is not the file"),
-    ("echo 1 > results/short/codes/more", r"results/short/codes/more: is not the file that dvc\.lock records"),
+    ("echo 1 > results/short/codes/more", r"results/short/codes/more: is not in dvc\.lock; move it elsewhere"),
     ("sed -i 's/^seed: .*/seed: 1/' params/short.yaml", r"params/short\.yaml: seed modified since tokenizers@short was made"),
     ("echo a,b > params/orders.csv", r"params/orders\.csv: modified since reports@short was made"),
     ("sed -i 's/cores all codes/cores 1 codes/' dvc.yaml", r"dvc\.yaml: the command of codes@short is not that of dvc\.lock"),

@@ -57,11 +57,11 @@ def require_clean(run: str, recorded: dict[str, Any]) -> None:
         raise SyncError(f"{LOCK}: has no record of {', '.join(missing)} of {run}; `dvc repro` makes them, and "
                         "`git pull` brings the lock of somebody who did")
     files = ask("data", "status", "--granular").get("uncommitted", {})
-    changed = [path for kind in ("modified", "added", "unknown") for path in files.get(kind, ())]
-    changed += [pair.get("new", "?") for pair in files.get("renamed", ()) if isinstance(pair, dict)]
-    changed = sorted(path for path in changed if _of_run(path, run) and not path.endswith("/"))
+    renamed = [pair.get("new", "?") for pair in files.get("renamed", ()) if isinstance(pair, dict)]
     faults = _lines("is not the file that dvc.lock records; `dvc checkout --force` puts that back, `dvc commit` records this "
-                    "one", changed)
+                    "one", _files([*files.get("modified", ()), *files.get("unknown", ())], run))
+    faults += _lines("is not in dvc.lock; move it elsewhere, or `dvc commit` records it, too",
+                     _files([*files.get("added", ()), *renamed], run))
     kept = tuple(out["path"] for stage in recorded.values() for out in stage.get("outs", ()))
     for stage, changes in ask("status").items():
         if stage.endswith(f"@{run}"):
@@ -93,8 +93,9 @@ def _recorded(run: str) -> dict[str, Any]:
         raise SyncError(f"{LOCK}: cannot be read; `git checkout HEAD {LOCK}` brings back the last one") from None
 
 
-def _of_run(path: str, run: str) -> bool:
-    return Path(path).parts[:2] in (("results", run), ("reports", run))
+def _files(paths: Iterable[str], run: str) -> list[str]:
+    """Those of a run."""
+    return sorted(path for path in paths if Path(path).parts[:2] in (("results", run), ("reports", run)) and path[-1] != "/")
 
 
 def _lines(what: str, paths: list[str]) -> list[str]:
