@@ -159,6 +159,9 @@ def test_a_part_of_it_is_pulled(made):
     say(folder, f"dvc pull {MODEL} && restok sync")
     assert [path.name for path in (folder / "results/short/tokenizer/main").iterdir()] == ["1M"]
     assert "Nothing to be done" in say(folder, f"snakemake --cores 1 --dry-run {MODEL}")
+    (folder / MODEL / "config.json").unlink()
+    assert f"{MODEL}: some of its files are not here; `dvc pull {MODEL}`" in say(folder, "restok sync", fails=True)
+    say(folder, f"dvc pull {MODEL}")
     say(folder, f"restok reconstruct {ROOT / 'docs/images/first_tokens.png'} --tokenizer {MODEL} --out back.png")
 
 

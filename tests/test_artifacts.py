@@ -47,11 +47,11 @@ def test_each_phase_is_a_stage_of_dvc_that_calls_its_target():
         assert sorted(settings(phase)) == sorted(artifacts.settings(phase))
         command = STAGES_OF_DVC[phase]["cmd"]
         first, *more = [command] if isinstance(command, str) else command
-        assert first == f"snakemake --cores all {phase}" and all(word.startswith("mkdir -p results/${item}/") for word in more)
+        assert first == f"snakemake --cores all {phase}" and all(word.startswith("mkdir -p 'results/${item}/") for word in more)
     assert outs("reports") == [REPORTS] and settings("reports") is None and settings("rows") is None
     assert STAGES_OF_DVC["rows"]["cmd"] == [          # not by Snakemake, which knows nothing of a list that was pulled
-        "restok prune --params params/${item}.yaml",
-        "restok rows --params params/${item}.yaml --rows ${rows} --out results/${item}/rows.json"]
+        "restok prune --params 'params/${item}.yaml'",
+        "restok rows --params 'params/${item}.yaml' --rows ${rows} --out 'results/${item}/rows.json'"]
     assert outs("rows") == [f"{RESULTS}rows.json"]
     folders = [folder for phase in artifacts.PHASES for folder in artifacts.folders(phase)]
     assert len(folders) == len(set(folders))

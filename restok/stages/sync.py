@@ -35,14 +35,16 @@ def sync(say: Callable[[str], None]) -> None:
     if not LOCK.exists():
         raise SyncError(f"{LOCK}: not here, so nothing was recorded; `dvc repro` writes it")
     recorded = _recorded(choice.run)
-    require_clean(choice.run, recorded)
+    away = require_clean(choice.run, recorded)
     file = f"params/{choice.run}.yaml"
     tree, params = Tree(Path("results", choice.run), load_sheet(file)), load_params(file)
     results = artifacts.results(tree, params, choice.rows)
     reports = artifacts.reports(tree, params, Path("reports", choice.run))
-    here = [path for path in (*results, *reports) if path.exists()]
+    here = [path for path in (*artifacts.results(tree, params, "all"), *reports) if path.exists()]
     if not here:
         raise SyncError(f"results/{choice.run}: nothing of it is here; `dvc pull` brings it")
+    if partly := [path for path in here if any(file.startswith(f"{path}/") for file in away)]:
+        raise SyncError("\n".join(f"{path}: some of its files are not here; `dvc pull {path}` brings them" for path in partly))
     freed = [path for path in here if _unlink(path)]
     _snakemake(here, "--touch", "--forceall")
     if "Nothing to be done" not in (plan := _snakemake(here, "--dry-run")):
@@ -50,9 +52,9 @@ def sync(say: Callable[[str], None]) -> None:
     _report(choice.run, recorded, results, reports, freed, say)
 
 
-def require_clean(run: str, recorded: dict[str, Any]) -> None:
-    """Raises SyncError where a file, a setting or a command of a run is another than dvc.lock records. What is not here may be
-    missing: after a partial pull most is."""
+def require_clean(run: str, recorded: dict[str, Any]) -> list[str]:
+    """Raises SyncError where a file, a setting or a command of a run is another than dvc.lock records. Returns the files that
+    are not here: after a partial pull most are not."""
     if missing := [phase for phase in TARGETS if f"{phase}@{run}" not in recorded]:
         raise SyncError(f"{LOCK}: has no record of {', '.join(missing)} of {run}; `dvc repro` makes them, and "
                         "`git pull` brings the lock of somebody who did")
@@ -68,21 +70,22 @@ def require_clean(run: str, recorded: dict[str, Any]) -> None:
             faults += _stage(stage, changes, kept)
     if faults:
         raise SyncError("\n".join(faults))
+    return _files(files.get("deleted", ()), run)
 
 
 def _stage(stage: str, changes: Iterable[Any], kept: tuple[str, ...]) -> Iterator[str]:
     """What else than its files sets a stage apart from its record."""
     for change in changes:
         if change == "changed command":
-            yield f"dvc.yaml: the command of {stage} is not that of {LOCK}; `dvc repro` runs it"
+            yield f"dvc.yaml: the command of {stage} is not that of {LOCK}; `dvc repro {stage}` runs it"
         for path, what in change.get("changed deps", {}).items() if isinstance(change, dict) else ():
             if isinstance(what, dict):
                 keys = ", ".join(f"{key} {how}" for key, how in what.items() if how != "deleted" or Path(path).exists())
                 if keys:
-                    yield (f"{path}: {keys} since {stage} was made; `dvc repro` makes it anew, `git diff` shows what "
+                    yield (f"{path}: {keys} since {stage} was made; `dvc repro {stage}` makes it anew, `git diff` shows what "
                            "changed")
             elif path not in kept:
-                yield f"{path}: {what} since {stage} was made; `dvc repro` makes it anew"
+                yield f"{path}: {what} since {stage} was made; `dvc repro {stage}` makes it anew"
 
 
 def _recorded(run: str) -> dict[str, Any]:
