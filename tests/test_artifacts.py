@@ -175,7 +175,8 @@ def test_what_no_row_makes_any_more_is_put_away_and_nothing_else(tmp_path, monke
 
 @pytest.mark.parametrize(("text", "message"), [
     ("run: demo\nrows: som\n", "run.yaml: rows: input should be 'main' or 'all', found 'som'"),
-    ("run: demo\nrow: all\n", "run.yaml: row: unknown key; did you mean 'rows'"), ("run: demo\n", "run.yaml: rows: missing")])
+    ("run: demo\nrow: all\n", "run.yaml: row: unknown key; did you mean 'rows'"), ("run: demo\n", "run.yaml: rows: missing"),
+    ("rows: all\n", "run.yaml: run: missing")])
 def test_a_choice_that_is_none_is_named(tmp_path, monkeypatch, text, message):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "run.yaml").write_text(text)

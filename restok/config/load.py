@@ -73,7 +73,9 @@ CHOICE = "run.yaml"
 def load_choice(given: dict | None = None) -> Choice:
     """What run.yaml in this folder chooses; `given` is what a workflow read of it, or was told instead. Raises ConfigError."""
     tree = read_tree(CHOICE) if given is None else {key: given.get(key) for key in Choice.model_fields}
-    return parse(Choice, tree | {"run": str(tree.get("run"))}, CHOICE)
+    if tree.get("run") is not None:
+        tree["run"] = str(tree["run"])                       # a file may be called 256.yaml
+    return parse(Choice, tree, CHOICE)
 
 
 def load_site(profile: dict) -> Site:

@@ -26,13 +26,13 @@ def named(*kinds):
 
 wildcard_constraints:
     run=r"[^/]+",
-    trial=rf"{MAIN}|\w+\.\d+",
-    label=r"\w+",
+    trial=artifacts.NAMES["trial"],
+    label=artifacts.NAMES["label"],
     part=r"\d+-of-\d+",
     schedule="constant|linear|step|cosine",
     scale=NUMBER,
     start=NUMBER,
-    rank=r"\d+",
+    rank=artifacts.NAMES["rank"],
     table=named("table", "chart"),
     chart=named("chart"),
     figure=named("figure"),

@@ -11,7 +11,7 @@ rule reference:
     benchmark:
         "results/{run}/benchmarks/reference.{name}.tsv"
     wildcard_constraints:
-        name="validation|published",
+        name=artifacts.NAMES["name"],
     conda:
         "../../environment.yml"
     threads: threads("reference")

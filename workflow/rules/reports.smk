@@ -102,7 +102,7 @@ rule page:
         lambda wildcards: [
             file
             for file in reports(wildcards.run, "all")
-            if Path(file).exists() and file not in reports(wildcards.run, "main")
+            if Path(file).exists() and file not in reports(wildcards.run, choice().rows)
         ],
         "params/published.csv",
         "params/orders.csv",
