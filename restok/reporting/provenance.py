@@ -18,9 +18,9 @@ from restok.reporting.run import remedy
 
 WEIGHTS = "model.safetensors"
 AS_FOUND = {"train", "validation", "images", "originals", "reference images"}      # inputs that may be images of anybody's
-MADE_BY = {"evaluation": "evaluate", "candidate": "score-guidance", "chart": "figure", "codes_part": "encode --part",
-           "data part": "prepare --part", "images": "reconstruct", "released tokenizer": "convert",
-           "released generator": "convert"} | {name: stage.verb for name, stage in STAGES.items() if name not in ("candidate",)}
+MADE_BY = {"evaluation": "evaluate", "chart": "figure", "codes_part": "encode --part", "data part": "prepare --part",
+           "images": "reconstruct", "released tokenizer": "convert", "released generator": "convert"} | {
+               name: stage.verb for name, stage in STAGES.items()}
 
 
 class ProvenanceError(RestokError):
