@@ -93,24 +93,24 @@ def array(name: str, change: Callable[[np.ndarray], np.ndarray]) -> Spoil:
 
 
 STORES = [
-    *mishaps("codes", f"{CODES}/codes.npy", TRAIN, "codes/750k"),
-    *mishaps("labels", f"{CODES}/labels.npy", TRAIN, "codes/750k", without=("of noise", "a link to nothing")),
-    *mishaps("manifest of codes", f"{CODES}/manifest.json", TRAIN, "codes/750k"),
-    *(Case(f"manifest of codes, {key} is {'missing' if value is DROP else value}", TRAIN, f"codes/750k.*{key}|generator.{key}",
-           keys(f"{CODES}/manifest.json", {key: value}))
+    *mishaps("codes", f"{CODES}/codes.npy", TRAIN, "codes/main/750k"),
+    *mishaps("labels", f"{CODES}/labels.npy", TRAIN, "codes/main/750k", without=("of noise", "a link to nothing")),
+    *mishaps("manifest of codes", f"{CODES}/manifest.json", TRAIN, "codes/main/750k"),
+    *(Case(f"manifest of codes, {key} is {'missing' if value is DROP else value}", TRAIN,
+           f"codes/main/750k.*{key}|generator.{key}", keys(f"{CODES}/manifest.json", {key: value}))
       for key, value in (("images", DROP), ("images", 0), ("images", "1437"), ("crops", -1), ("tokens", DROP), ("tokens", 8.5),
                          ("codebook_size", 10**9), ("codebook_size", 64),
                          ("classes", DROP), ("classes", 11), ("tokenizer", DROP), ("tokenizer", 5))),
-    *(Case(f"codes, {what}", TRAIN, "codes/750k", array(f"{CODES}/codes.npy", change)) for what, change in (
+    *(Case(f"codes, {what}", TRAIN, "codes/main/750k", array(f"{CODES}/codes.npy", change)) for what, change in (
         ("out of range", lambda codes: np.full_like(codes, 60000)), ("other codes", lambda codes: codes[::-1]),
         ("a row less", lambda codes: codes[1:]),
         ("of 64 bits", lambda codes: codes.astype(np.int64)), ("of floats", lambda codes: codes.astype(np.float16)),
         ("none", lambda codes: codes[:0]),
         ("of pickles", lambda codes: np.array([{}], object)))),
-    Case("labels, out of range", TRAIN, "codes/750k", array(f"{CODES}/labels.npy", lambda labels: labels + 5)),
+    Case("labels, out of range", TRAIN, "codes/main/750k", array(f"{CODES}/labels.npy", lambda labels: labels + 5)),
     Case("labels, shuffled", TRAIN, "labels.npy", array(f"{CODES}/labels.npy", lambda labels: np.roll(labels, 1))),
     Case("codes of another tokenizer", TRAIN, "tokenizer", copied(f"{R}/codes/main/1M", CODES)),
-    Case("a part of codes", TRAIN, "codes/750k.*codes_part", copied("parts/750k/0", CODES)),
+    Case("a part of codes", TRAIN, "codes/main/750k.*codes_part", copied("parts/750k/0", CODES)),
 ]
 
 GATHER = f"{ENCODE} parts/750k/0 parts/750k/1"
@@ -129,7 +129,7 @@ PARTS = [
     Case("a part is missing", GATHER, "part 2/3 is missing"),
     Case("a part twice", f"{ALL} parts/750k/1", "750k/1"),
     Case("a part of another tokenizer", f"{GATHER} parts/1M/2", "1M/2.*tokenizer"),
-    Case("a part that is the whole", f"{GATHER} {CODES}", "codes/750k"),
+    Case("a part that is the whole", f"{GATHER} {CODES}", "codes/main/750k"),
     Case("a part that is nowhere", f"{GATHER} parts/nowhere", "nowhere"),
     Case("parts of another size of batch", f"{ALL} --set codes.batch_size=10", "750k/0.*images_a_batch"),
     Case("parts of other crops", f"{ALL} --set codes.five_crops=false", "750k/0.*codes.five_crops"),
@@ -164,8 +164,8 @@ def unfinished(*spoils: Callable[[str], Spoil]) -> Spoil:
 
 RESUME = f"train-generator {P} --codes {CODES} {T} --run unfinished --out out"
 STATES = [
-    *mishaps("a checkpoint's state", f"{TOK}/state.pt", AFTER, "tokenizer/750k"),
-    *mishaps("a checkpoint's metrics", f"{TOK}/metrics.json", AFTER, "tokenizer/750k"),
+    *mishaps("a checkpoint's state", f"{TOK}/state.pt", AFTER, "tokenizer/main/750k"),
+    *mishaps("a checkpoint's metrics", f"{TOK}/metrics.json", AFTER, "tokenizer/main/750k"),
     Case("a checkpoint's state, a changed byte", AFTER, "state.pt", altered(f"{TOK}/state.pt")),
     Case("a checkpoint's state, another's", AFTER, "state.pt", copied(f"{R}/tokenizer/main/1M/state.pt", f"{TOK}/state.pt")),
     Case("a checkpoint's state, a pickle that runs code", AFTER, "state.pt",

@@ -44,7 +44,7 @@ def drawn(figure: str, name: str, what: str, **changes: object) -> Case:
 
 RECORDS = [
     *mishaps("a result", GENERATION, TABLE1), *mishaps("a candidate", CANDIDATE, CHOOSE),
-    *mishaps("a search", SEARCH, TABLE6, r"guidance/750k\.json"),
+    *mishaps("a search", SEARCH, TABLE6, r"guidance/main/750k\.json"),
     *(record(GENERATION, TABLE1, key, value) for key, value in (
         ("metrics", DROP), ("metrics", []), ("intervals", DROP), ("names.distance", "FID"), ("names", DROP),
         ("features.sha256", DROP), ("n", 0), ("n", "100"), ("n", True),
@@ -61,7 +61,7 @@ RECORDS = [
     Case("a result in Latin-1", TABLE1, r"generation\.json",
          bytes_of(GENERATION, lambda data: data.replace(b"digits", b"d\xefgits"))),
     Case("a result in UTF-16", TABLE1, r"generation\.json", bytes_of(GENERATION, lambda data: data.decode().encode("utf-16"))),
-    Case("the other protocol's result", TABLE1, "evaluation/750k", copied(RECONSTRUCTION, GENERATION)),
+    Case("the other protocol's result", TABLE1, "evaluation/main/750k", copied(RECONSTRUCTION, GENERATION)),
     Case("another reference's result", TABLE1, "do not compare", keys(GENERATION, {"reference.digest": "another"})),
     Case("another network's result", TABLE1, "features|not measured by the same",
          keys(GENERATION, {"features.sha256": "another"})),
@@ -102,7 +102,7 @@ RECORDS = [
 def best(figure: str, folder: str, what: str, **changes: object) -> Case:
     """What a figure of the best checkpoint shows, of either one."""
     return Case(f"{folder}, {what}", f"figure {figure} {SHOWN} --out out.png", f"{folder}/.*{next(iter(changes))}",
-                both(*(arrays(f"{R}/{folder}/{label}.npz", **changes) for label in ("750k", "1M"))))
+                both(*(arrays(f"{R}/{folder}/main/{label}.npz", **changes) for label in ("750k", "1M"))))
 
 
 LAID = f"{R}/layout.npz"
