@@ -68,7 +68,7 @@ $(BIN)/python:
 
 # Pins stay where they still fit pyproject.toml; `make lock UPGRADE=--upgrade` takes the newest of everything.
 lock: $(READY)
-	$(BIN)/uv pip compile pyproject.toml --group dev --universal --python-version 3.11 --generate-hashes \
+	$(BIN)/uv pip compile pyproject.toml --extra ui --group dev --universal --python-version 3.11 --generate-hashes \
 		--no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" --output-file requirements.lock $(UPGRADE)
 
 # What editors check parameter files against; a test keeps it in step with restok/config/.
