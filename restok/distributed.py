@@ -4,11 +4,9 @@ SLURM's `srun`."""
 import logging
 import os
 import re
-import resource
 import socket
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 import torch
@@ -17,6 +15,7 @@ from torch import Tensor
 
 from restok import signals
 from restok.errors import RestokError
+from restok.files import making
 from restok.parts import WHOLE, Shard
 
 T = TypeVar("T")
@@ -88,18 +87,12 @@ def device() -> torch.device:
 
 
 def peak_memory(on: torch.device, forget: bool = False) -> int:
-    """The most memory that this process has had, of its GPU or else of the machine, in bytes; from now on, after `forget`.
-    Linux's ru_maxrss starts at the parent's own peak and cannot be reset, so it is read elsewhere there."""
-    process = Path("/proc/self")
-    if on.type == "cuda":
-        if forget:
-            torch.cuda.reset_peak_memory_stats()
-        return torch.cuda.max_memory_allocated()
-    if not process.exists():
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    """The most memory that this process has had, of its GPU or else of the machine, in bytes; from now on, after `forget`."""
+    if on.type != "cuda":
+        return making.peak_memory(forget)
     if forget:
-        (process / "clear_refs").write_text("5", "utf-8")       # proc(5): the peak becomes what is in use
-    return 1024 * int((process / "status").read_text("utf-8").partition("VmHWM:")[2].split()[0])
+        torch.cuda.reset_peak_memory_stats()
+    return torch.cuda.max_memory_allocated()
 
 
 def use_threads(count: int) -> None:

@@ -10,7 +10,9 @@ from conftest import ROOT
 LAYERS = [
     {"errors", "signals", "parts"},
     {"slurm", "dvc"},
-    {"hierarchy", "files", "progress", "distributed"},
+    {"hierarchy", "progress"},
+    {"files"},
+    {"distributed"},
     {"config"},
     {"experiments"},
     {"nn"},

@@ -46,6 +46,9 @@ class _Made(BaseModel):
     seconds: float | None
     calls: int
     unknown: int
+    host: str | None = None                  # of earlier manifests nobody knows these
+    memory_gb: float | None = None
+    gpu_memory_gb: float | None = None
 
 
 class _Manifest(Known):

@@ -6,6 +6,8 @@ whomever it was made.
 
 import os
 import platform
+import resource
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -21,7 +23,8 @@ from typing import Any, NamedTuple
 PACKAGE = Path(__file__).parent.parent
 LIBRARIES = ("torch", "torchvision", "torchcodec", "torch-fidelity", "numpy", "scipy", "scikit-learn", "timm", "lpips",
              "pillow", "safetensors", "pyarrow", "pandas", "matplotlib")     # those that can change a result
-TIMES = "started", "finished", "seconds", "calls", "unknown"      # of a making; what else it says is where it ran
+TIMES = "started", "finished", "seconds", "calls", "unknown"      # of a making
+MEMORY = "memory_gb", "gpu_memory_gb"        # the most that one process had; what else it says is where it ran
 Making = dict[str, Any]
 
 
@@ -54,7 +57,9 @@ def made() -> Making:
     return {
         **(_call.code if _call else code()), "versions": versions() | built, "device": _device(torch),
         "processor": _processor(torch), "threads": torch and torch.get_num_threads(), "processes": _processes(torch),
-        "job": os.environ.get("SLURM_JOB_ID"), "started": started and _text(started), "finished": _text(datetime.now(UTC)),
+        "host": socket.gethostname(), "job": os.environ.get("SLURM_JOB_ID"),
+        "memory_gb": round(peak_memory() / 1e9, 3), "gpu_memory_gb": _gpu_memory(torch),
+        "started": started and _text(started), "finished": _text(datetime.now(UTC)),
         "seconds": round(perf_counter() - _call.clock, 2) if _call else None, "calls": 1, "unknown": 0}
 
 
@@ -62,10 +67,10 @@ def together(makings: Sequence[Making]) -> list[Making]:
     """Those that ran in the same place become one, with the sum of their seconds, in the order of their first."""
     found: list[Making] = []
     for one in makings:
-        place = {key: value for key, value in one.items() if key not in TIMES}
+        place = _place(one)
         for at, other in enumerate(found):
-            if place == {key: value for key, value in other.items() if key not in TIMES}:
-                found[at] = place | {
+            if place == _place(other):
+                found[at] = place | {key: _first(max, other, one, key) for key in MEMORY if key in one} | {
                     "started": _first(min, other, one, "started"), "finished": _first(max, other, one, "finished"),
                     "seconds": _first(lambda pair: round(sum(pair), 2), other, one, "seconds"),
                     "calls": other["calls"] + one["calls"], "unknown": other["unknown"] + one["unknown"]}
@@ -75,9 +80,28 @@ def together(makings: Sequence[Making]) -> list[Making]:
     return found
 
 
+def _place(one: Making) -> Making:
+    return {key: value for key, value in one.items() if key not in (*TIMES, *MEMORY)}
+
+
 def _first(take: Any, one: Making, other: Making, key: str) -> Any:
     """Of both, where both are known."""
-    return None if None in (pair := (one[key], other[key])) else take(pair)
+    return None if None in (pair := (one[key], other.get(key))) else take(pair)
+
+
+def peak_memory(forget: bool = False) -> int:
+    """The most memory of the machine that this process has had, in bytes; from now on, after `forget`. Linux's ru_maxrss starts
+    at the parent's own peak and cannot be reset, so it is read elsewhere there."""
+    process = Path("/proc/self")
+    if not process.exists():
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    if forget:
+        (process / "clear_refs").write_text("5", "utf-8")       # proc(5): the peak becomes what is in use
+    return 1024 * int((process / "status").read_text("utf-8").partition("VmHWM:")[2].split()[0])
+
+
+def _gpu_memory(torch: Any) -> float | None:
+    return round(torch.cuda.max_memory_allocated() / 1e9, 3) if torch and torch.cuda.is_initialized() else None
 
 
 @cache

@@ -59,7 +59,7 @@ class Tally:
         rate = steps / (time.perf_counter() - self.since)
         own = torch.tensor([self.waited / steps, peak_memory(self.on) / 1e9], dtype=torch.float64, device=self.on)
         waited, memory = largest(own).tolist()
-        row = {"step": done, **losses, **measured(), "steps_per_second": round(rate, 3),
+        row = {"step": done, "time": round(time.time(), 3), **losses, **measured(), "steps_per_second": round(rate, 3),
                "images_per_second": round(rate * self.batch_size, 3), "data_seconds": round(waited, 6),
                "memory_gb": round(memory, 3)}
         self.start()
