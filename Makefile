@@ -10,7 +10,7 @@ RUN := PATH="$(CURDIR)/$(BIN):$$PATH"
 # Packages from outside .venv would not be the pinned ones.
 unexport PYTHONPATH PYTHONHOME
 
-.PHONY: demo ablations test short artifacts slurm lint setup lock schema clean
+.PHONY: demo ablations test short pages artifacts slurm lint setup lock schema clean
 
 demo: $(READY)
 	$(RUN) snakemake --cores $(CORES)
@@ -31,6 +31,10 @@ short: $(READY)
 	$(RUN) snakemake --cores $(CORES) --config run=short --prioritize reports/short/index.html -- all ablations
 	$(RUN) snakemake --cores $(CORES) --config run=short
 	$(RUN) RESTOK_PARAMS=params/short.yaml python -m pytest -n 0 tests/check_reports.py
+
+# The pages, looked at in a real browser: Debian's chromium. Of the report, the one that `make short` left.
+pages: $(READY)
+	$(RUN) RESTOK_PARAMS=params/short.yaml python -m pytest -n 0 -rs tests/check_browser.py
 
 # The short demo by `dvc repro`, pushed and pulled; and DVC on a real server of S3, which is started and ended here, and on one of
 # SSH where Debian's openssh-server is installed.
