@@ -9,7 +9,7 @@ from conftest import ROOT
 
 LAYERS = [
     {"errors", "signals", "parts"},
-    {"slurm", "dvc"},
+    {"slurm", "dvc", "tracking"},
     {"hierarchy", "progress"},
     {"files"},
     {"distributed"},
@@ -23,6 +23,7 @@ LAYERS = [
     {"training"},
     {"stages"},
     {"reporting"},
+    {"mirror"},
     {"cli"}]
 LAYER = {part: number for number, parts in enumerate(LAYERS) for part in parts}
 FILES = sorted(path for path in (ROOT / "restok").rglob("*.py") if path.parent.name != "restok" or path.name != "__init__.py")

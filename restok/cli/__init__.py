@@ -9,7 +9,17 @@ from restok import signals
 if Path(sys.argv[0]).name == "restok" and "--multiprocessing-fork" not in sys.orig_argv:
     signals.install()
 
-from restok.cli import artifacts, before, chain, evaluate, images, provenance, released, reports  # each registers its verbs
+from restok.cli import (  # each registers its verbs
+    artifacts,
+    before,
+    chain,
+    evaluate,
+    images,
+    provenance,
+    released,
+    reports,
+    tracking,
+)
 from restok.cli.base import app
 
-__all__ = ["app", "artifacts", "before", "chain", "evaluate", "images", "provenance", "released", "reports"]
+__all__ = ["app", "artifacts", "before", "chain", "evaluate", "images", "provenance", "released", "reports", "tracking"]

@@ -135,12 +135,13 @@ def _below(path: Path, tree: Tree) -> str:
 def _flat(params: Params) -> dict[str, Any]:
     """Every setting that a result may depend on, by its path: 'tokenizer.width'."""
     tree = json.loads(canonical_json(params, *type(params).model_fields))
-    return dict(_leaves(tree))
+    return dict(leaves(tree))
 
 
-def _leaves(tree: dict, *above: str) -> Iterable[tuple[str, Any]]:
+def leaves(tree: dict, *above: str) -> Iterable[tuple[str, Any]]:
+    """Each value of nested settings by its path: 'tokenizer.width'."""
     for key, value in tree.items():
         if isinstance(value, dict):
-            yield from _leaves(value, *above, key)
+            yield from leaves(value, *above, key)
         else:
             yield ".".join((*above, key)), value

@@ -15,6 +15,7 @@ from restok.files.owner import Owner
 
 MARK = ".run.lock"                       # by which the folder of a run is known
 CALLS = "calls.json"                     # what unfinished calls have cost
+ORIGIN = "origin.json"                   # the manifest of what is made here, before there is anything
 
 
 class RunFolder:
@@ -70,7 +71,7 @@ class RunFolder:
     def clear(self) -> None:
         """The run is complete: its journals have served, and so has what other settings made here before, and nothing shows any
         more."""
-        for served in (*self.folder.glob("*.journal"), self.folder / CALLS):
+        for served in (*self.folder.glob("*.journal"), self.folder / CALLS, self.folder / ORIGIN):
             served.unlink(missing_ok=True)
         for manifest in self.root.glob(f"*/finished/{MANIFEST}"):
             if manifest.parent != self.finished and manifest.stat().st_nlink == 1:
@@ -105,6 +106,7 @@ def keep(run: RunFolder, out: Path, origin: Origin, write: Callable[[Path], dict
         log.info("%s: was finished before; taken from %s", out, run.finished)
     else:
         run.note()
+        write_json(run.folder / ORIGIN, origin.manifest(out, run.before) | {"out": out.as_posix()})
         with atomic_folder(run.finished) as folder:
             facts = write(folder)
             origin.seal(folder, out, [*run.before, *facts.pop("makings", ())], **facts)

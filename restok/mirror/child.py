@@ -1,0 +1,59 @@
+"""A mirror beside other work: a process of its own, which takes what time the machine has left and ends with the other one."""
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from threading import Event, Thread
+
+OFF = "RESTOK_TRACKING", "off"       # of the environment: no mirror is started; the workflow says so to its jobs
+
+
+def start(*runs: str) -> subprocess.Popen | None:
+    """`restok track-sync --follow` for some runs. It looks once more when this process closes its standard input, or ends by
+    whatever; nobody waits for it. What it has to say is in runs/RUN/tracking/mirror.log. None where it is turned off."""
+    if not runs or os.environ.get(OFF[0]) == OFF[1]:
+        return None
+    command = Path(sys.executable).with_name("restok")
+    words = [command if command.exists() else shutil.which("restok") or "restok", "track-sync", *runs, "--follow", "--child"]
+    try:
+        said = Path("runs", runs[0], "tracking", "mirror.log")
+        said.parent.mkdir(parents=True, exist_ok=True)
+        with said.open("ab") as file:        # a group of its own: Ctrl-C is not for it; in this session, whose share it takes
+            return subprocess.Popen(words, stdin=subprocess.PIPE, stdout=file, stderr=file, process_group=0)
+    except OSError:                          # of a full disk, a folder that is read only: the work goes on without
+        return None
+
+
+@contextmanager
+def beside(out: Path) -> Iterator[None]:
+    """While `out`, a result of results/RUN in this folder, is made."""
+    parts = out.parts
+    run = parts[1] if len(parts) > 2 and parts[0] == "results" and Path("params", f"{parts[1]}.yaml").is_file() else None
+    process = start(run) if run else None
+    try:
+        yield
+    finally:
+        if process:
+            with suppress(OSError):
+                process.stdin.close()
+
+
+def until_parent_ends() -> Callable[[], bool]:
+    """In the child: takes no more than the time that is left, and tells whether who started it has closed the pipe."""
+    if hasattr(os, "SCHED_IDLE"):
+        with suppress(OSError):
+            os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
+    else:
+        os.nice(19)
+    ended = Event()
+
+    def wait() -> None:
+        sys.stdin.buffer.read()
+        ended.set()
+
+    Thread(target=wait, daemon=True).start()
+    return ended.is_set
