@@ -10,7 +10,7 @@ RUN := PATH="$(CURDIR)/$(BIN):$$PATH"
 # Packages from outside .venv would not be the pinned ones.
 unexport PYTHONPATH PYTHONHOME
 
-.PHONY: demo ablations test short pages artifacts slurm lint setup lock schema clean
+.PHONY: demo ablations test short pages artifacts slurm docs lint setup lock schema clean
 
 demo: $(READY)
 	$(RUN) snakemake --cores $(CORES)
@@ -34,7 +34,7 @@ short: $(READY)
 
 # The pages, looked at in a real browser: Debian's chromium. Of the report, the one that `make short` left.
 pages: $(READY)
-	$(RUN) RESTOK_PARAMS=params/short.yaml python -m pytest -n 0 -rs tests/check_browser.py
+	$(RUN) RESTOK_PARAMS=params/short.yaml python -m pytest -n 0 -rs tests/check_browser.py tests/check_site.py
 
 # The short demo by `dvc repro`, pushed and pulled; and DVC on a real server of S3, which is started and ended here, and on one of
 # SSH where Debian's openssh-server is installed.
@@ -44,6 +44,11 @@ artifacts: $(READY)
 # The workflow on a real SLURM, which is started for it on this machine and ended after it; as root, with Debian's slurm-wlm and munge.
 slurm: $(READY)
 	$(RUN) python tests/slurm_cluster.py python -m pytest -n 5 --dist loadgroup tests/check_slurm.py tests/check_cluster.py
+
+# docs/ as a site: open site/index.html. A link or an anchor that leads nowhere is an error.
+docs: $(READY)
+	$(RUN) NO_MKDOCS_2_WARNING=1 mkdocs build --quiet --strict
+	@echo "Open site/index.html"
 
 lint: $(READY)
 	$(RUN) ruff check .
@@ -79,7 +84,7 @@ lock: $(READY)
 schema: $(READY)
 	$(BIN)/python -m restok.config.load > workflow/schemas/params.json
 
-# The environment and the caches; results/, runs/ and reports/ stay.
+# The environment, the caches and the site; results/, runs/ and reports/ stay.
 clean:
-	rm -rf .venv .pytest_cache .ruff_cache
+	rm -rf .venv .pytest_cache .ruff_cache site
 	find restok tests -name __pycache__ -type d -prune -exec rm -rf {} +

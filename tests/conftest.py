@@ -3,6 +3,7 @@
 # ruff: noqa: E402
 import json
 import logging
+import os
 import random
 import resource
 import shutil
@@ -135,6 +136,16 @@ def slurm(tmp_path_factory) -> Iterator[None]:
         pytest.skip(reason)
     with nullcontext() if slurm_cluster.running() else slurm_cluster.cluster(tmp_path_factory.mktemp("slurm") / "cluster"):
         yield
+
+
+@pytest.fixture(scope="session")
+def site(tmp_path_factory) -> Path:
+    """The site of docs/, made as `make docs` makes it: what MkDocs would warn of is an error."""
+    folder = tmp_path_factory.mktemp("docs") / "site"
+    command = [sys.executable, "-m", "mkdocs", "build", "--quiet", "--strict", "--site-dir", folder]
+    done = subprocess.run(command, cwd=ROOT, env=os.environ | {"NO_MKDOCS_2_WARNING": "1"}, capture_output=True, text=True)
+    assert done.returncode == 0 and not done.stderr, done.stdout + done.stderr
+    return folder
 
 
 @pytest.fixture
