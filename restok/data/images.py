@@ -148,7 +148,7 @@ def _files(files: Sequence[Path], names: Sequence[Path], what: str, labels: Int[
            workers: int) -> ImageSource:
     with shared_errors():
         share = files[slice(*own_share().bounds(len(files)))]
-        checked = track(map_ahead(check_image, share, workers), f"checking {what}", len(share))
+        checked = track(map_ahead(check_image, share, workers), f"checking {what}", len(share), "images")
         checked = _of_one_size(share, checked, crop)
     checked = _of_one_size(files, chain.from_iterable(gathered(checked)), crop)
     digest, size = hashlib.sha256(), checked[0][0]

@@ -66,7 +66,7 @@ def pack(source: Source, numbers: Sequence[int], folder: Path, classes: Sequence
         return []
     facts = dict(zip(numbers, listing(source, numbers, workers), strict=True))
     found = ((number, image) for number in numbers for image in source.read(number))
-    looked = track(map_ahead(look, found, workers), f"reading {source.name}", _expected(source, numbers))
+    looked = track(map_ahead(look, found, workers), f"reading {source.name}", _expected(source, numbers), "images")
     pieces = []
     for number, images in groupby(looked, lambda image: image.piece):
         pieces.append(_packed(source, number, images, folder, facts[number]))

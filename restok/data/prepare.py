@@ -20,6 +20,7 @@ from restok.data.table import shard_name
 from restok.experiments.loading import Known, load_model
 from restok.files import read_json
 from restok.files.artifact import MANIFEST, Origin, link, makings_of
+from restok.files.noted import beside, noted_in
 from restok.files.run import make
 from restok.parts import Shard
 
@@ -69,7 +70,8 @@ def prepare_part(data: config.Data, image_size: int, part: Shard, folder: Path) 
                 "about": {split: about.model_dump(mode="json") for split, about in _about(sources).items()},
                 "pieces": {split: [piece.model_dump(mode="json") for piece in pieces] for split, pieces in packed.items()}}
 
-    make(folder, Origin(PART, settings, _together(_listed(sources, own, data.workers)), _paths(data)), None, write)
+    with noted_in(beside(folder)):
+        make(folder, Origin(PART, settings, _together(_listed(sources, own, data.workers)), _paths(data)), None, write)
 
 
 def gather(data: config.Data, image_size: int, folders: Sequence[Path], folder: Path, run: Path | None = None) -> None:

@@ -34,9 +34,7 @@ class Owner:
 
     def __init__(self, folder: Path, refuse: Callable[[str], RestokError]):
         self.folder, self.refuse = folder, refuse
-        self.record: Record = {"host": socket.gethostname(), "system": _system(), "pid": os.getpid(), "job": _job(),
-                               "cluster": os.environ.get("SLURM_CLUSTER_NAME"), "started": _started(os.getpid()),
-                               "since": datetime.now(UTC).strftime(SINCE), "token": uuid4().hex}
+        self.record: Record = this_process() | {"token": uuid4().hex}
 
     def __enter__(self) -> "Owner":
         while not self._take():
@@ -83,7 +81,7 @@ class Owner:
     def _await_end(self, path: Path, record: Record | None) -> None:
         """Returns when the owner is dead, or another than it was."""
         if record and record["system"] == self.record["system"]:
-            if _lives(record):
+            if lives(record):
                 raise self.refuse(describe(record))
             return
         scheduled = self._scheduled(path, record) if record and record["job"] else None
@@ -130,6 +128,13 @@ class Owner:
                 log.debug("%s: %s", self.file, error)          # perhaps it can be touched the next time
 
 
+def this_process() -> Record:
+    """What others know it by."""
+    return {"host": socket.gethostname(), "system": system(), "pid": os.getpid(), "job": _job(),
+            "cluster": os.environ.get("SLURM_CLUSTER_NAME"), "started": _started(os.getpid()),
+            "since": datetime.now(UTC).strftime(SINCE)}
+
+
 def describe(record: Record | None) -> str:
     if record is None:
         return "a process that has just come, or whose record was lost"
@@ -170,7 +175,7 @@ def _number(record: Record) -> str | None:
     return record["job"] and record["job"].partition(",")[0]
 
 
-def _system() -> str:
+def system() -> str:
     """Where a number names the same process: a machine since its start, less what a container hides of it."""
     try:
         return Path("/proc/sys/kernel/random/boot_id").read_text("utf-8").strip() + os.readlink("/proc/self/ns/pid")
@@ -188,7 +193,8 @@ def _started(pid: int) -> str | None:
     return "" if fields[0] in "ZX" else fields[19]
 
 
-def _lives(record: Record) -> bool:
+def lives(record: Record) -> bool:
+    """Of a process of this `system`."""
     try:
         os.kill(record["pid"], 0)
     except ProcessLookupError:

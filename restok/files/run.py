@@ -11,6 +11,7 @@ from restok.errors import RestokError
 from restok.files import FileError, atomic_folder, new_folder, read_json, real, remove_left_over, reserved, write_json
 from restok.files.artifact import MANIFEST, Origin, already_made, log, publish
 from restok.files.making import Making, made, together
+from restok.files.noted import NAME, noted_in
 from restok.files.owner import Owner
 
 MARK = ".run.lock"                       # by which the folder of a run is known
@@ -38,9 +39,12 @@ class RunFolder:
         (self.root / MARK).touch()
         remove_left_over(self.folder, "*.*")
         self.before = self._calls()
+        self.noted = noted_in(self.folder / NAME)
+        self.noted.__enter__()
         return self
 
     def __exit__(self, kind: type | None, *error: Any) -> None:
+        self.noted.__exit__(kind, *error)
         if kind is not None and self.owner.holds():
             with suppress(OSError):                    # of a full disk above all, which may be the error
                 self.note(0)
@@ -71,7 +75,8 @@ class RunFolder:
     def clear(self) -> None:
         """The run is complete: its journals have served, and so has what other settings made here before, and nothing shows any
         more."""
-        for served in (*self.folder.glob("*.journal"), self.folder / CALLS, self.folder / ORIGIN):
+        own = (self.folder / name for name in (CALLS, ORIGIN))
+        for served in (*self.folder.glob("*.journal"), *own, *self.root.glob(f"*/{NAME}")):
             served.unlink(missing_ok=True)
         for manifest in self.root.glob(f"*/finished/{MANIFEST}"):
             if manifest.parent != self.finished and manifest.stat().st_nlink == 1:

@@ -136,7 +136,7 @@ class Walk:
     def _check(self) -> None:
         pairs = [(node, name) for node in self.nodes.values() if node.artifact
                  for name in node.artifact.files or (None,)]
-        for node, name in track(pairs, "checking", len(pairs)):
+        for node, name in track(pairs, "checking", len(pairs), "files"):
             if what := node.artifact.fault(name, self.full):
                 self._fault(node, seen(node.artifact.home / name) if name else node.path, what, _again(node.path))
 

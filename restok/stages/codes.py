@@ -1,7 +1,6 @@
 """encode: a split's codes, into the packed store; or a part of them, and the parts gathered."""
 
 import logging
-import math
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
@@ -85,7 +84,7 @@ def gather(params: config.Params, data: Path, tokenizer: Path, parts: Sequence[P
     found = open_parts(parts, work.store, work.unit, len(work.images))
 
     def write(folder: Path) -> dict:
-        batches = (batch for part in track(found, "gather codes", len(found)) for batch in part.batches())
+        batches = (batch for part in track(found, "gather codes", len(found), "parts") for batch in part.batches())
         facts = work.fill(folder, batches, len(work.images), found[0].about["tokens"], found[0].about["codebook_size"])
         return facts | {"makings": makings_of(part.folder for part in found)}
 
@@ -115,7 +114,8 @@ def _batches(work: Work, model: ResTok, rows: range, journal: Journal | None, wo
         log.info("%s: resuming after image %d of %d", journal.path, done - rows.start, len(rows))
     left = range(done, rows.stop)
     source = crop_batches(work.images, model.config.image_size, work.settings, workers, left)
-    for views, labels in track(source, "encode", math.ceil(len(left) / work.unit)):
+    for views, labels in track(source, "encode", len(rows), "images", before=done - rows.start,
+                               size=lambda batch: len(batch[1])):
         codes = model.encode(views.to(on)).cpu().unflatten(0, (len(labels), crops)).numpy()
         if journal:
             journal.append(codes.astype(np.uint16).tobytes())

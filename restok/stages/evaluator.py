@@ -72,12 +72,13 @@ class Evaluator:
 
     def _measure(self, subject: Subject, state: Path | None, start: int, stop: int) -> Statistics:
         """Images start .. stop - 1 alone."""
-        sums = self.begin(subject)
+        sums, first = self.begin(subject), start
         if state is not None and state.exists():
             start, sums = _resume(state, sums, start, stop)
         log.info("%s: keeps the features of %d images, %.0f MB", subject.name, len(sums.kept), sums.kept.nbytes / 1e6)
         unsaved, chunks = 0, subject.batches(CHUNK, start, stop) if start < stop else ()
-        for batch in track(chunks, f"measuring {subject.name}", -(-(stop - start) // CHUNK)):
+        for batch in track(chunks, f"measuring {subject.name}", stop - first, "images", before=start - first,
+                           size=lambda batch: len(batch.images)):
             self._take(sums, subject, batch)
             unsaved += len(batch.images)
             if state is not None and unsaved >= self.settings.save_every:

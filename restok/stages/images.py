@@ -172,8 +172,8 @@ def sample(tokenizer: Path, generator: Path, sampling: config.Sampling, seed: in
     if picture:
         require_shown(out, len(labels))
     starts = range(0, len(labels), size)
-    pictures = (sampler(sampling, sampling.guidance, labels[start:start + size], seed, start)
-                for start in track(starts, "sample", total=len(starts)))
+    batches = track(starts, "sample", len(labels), "images", size=lambda start: len(labels[start:start + size]))
+    pictures = (sampler(sampling, sampling.guidance, labels[start:start + size], seed, start) for start in batches)
     if not picture:
         made_of = Origin("samples", sampling.model_dump(mode="json") | {"seed": seed},
                          sampler.digests | guided(sampling.guidance), sampler.paths | {"guidance": guidance})

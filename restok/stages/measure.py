@@ -4,6 +4,7 @@ import glob
 import json
 import logging
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from restok.config.load import canonical_json
 from restok.distributed import from_first, is_first
 from restok.files import remove_left_over, write_json
 from restok.files.artifact import Origin, digest_of
+from restok.files.noted import beside, noted_in
 from restok.metrics.evaluate import evaluate_candidate, evaluate_generation, evaluate_reconstruction, require_alike
 from restok.metrics.statistics import Statistics, StatisticsError
 from restok.parts import WHOLE, Shard
@@ -56,7 +58,8 @@ def write_statistics(evaluator: Evaluator, subject: Subject | Statistics, shard:
     if from_first(lambda: out.exists() and evaluator.is_measured(out, subject, shard)):
         log.info("%s: measured before, of the same images and settings; delete it to have it measured again", out)
         return
-    statistics = evaluator.statistics(subject, state, shard)
+    with _noted(state):
+        statistics = evaluator.statistics(subject, state, shard)
     if is_first():
         try:
             statistics.save(out)
@@ -84,14 +87,15 @@ def evaluate(evaluator: Evaluator, subject: Subject | Statistics, reference: Pat
     result = None if kept else _measured_before(made_of, out, state)
     keep = None
     if result is None:
-        statistics, against = _measured(evaluator, subject, begun, opened, state)
-        if is_first():
-            if statistics.facts["likeness"]:
-                result = evaluate_reconstruction(statistics, against)
-            else:
-                result = evaluate_generation(statistics, against, evaluator.settings)
-            result = made_of.sealed(result | {"seed": seed}, _place(out), statistics.made)
-            keep = kept and partial(statistics.save, kept)
+        with _noted(state):
+            statistics, against = _measured(evaluator, subject, begun, opened, state)
+            if is_first():
+                if statistics.facts["likeness"]:
+                    result = evaluate_reconstruction(statistics, against)
+                else:
+                    result = evaluate_generation(statistics, against, evaluator.settings)
+                result = made_of.sealed(result | {"seed": seed}, _place(out), statistics.made)
+                keep = kept and partial(statistics.save, kept)
     if is_first():
         _finish(result, out, state, show, keep)
         return result
@@ -135,9 +139,10 @@ def _score(evaluator: Evaluator, params: config.Params, sampler: Sampler, guidan
     made_of = _origin("candidate", begun, opened, reference, **settings)
     result = _measured_before(made_of, out, state)
     if result is None:
-        statistics, against = _measured(evaluator, subject, begun, opened, state)
-        measured = evaluate_candidate(statistics, against) | settings
-        result = made_of.sealed(measured, _place(out), statistics.made) if is_first() else None
+        with _noted(state):
+            statistics, against = _measured(evaluator, subject, begun, opened, state)
+            measured = evaluate_candidate(statistics, against) | settings
+            result = made_of.sealed(measured, _place(out), statistics.made) if is_first() else None
     if is_first():
         _finish(result, out, state, show)
 
@@ -159,6 +164,11 @@ def _measured(evaluator: Evaluator, subject: Subject | Statistics, begun: Statis
     against = evaluator.statistics(reference)
     require_alike(begun, against)
     return evaluator.statistics(subject, state), against
+
+
+def _noted(state: Path | None) -> AbstractContextManager[None]:
+    """Beside the sums of an unfinished measurement stands how far it is."""
+    return noted_in(beside(state) if state is not None and is_first() else None)
 
 
 def _origin(kind: str, measured: Statistics, reference: Subject | Statistics, path: Path, **settings: Any) -> Origin:

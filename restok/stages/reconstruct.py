@@ -53,8 +53,7 @@ def reconstruct(images: Sequence[Path], tokenizer: Path, out: Path, keep: int | 
 
     def pieces() -> Iterator[Piece]:
         batches = (batch for source in sources for _, batch in source.batches(batch_size))
-        total = sum(-(-source.n // batch_size) for source in sources)
-        for originals in track(batches, "reconstruct", total):
+        for originals in track(batches, "reconstruct", sum(source.n for source in sources), "images", size=len):
             pictures, tokens = reconstruction(model, originals, batch_size, keep)
             values.extend(psnr(to_tensor(pictures), to_tensor(originals)).tolist())
             codes.append(tokens.cpu().numpy())

@@ -52,7 +52,7 @@ def _trained(params: config.Params, split: Split) -> SmallClassifier:
     optimizer = AdamW(model.parameters(), betas=schedule.betas, weight_decay=schedule.weight_decay, fused=True)
     order = batches(split, params.data, params.tokenizer.image_size, settings.batch_size, params.seed, 0)
     losses = []
-    for step in track(range(settings.steps), "classifier", total=settings.steps):
+    for step in track(range(settings.steps), "classifier", settings.steps, "steps"):
         images, labels = (x.to(on) for x in next(order))
         loss = F.cross_entropy(model(images), labels, label_smoothing=0.1)
         for group in optimizer.param_groups:

@@ -72,7 +72,7 @@ def train(build: Callable[[], Job], name: str, batches: Callable[[int], Iterator
         elif previous:
             job.load_state_dict(_state_of(previous))
         with float32_products(training.tf32):
-            last = _run(job, name, batches(first), first, steps.stop, training, run)
+            last = _run(job, name, batches(first), first, steps, training, run)
         if folder:
             save_model(folder, job.average.module)
             if keep_state:
@@ -113,16 +113,18 @@ def _state_of(previous: Path) -> dict:
         raise StateError(f"{error}; delete {previous} and train that checkpoint again") from None
 
 
-def _run(job: Job, name: str, batches: Iterator, first: int, last: int, training: config.Training, run: RunFolder) -> dict:
-    """Steps first .. last - 1. Returns the last of the log's rows, of which there is one every `log_every` steps. Nothing is
-    saved after a LossError, which a logged loss, or a state to be kept, raises where it is not finite. Of several processes the
-    first one writes. Raises signals.Interrupted between two steps, when a state is saved."""
+def _run(job: Job, name: str, batches: Iterator, first: int, steps: range, training: config.Training, run: RunFolder) -> dict:
+    """Those of `steps` from the first on. Returns the last of the log's rows, of which there is one every `log_every` steps.
+    Nothing is saved after a LossError, which a logged loss, or a state to be kept, raises where it is not finite. Of several
+    processes the first one writes. Raises signals.Interrupted between two steps, when a state is saved."""
     signals.defer()
+    last = steps.stop
     if leaving():
         raise _interrupted(f"before step {first + 1} of {last}")
     row, tally, watch = {}, Tally(job.on, first, training.batch_size), Watch(training.optimizer.warmup_steps)
     with log_file(run.folder / "log.jsonl", first) as write:
-        for step in track(range(first, last), name, total=last - first) if is_first() else range(first, last):
+        left = range(first, last)
+        for step in track(left, name, len(steps), "steps", before=first - steps.start) if is_first() else left:
             losses = job.step(tally.next(batches), step)
             tally.add(losses)
             done, stop = step + 1, leaving()
