@@ -205,7 +205,7 @@ def train(what, params, data, classifier, codes, folder, checkpoint="first", pre
     return folder / "out"
 
 
-OF_THE_MACHINE = {"steps_per_second", "images_per_second", "data_seconds", "memory_gb"}      # times and memory
+OF_THE_MACHINE = {"time", "steps_per_second", "images_per_second", "data_seconds", "memory_gb"}      # times and memory
 
 
 def logged(out):
