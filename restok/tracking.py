@@ -6,6 +6,7 @@ Everything may be written twice: what the store has already is left as it is.
 import json
 import logging
 import os
+import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -19,6 +20,7 @@ from filelock import FileLock
 from restok.errors import RestokError
 
 if TYPE_CHECKING:
+    from fastapi import FastAPI
     from mlflow.entities import Experiment, LoggedModel, Run
 
 DATABASE, ARTIFACTS = "mlflow.db", "mlartifacts"       # of the store in the clone, as MLflow itself would call them
@@ -27,6 +29,7 @@ LONGEST = 500                                          # characters of a paramet
 ONCE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "10", "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
         "MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_ENABLE_ASYNC_LOGGING": "false",    # else a dead server is asked for minutes
         "MLFLOW_LOGGING_LEVEL": "WARNING"}
+QUIET = {"DO_NOT_TRACK": "true", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}     # and no processes beside the server's own
 MODEL_FILES = "config.json", "manifest.json", "metrics.json", "model.safetensors"      # and no state to train on from
 log = logging.getLogger("restok")
 
@@ -160,6 +163,20 @@ class Store:
                 if not (token := page.token):
                     return
 
+    def metrics(self) -> dict[str, set[str]]:
+        """Those that the runs of a stage have, by the tag of it."""
+        found: dict[str, set[str]] = {}
+        for run in self.runs.values():
+            found.setdefault(run.data.tags.get("stage", ""), set()).update(run.data.metrics)
+        return found
+
+    def newest(self, path: str) -> str | None:
+        """The id of the last run of a result."""
+        with _asking(self.uri):
+            found = self.client.search_runs([self.experiment.experiment_id], f"tags.path = '{path}'", max_results=1,
+                                            order_by=["attributes.start_time DESC"])
+        return found[0].info.run_id if found else None
+
     def tag_experiment(self, tags: Mapping[str, str]) -> None:
         with _asking(self.uri):
             for name, value in tags.items():
@@ -268,6 +285,21 @@ class Store:
             self.client.update_run(run.info.run_id, status)
         else:
             self.client.set_terminated(run.info.run_id, status, one.ended)
+
+
+def pages(uri: str) -> "FastAPI":
+    """MLflow's own pages of a store, as an application for a web server. Raises TrackingError where only mlflow-skinny is."""
+    for name, value in (ONCE | QUIET).items():
+        os.environ.setdefault(name, value)
+    try:
+        from mlflow.server.constants import ARTIFACT_ROOT_ENV_VAR, BACKEND_STORE_URI_ENV_VAR
+        os.environ |= {BACKEND_STORE_URI_ENV_VAR: uri, ARTIFACT_ROOT_ENV_VAR: (Path.cwd() / ARTIFACTS).as_uri()}
+        with warnings.catch_warnings(action="ignore"):
+            from mlflow.server.fastapi_app import app
+    except ImportError as error:
+        raise TrackingError(f"MLflow's pages are not installed ({error}): `make setup` in a clone, elsewhere "
+                            "`pip install 'restok[ui]'`. Jobs do without") from error
+    return app
 
 
 def _link(source: Path, target: Path) -> None:

@@ -1,7 +1,16 @@
-"""The verbs around MLflow: sending what lies on disk."""
+"""The verbs around MLflow: sending what lies on disk, and looking at it."""
+
+from contextlib import nullcontext
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from restok import signals
 from restok.cli.base import argument, option, say, verb
+from restok.config.load import ConfigError
+
+if TYPE_CHECKING:
+    from restok.mirror.views import View
+    from restok.tracking import Store
 
 Runs = argument(list[str] | None, "Names of parameter files, such as demo; none for all that have results here.")
 
@@ -25,3 +34,55 @@ def track_sync(runs: Runs = None, follow: option(bool, "Go on, and send what com
     signals.defer()
     ended = until_parent_ends() if child else lambda: signals.asked() is not None
     sync.follow(runs or (), ended)
+
+
+@verb
+def ui(runs: Runs = None, port: option(int, "Of this machine; 0 takes one that is free.") = 5000,
+       sync: option(bool, "While open, send what lies on disk and what comes.") = True) -> None:
+    """Open MLflow's pages on this machine, with a view of each table that compares rows; Ctrl-C ends them.
+
+    They show the store of MLFLOW_TRACKING_URI, or mlflow.db in this folder. Where that is a server, its addresses are printed,
+    and nothing is opened."""
+    from restok.mirror import child, pages
+    from restok.mirror.sync import known
+    from restok.tracking import address, is_server
+    if not (wanted := known(runs or ())):
+        raise ConfigError("no results of any run here: make some (`make demo`), or go to the folder of a clone that has some")
+    if is_server(address()):
+        stores, views = _prepared(wanted)
+        for run in wanted:
+            _say_addresses(run, address().rstrip("/") + pages.place(stores[run]),
+                           {view.title: address().rstrip("/") + pages.place(stores[run], view) for view in views[run]})
+        return
+    listening = pages.listen(port)
+    stores, views = _prepared(wanted)
+    base = f"http://{pages.HOST}:{listening.getsockname()[1]}/restok"
+
+    def ready() -> None:
+        for run in wanted:
+            _say_addresses(run, f"{base}/{run}", {view.title: f"{base}/{run}/{view.key}" for view in views[run]})
+        say("Ctrl-C ends it. From another machine, first: "
+            f"ssh -L {listening.getsockname()[1]}:{pages.HOST}:{listening.getsockname()[1]} THIS_MACHINE")
+
+    with child.running(*wanted) if sync else nullcontext():
+        pages.serve(listening, stores, views, ready)
+
+
+def _prepared(runs: list[str]) -> "tuple[dict[str, Store], dict[str, list[View]]]":
+    """Their experiments, in which the views are, and the views."""
+    from restok.experiments import Tree, load_sheet
+    from restok.mirror import views
+    from restok.tracking import Store
+    stores, found = {run: Store(run) for run in runs}, {}
+    for run, store in stores.items():
+        tree = Tree(Path("results", run), load_sheet(Path("params", f"{run}.yaml")))
+        found[run] = views.views(tree, store.metrics())
+        store.tag_experiment(views.tags(found[run]))
+    return stores, found
+
+
+def _say_addresses(run: str, address: str, views: dict[str, str]) -> None:
+    width = max(map(len, views))
+    say(f"{run:{width}}  {address}")
+    for title, place in views.items():
+        say(f"{title:{width}}  {place}")

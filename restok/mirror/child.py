@@ -10,6 +10,7 @@ from pathlib import Path
 from threading import Event, Thread
 
 OFF = "RESTOK_TRACKING", "off"       # of the environment: no mirror is started; the workflow says so to its jobs
+LAST = 20                            # seconds of a last look that somebody waits for
 
 
 def start(*runs: str) -> subprocess.Popen | None:
@@ -26,6 +27,23 @@ def start(*runs: str) -> subprocess.Popen | None:
             return subprocess.Popen(words, stdin=subprocess.PIPE, stdout=file, stderr=file, process_group=0)
     except OSError:                          # of a full disk, a folder that is read only: the work goes on without
         return None
+
+
+@contextmanager
+def running(*runs: str) -> Iterator[None]:
+    """Within the block, and no longer than a last look takes."""
+    process = start(*runs)
+    try:
+        yield
+    finally:
+        if process:
+            with suppress(OSError):
+                process.stdin.close()
+            try:
+                process.wait(LAST)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
 
 
 @contextmanager

@@ -17,7 +17,7 @@ from restok.files import read_json
 from restok.files.artifact import MANIFEST, digest_of
 from restok.files.making import Making, commit_of, cost_of
 from restok.files.run import CALLS, ORIGIN
-from restok.mirror import pictures, values
+from restok.mirror import pictures, values, views
 from restok.mirror.curves import curves
 from restok.tracking import Dataset, Model, Point, Tracked
 
@@ -52,6 +52,11 @@ class Place:
     @property
     def name(self) -> str:
         return f"{self.number} {self.row.name} {self.label} {KINDS[self.stage]}"
+
+    @property
+    def colour(self) -> str:
+        row, checkpoint, _ = map(int, self.number.split("."))
+        return views.colour(row, checkpoint)
 
     @property
     def feeds(self) -> dict[str, str]:
@@ -156,7 +161,7 @@ class Results:
         tags = {"stage": KINDS[place.stage], "row": place.row.name, "checkpoint": place.label,
                 "feeds": "; ".join(f"{item} {name}" for item, name in place.feeds.items()), **place.feeds,
                 "seed": str(settings.get("seed", place.row.seed)), "data": data.digest[:12] if data else "",
-                "digest": digest, "cost": cost_of(makings), **_made(makings)}
+                "digest": digest, "cost": cost_of(makings), "mlflow.runColor": place.colour, **_made(makings)}
         return Tracked(
             key=f"{place.path.as_posix()}@{digest_of({key: artifact.facts[key] for key in OWN})[:12]}@{began or 'unknown'}",
             path=place.path.as_posix() if place.stage != "generation" else place.path.parent.as_posix(), name=place.name,

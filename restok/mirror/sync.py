@@ -13,6 +13,7 @@ from restok.experiments import Tree, load_sheet
 from restok.experiments.manifests import ManifestError
 from restok.files import FileError
 from restok.files.owner import Owner
+from restok.mirror import views
 from restok.mirror.results import Results, Source
 from restok.tracking import Store, TrackingError, address
 
@@ -60,6 +61,7 @@ class Mirror:
                     break
         if failed:
             raise failed[0]
+        self.store.tag_experiment(views.tags(views.views(results.tree, self.store.metrics())))
         return len(changed)
 
     def _send(self, source: Source) -> None:
