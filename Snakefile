@@ -20,6 +20,7 @@ include: "workflow/rules/evaluation.smk"
 include: "workflow/rules/reports.smk"
 include: "workflow/rules/phases.smk"
 include: "workflow/rules/estimate.smk"
+include: "workflow/rules/progress.smk"
 include: "workflow/rules/slurm.smk"
 
 

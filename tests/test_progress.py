@@ -5,12 +5,16 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from conftest import ROOT
 
+from restok.experiments import telling
+from restok.experiments.telling import Telling
 from restok.experiments.underway import Place, running
 from restok.files import FileError, noted, owner
 from restok.files.noted import beside, noted_in
@@ -207,3 +211,107 @@ def test_of_several_settings_the_last_is_shown_and_what_is_at_work_first(tmp_pat
 
 def test_a_measurement_has_its_note_beside_its_sums():
     assert beside(Path("runs/demo/guidance/main/1M/step_2.0_0.25.safetensors")).name == "step_2.0_0.25.progress.json"
+
+
+# The verb
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    """A folder in which a tokenizer is trained on another machine, and a generator was killed."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "80")
+    elsewhere = {"system": "elsewhere", "host": "node7", "job": "71"}
+    note(tmp_path / "runs/demo/tokenizer/alignment_encoder.10086/150k/abc/progress.json", process=elsewhere)
+    note(tmp_path / "runs/demo/generator/main/1M/abc/progress.json", process={"pid": 2**22 + 1}, done=31)
+    (tmp_path / "runs/slurm").mkdir()
+    return tmp_path
+
+
+def test_the_verb_shows_what_is_at_work_and_what_stopped(command, here):
+    shown = command("progress").stdout
+    lines = shown.splitlines()
+    assert lines[0].strip() == "demo" and lines[1].split() == ["work", "done", "left", "rate", "since", "where"]
+    work = " ".join(line for line in lines[2:] if "main" not in line)
+    assert all(word in work for word in ("alignment_encoder.10086", "150k", "63 %", "0:00:18", "2 steps/s", "node7, job 71"))
+    assert "main 1M generator" in shown and "31 %" in shown and "killed" in shown
+    assert "goes on from there by the command that began it" in shown
+    assert max(map(len, lines)) <= 200 and command("progress", "demo").stdout == shown
+
+
+def test_the_verb_says_where_nothing_goes_on_and_knows_no_run_that_is_not_there(command, here):
+    for path in here.rglob("progress.json"):
+        path.unlink()
+    assert command("progress").stdout.strip() == "Nothing long goes on in runs/demo, or stopped unfinished."
+    strange = command("progress", "dmeo")
+    assert strange.exit_code == 1 and "Runs that have worked here: demo" in strange.stderr
+
+
+def test_followed_it_is_shown_again_until_the_user_stops_it(here):
+    command = "from restok.cli import app, progress; progress.IN_LOG = 0.05; app(['progress', '--follow'])"
+    process = subprocess.Popen([sys.executable, "-c", command], stdout=subprocess.PIPE, text=True,
+                               env=os.environ | {"PYTHONPATH": str(ROOT)})
+    seen = [line for line, _ in zip(process.stdout, range(20), strict=False) if line.startswith("work ")]
+    process.send_signal(signal.SIGINT)
+    process.communicate()
+    assert len(seen) > 1 and process.returncode == 0
+
+
+def test_the_verb_reads_files_alone(here):
+    code = ("import sys; from restok.cli import app; app(['progress'], standalone_mode=False);"
+            "sys.exit(' '.join({'torch', 'pandas', 'matplotlib', 'mlflow'} & set(sys.modules)) or 0)")
+    done = subprocess.run([sys.executable, "-c", code], cwd=here, env=os.environ | {"PYTHONPATH": str(ROOT)},
+                          capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+# What the terminal of the workflow says
+
+
+class Workflow:
+    is_main_process, dryrun, output_settings = True, False, SimpleNamespace(quiet=None)
+
+
+def test_the_workflow_tells_of_a_long_job_after_a_tenth_of_its_time(tmp_path):
+    said, began = [], 1_000_000.0
+    telling = Telling(Workflow(), SimpleNamespace(info=said.append), tmp_path)
+
+    def at(minutes: float, done: int) -> int:
+        note(tmp_path / "demo/tokenizer/main/250k/abc/progress.json", began=began, done=done, rate=100 / 12000)
+        telling.tell(began + 60 * minutes)
+        return len(said)
+
+    assert [at(0.5, 0), at(10, 5), at(19, 9), at(21, 10), at(30, 15), at(37, 18)] == [0, 0, 1, 1, 1, 2]      # of 200 minutes
+    assert said[0].endswith("  demo main 250k tokenizer: 9 %, 3:02:00 left, 0.00833 steps/s")
+    note(tmp_path / "demo/tokenizer/main/250k/abc/progress.json", began=began, process={"pid": 2**22 + 1})
+    telling.tell(began + 6000)
+    assert len(said) == 2                                                # what stopped, Snakemake says
+
+
+@pytest.mark.parametrize(("minutes", "pause"), [(2, 60), (60, 360), (6000, 900)])
+def test_of_short_jobs_it_tells_once_a_minute_at_most_and_of_long_ones_every_quarter_of_an_hour(minutes, pause, tmp_path):
+    note(tmp_path / "demo/data/abc/progress.json", began=0.0, done=50, total=100, rate=100 / (60 * minutes))
+    (found,) = running(tmp_path / "demo")
+    assert telling._pause(found, now=30 * minutes) == pytest.approx(pause)
+
+
+@pytest.mark.parametrize("changed", [{"dryrun": True}, {"is_main_process": False},
+                                     {"output_settings": SimpleNamespace(quiet=[SimpleNamespace(name="PROGRESS")])}])
+def test_no_dry_run_tells_of_jobs_nor_a_quiet_one_nor_a_job_itself(changed):
+    workflow = type("Changed", (Workflow,), changed)()
+    handler = Telling(workflow, SimpleNamespace(info=print))
+    handler.emit(SimpleNamespace(event="run_info"))
+    assert handler.thread is None
+
+
+def test_a_folder_that_cannot_be_read_stops_no_workflow(monkeypatch):
+    said, looked = [], threading.Event()
+
+    def refused(pattern: str):
+        raise PermissionError(13, "Permission denied", "runs")
+
+    handler = Telling(Workflow(), SimpleNamespace(debug=lambda text: (said.append(text), looked.set())),
+                      SimpleNamespace(glob=refused))
+    monkeypatch.setattr(telling, "LOOK", 0.01)
+    handler.emit(SimpleNamespace(event="run_info"))
+    assert looked.wait(10) and handler.thread.is_alive() and said[0].startswith("progress: PermissionError: ")

@@ -15,6 +15,7 @@ from restok.cli import (  # each registers its verbs
     chain,
     evaluate,
     images,
+    progress,
     provenance,
     released,
     reports,
@@ -22,4 +23,5 @@ from restok.cli import (  # each registers its verbs
 )
 from restok.cli.base import app
 
-__all__ = ["app", "artifacts", "before", "chain", "evaluate", "images", "provenance", "released", "reports", "tracking"]
+__all__ = ["app", "artifacts", "before", "chain", "evaluate", "images", "progress", "provenance", "released", "reports",
+           "tracking"]

@@ -2,6 +2,9 @@
 
 import inspect
 import logging
+import os
+import select
+import signal
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import fields, is_dataclass
@@ -11,6 +14,7 @@ from types import GenericAlias, UnionType
 from typing import Annotated, Any, NamedTuple, get_args
 
 import typer
+from rich.console import Console
 from rich.logging import RichHandler
 
 from restok.config import Params
@@ -28,6 +32,7 @@ app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, add_comp
                        "and folders that earlier verbs wrote; the workflow (`snakemake`) calls them in order.")
 
 Kind = type | GenericAlias | UnionType
+UNREAD = 128 + signal.SIGPIPE             # as shells have it of a program that such a pipe ends
 
 
 class Written(NamedTuple):
@@ -78,7 +83,8 @@ def verb(function: Callable[..., None]) -> Callable[..., None]:
     """Registers a verb of the command; a parameter that is a dataclass of options becomes those options.
 
     What this package raises itself, and what the system says of files, is one message on standard error and exit code 1; a
-    signal that asks to leave is one message and EXIT; anything else keeps its traceback.
+    signal that asks to leave is one message and EXIT; a reader that has seen enough, as `head`, is no error and UNREAD;
+    anything else keeps its traceback.
     """
     own = inspect.signature(function).parameters.values()
     groups = {each.name: each.annotation for each in own if is_dataclass(each.annotation)}
@@ -93,10 +99,13 @@ def verb(function: Callable[..., None]) -> Callable[..., None]:
                 for name, group in groups.items():
                     given[name] = group(**{field.name: given.pop(field.name) for field in fields(group)})
                 function(**given)
+                sys.stdout.flush()
         except Interrupted as stop:
             say(f"interrupted {stop}")
             raise typer.Exit(EXIT) from None
         except (RestokError, OSError) as error:
+            if isinstance(error, BrokenPipeError) and _unread():
+                raise typer.Exit(UNREAD) from None
             CONSOLE.print(f"[bold red]error[/]: {type(error).__name__}:", end=" ", highlight=False)
             say(str(error))
             raise typer.Exit(1) from None
@@ -117,6 +126,30 @@ def _require_outputs(given: Mapping[str, Any], annotations: Mapping[str, Any]) -
     require_apart(written, {flags[name]: paths[name] for name in paths if name not in marks})
     for name, mark in marks.items():
         require_writable(paths[name][0], mark.folder, mark.kinds)
+
+
+def _unread() -> bool:
+    """Whether nobody reads standard output any more. What is left of it is dropped then, or Python would complain at its end.
+    """
+    pipe = select.poll()
+    pipe.register(sys.stdout.fileno(), 0)
+    if not any(state & select.POLLERR for _, state in pipe.poll(0)):
+        return False
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return True
+
+
+class _Output(Console):
+    def on_broken_pipe(self) -> None:
+        raise BrokenPipeError            # for the verb to end it
+
+
+def output(wide: int = 200) -> Console:
+    """Standard output, for what was asked for; `wide`: characters of a line where no terminal limits them."""
+    console = _Output(highlight=False)
+    if not console.is_terminal:
+        console.width = wide
+    return console
 
 
 def say(text: str) -> None:

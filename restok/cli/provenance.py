@@ -4,11 +4,10 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rich.console import Console
 from rich.text import Text
 from rich.tree import Tree
 
-from restok.cli.base import argument, option, say, verb
+from restok.cli.base import argument, option, output, say, verb
 
 if TYPE_CHECKING:
     from restok.reporting.provenance import Input, Node, Walk
@@ -37,9 +36,7 @@ def provenance(file: File, as_json: AsJson = False, full: Full = False) -> None:
 
 def _show(walk: "Walk") -> None:
     from restok.reporting.provenance import Input
-    console = Console(highlight=False)
-    if not console.is_terminal:
-        console.width = WIDE
+    console = output(WIDE)
     width = min(console.width, WIDE)
     shown: set[int] = set()
     top = Tree(_text(Input({}, walk.top), shown, width))

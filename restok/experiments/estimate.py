@@ -14,6 +14,7 @@ from restok.experiments.demand import gpus
 from restok.experiments.loading import load_model
 from restok.experiments.places import STAGES, part_pattern, pattern
 from restok.experiments.records import Examined
+from restok.experiments.telling import quiet
 
 # Stages whose jobs run models for longer than seconds.
 ESTIMATED = ("reference", "tokenizer", "codes", "generator", "candidate", "finalist", "reconstruction", "generation")
@@ -146,14 +147,10 @@ class BelowCounts(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         try:
-            if getattr(record, "event", None) == "run_info" and self.workflow.dryrun and not self.quiet and self.text:
+            if getattr(record, "event", None) == "run_info" and self.workflow.dryrun and not quiet(self.workflow) and self.text:
                 self.log.info(self.text)
         except Exception as error:
             self.log.info(f"GPU-hours: not estimated ({type(error).__name__}: {error})\n")
-
-    @property
-    def quiet(self) -> bool:
-        return "PROGRESS" in {hidden.name for hidden in self.workflow.output_settings.quiet or ()}
 
     @cached_property
     def text(self) -> str:

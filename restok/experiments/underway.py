@@ -81,22 +81,36 @@ class Running:
     def share(self) -> float | None:
         return min(1.0, self.done / self.total) if self.total else None
 
-    def __str__(self) -> str:
-        """'63 %, 0:12:10 left', 'stopped at 63 % (killed)'."""
-        share = f"{self.done} {self.unit}".rstrip() if self.share is None else f"{int(100 * self.share)} %"
-        if self.stopped:
-            return f"stopped at {share} ({self.stopped})"
-        return ", ".join(filter(None, (share, "finishing" if self.share == 1 else self.time_left)))
-
     @property
-    def time_left(self) -> str:
-        """'0:12:10 left'; empty where nobody knows."""
-        return left_of(self.done, self.total, self.rate)
+    def percent(self) -> str:
+        """Of it, or where nobody knows how much it will be, what is done."""
+        return f"{self.done} {self.unit}".rstrip() if self.share is None else f"{int(100 * self.share)} %"
 
     @property
     def speed(self) -> str:
         """'12.5 steps/s'."""
         return rated(self.rate, self.unit)
+
+    @property
+    def left(self) -> float:
+        """Seconds, at this call's rate; 0 where nobody knows, as of what comes after the last step."""
+        return (self.total - self.done) / self.rate if left_of(self.done, self.total, self.rate) else 0.0
+
+    @property
+    def time_left(self) -> str:
+        """'0:12:10 left'; empty where nobody knows."""
+        return "finishing" if self.share == 1 else left_of(self.done, self.total, self.rate)
+
+    def __str__(self) -> str:
+        """'63 %, 0:12:10 left', 'stopped at 63 % (killed)'."""
+        if self.stopped:
+            return f"stopped at {self.percent} ({self.stopped})"
+        return ", ".join(filter(None, (self.percent, self.time_left)))
+
+
+def runs_at(folder: Path = Path("runs")) -> list[Path]:
+    """Of every run that has worked in this folder, where it did."""
+    return sorted(path for path in folder.glob("*") if path.is_dir() and path.name not in APART)
 
 
 def running(root: str | Path) -> list[Running]:
