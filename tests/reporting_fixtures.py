@@ -5,6 +5,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from restok.config import Params
 from restok.config.load import load_params
@@ -125,6 +127,7 @@ def write_experiments(results: Path, sheet: Sheet, numbers: Callable[[Trial, str
     """What all trials of a sheet leave in `results`, each stage where the sheet says; returns `results`."""
     tree = Tree(results, sheet)
     write(results / "data" / "manifest.json", {"splits": {"train": {"classes": ["zero", "one"]}}})
+    write(results / "classifier" / "metrics.json", {"validation_accuracy": 0.96875, "n": 64})
     for trial in reversed(sheet.trials):                           # of shared files, the first trial's stay
         for label in trial.labels:
             measured = results / "both"
@@ -145,6 +148,19 @@ def write_experiments(results: Path, sheet: Sheet, numbers: Callable[[Trial, str
                 "chosen": {"schedule": "step", "scale": 2.0, "start": 0.25}, "top_k": 0, "top_p": 0.95, "metric": "FD-digits",
                 "candidates": candidates})
     return results
+
+
+def write_reports(folder: Path) -> Path:
+    """Files of every table and figure, as the page takes them: figures are a blank each, of another size. Returns `folder`."""
+    folder.mkdir(parents=True)
+    for size, (name, item) in enumerate(ITEMS.items(), start=1):
+        for file in item.files:
+            (folder / file).write_text("checkpoint\n")
+        if item.kind != "table":
+            source = PngInfo()
+            source.add_text("Source", f"results/{name}.json")
+            Image.new("RGB", (size, size)).save(folder / f"{name}.png", pnginfo=source)
+    return folder
 
 
 def experiments(*lines: str, folder: Path | None = None, seeds: int = 2, main_seeds: int = 1, changes: tuple = ()) -> Sheet:

@@ -9,8 +9,7 @@ from html import unescape
 import pytest
 from conftest import ROOT
 from PIL import Image
-from PIL.PngImagePlugin import PngInfo
-from reporting_fixtures import experiments, inputs, write, write_evaluations, write_experiments
+from reporting_fixtures import experiments, inputs, write_evaluations, write_experiments, write_reports
 
 from restok.config.load import load_params
 from restok.experiments import ITEMS, Item
@@ -22,23 +21,12 @@ PARAMS = load_params(ROOT / "params" / "demo.yaml")
 
 @pytest.fixture
 def run(results):
-    write(results / "classifier" / "metrics.json", {"validation_accuracy": 0.96875, "n": 64})
     return results
 
 
 @pytest.fixture
 def reports(run, tmp_path):
-    """The reports' folder: figures that are a blank each of another size."""
-    folder = tmp_path / "reports" / "demo"
-    folder.mkdir(parents=True)
-    for size, (name, item) in enumerate(ITEMS.items(), start=1):
-        for file in item.files:
-            (folder / file).write_text("checkpoint\n")
-        if item.kind != "table":
-            source = PngInfo()
-            source.add_text("Source", f"results/{name}.json")
-            Image.new("RGB", (size, size)).save(folder / f"{name}.png", pnginfo=source)
-    return folder
+    return write_reports(tmp_path / "reports" / "demo")
 
 
 def page_of(run, reports, sheet=None, params=None) -> str:
@@ -61,20 +49,26 @@ def test_page_holds_every_figure_table_and_source(run, reports):
                   "2 candidates over 20 samples each; 40 samples in all; the release", "38.38 ± 0.54", "+8.08 ± 0.11, higher"):
         assert claim in html, claim
     assert "a constant warning" not in html                        # of a candidate that was not chosen
-    assert "src=\"http" not in html and "href=\"http" not in html
+    assert not re.findall(r'(?:src|href)="(?!data:|#|http://127\.0\.0\.1:5000/restok/results/demo/)[^"]*"', html)
 
 
-def test_a_number_that_was_measured_leads_to_its_line_and_no_other_does(run, reports):
+def test_a_number_that_was_measured_leads_to_its_entry_and_no_other_does(run, reports):
     html = page_of(run, reports)
     appendix = html.partition('<section id="provenance">')[2]
-    named = {anchor: unescape(name) for anchor, name in re.findall(
-        r'<details class="source" id="([\w-]+)"><summary><code>(.*?)</code>', appendix)}
-    links = [(anchor, unescape(text)) for anchor, text in re.findall(r'<a href="#([^"]*)">(.*?)</a>', html)]
-    assert len(named) > 10 and {anchor for anchor, _ in links} == named.keys()
-    assert all((run / path.partition("demo/")[2]).is_file() for name in named.values() for path in name.split("; "))
+    told = re.findall(r'<details class="source" id="([\w-]+)"><summary>(.*?)</summary>(.*?)</details>', appendix, re.S)
+    entries = {anchor: (unescape(title), re.findall(r"<code>(\S+\.json)</code>", body)) for anchor, title, body in told}
+    links = [(anchor, unescape(text)) for anchor, text in re.findall(r'<a href="#(from-[^"]*)">(.*?)</a>', html)]
+    assert len(entries) > 10 and {anchor for anchor, _ in links} == entries.keys()
+    assert all((run / path.partition("demo/")[2]).is_file() for _, files in entries.values() for path in files)
     (best,) = {anchor for anchor, text in links if text.startswith("20.00 [18.00 to 22.00]")}
-    assert named[best].split("; ") == [
+    title, files = entries[best]
+    assert title == "Row main, seed 10086, checkpoint 750k" and files == [
         (run / f"evaluation/main/750k/{name}.json").as_posix() for name in ("reconstruction", "generation")]
+    titles = [title for title, _ in entries.values()]
+    assert len(set(titles)) == len(titles) and {
+        "Row restok, seeds 10086 and 10087, checkpoint 150k", "Reconstruction: row main, seed 10086, checkpoint 750k",
+        "Rows restok and legacy_layout, seeds 10086 and 10087, checkpoint 150k",
+        "Search for guidance: row main, seed 10086, checkpoint 250k"} <= set(titles)
     for printed in ("2.34", "1.28"):                     # the paper's, in the same tables
         assert f">{printed}</td>" in html and printed not in [text for _, text in links]
 
@@ -135,7 +129,7 @@ def test_page_without_an_ablation_says_how_it_is_made(run, reports, name):
     item = ITEMS[name.partition(".")[0]]
     html = page_of(run, reports)
     file = f"{reports.as_posix()}/{item.files[0]}"
-    assert f'id="{item.name}"' not in html and html.count('<h2 id="') == len(ITEMS) - 1
+    assert f'id="{item.name}"' not in html and html.count('<h3 id="') == len(ITEMS) - 1
     assert f"{item.title.replace(chr(39), '&#39;')}: <code>snakemake --cores 2 {file}</code>" in html
     assert "<code>snakemake --cores 2 ablations --config run=demo</code> makes them all" in html
 
@@ -144,7 +138,7 @@ def test_an_item_added_to_the_list_alone_is_on_the_page(run, reports, monkeypatc
     monkeypatch.setitem(ITEMS, "table11", Item("table11", "table", "tables.settings:table9", (), None, "Table 11. Added", ""))
     (reports / "table11.csv").write_text("tokens\n")
     html = page_of(run, reports)
-    assert '<h2 id="table11">Table 11. Added</h2>' in html and (reports / "table11.csv").as_posix() in html
+    assert '<h3 id="table11">Table 11. Added</h3>' in html and (reports / "table11.csv").as_posix() in html
 
 
 def test_a_figure_without_its_sources_is_refused(run, reports):

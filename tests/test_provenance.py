@@ -11,8 +11,9 @@ import pytest
 from spoilt import chain
 from spoilt.case import DROP, altered, bytes_of, copied, gone, keys, text
 
+from restok.experiments import ITEMS, Tree, load_sheet
 from restok.experiments.places import pattern
-from restok.reporting.page import Sources
+from restok.reporting.sources import UI, Sources
 
 REPORT, PUBLISHED = "reports/run/table1.csv", "params/published.csv"
 SKIPPED = "--part", "panel", "sample ", "table table6", "table table7", "table table8", "table table9"
@@ -200,14 +201,24 @@ def test_of_a_folder_with_many_artifacts_one_is_asked_for(folder, home, command)
 
 
 def test_the_page_tells_the_same_tree_in_short(home):
-    behind = Sources()
+    behind = Sources(Tree("results/run", load_sheet(Path("params/run.yaml"))))
     source = f"{at('reconstruction')}; {RESULT}"
-    assert behind.anchor(source) == behind.anchor(source) == "from-1" and behind.anchor("paper, Table 1") is None
+    assert behind.anchor(source, ITEMS["fig7"]) == behind.anchor(source, ITEMS["table1"]) == "from-1"
+    assert behind.anchor("paper, Table 1") is None
     (entry,) = behind.entries()
     lines = {line["path"]: line for line in entry["lines"]}
-    assert (entry["id"], entry["name"]) == ("from-1", source) and len(lines) == len(entry["lines"]) == 12
+    assert (entry["id"], entry["title"]) == ("from-1", "Row main, seed 10086, checkpoint 1M")
+    assert [item.name for item in entry["shown"]] == ["fig7", "table1"] and len(lines) == len(entry["lines"]) == 12
     assert lines[DATA]["verb"] == "restok prepare" and lines[DATA]["depth"] > lines[RESULT]["depth"] == 0
     assert lines[TOKENIZER]["cost"].endswith(" s, cpu") and len(lines[TOKENIZER]["digest"]) == 12
+
+
+def test_a_result_that_mlflow_mirrors_has_an_address_there(home):
+    behind = Sources(Tree("results/run", load_sheet(Path("params/run.yaml"))))
+    runs = {path: behind.run(Path(path)) for path in (RESULT, TOKENIZER, CODES, GENERATOR, SEARCH, DATA, REFERENCE)}
+    assert runs == {RESULT: f"{UI}/results/run/evaluation/main/1M", DATA: None, REFERENCE: None} | {
+        path: f"{UI}/{path}" for path in (TOKENIZER, CODES, GENERATOR, SEARCH)}
+    assert behind.run(home / RESULT) == runs[RESULT] and behind.run(Path("elsewhere") / RESULT) is None
 
 
 def test_made_again_nothing_that_was_made_of_it_changes(home, command):

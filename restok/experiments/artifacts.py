@@ -4,7 +4,7 @@ prune` keep to it. States of unfinished work (runs/) and logs are none of it."""
 import json
 import re
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -41,19 +41,28 @@ def shown(tree: Tree, params: Params, rows: str) -> list[Item]:
 
 def trials(tree: Tree, params: Params, rows: str) -> list[Trial]:
     """The rows of the sheet behind these tables and figures, in their order."""
-    feeding = {trial.name for item in shown(tree, params, rows) for _, trial, _ in tree.sheet.feeding(item.name)}
-    return [trial for trial in tree.sheet.by_name.values() if trial.name in feeding]
+    return _feeding(tree, shown(tree, params, rows))
 
 
 def results(tree: Tree, params: Params, rows: str) -> dict[Path, str]:
     """The stage of each result that these tables and figures are made from, directly or not, by its path."""
-    found = {path: result.stage for path, result in work.results(tree, params, trials(tree, params, rows)).items()}
+    return behind(tree, params, shown(tree, params, rows))
+
+
+def behind(tree: Tree, params: Params, items: Sequence[Item]) -> dict[Path, str]:
+    """`results`, of any tables and figures."""
+    found = {path: result.stage for path, result in work.results(tree, params, _feeding(tree, items)).items()}
     if params.classifier:
         found[tree.path("classifier")] = "classifier"
-    for path in (path for item in shown(tree, params, rows) for path in tree.inputs(item)):
+    for path in (path for item in items for path in tree.inputs(item)):
         if path not in found and path.is_relative_to(tree.root):              # finished weights are brought
             found[path] = next(name for name, stage in STAGES.items() if _pattern(stage).fullmatch(_below(path, tree)))
     return found
+
+
+def _feeding(tree: Tree, items: Sequence[Item]) -> list[Trial]:
+    names = {trial.name for item in items for _, trial, _ in tree.sheet.feeding(item.name)}
+    return [trial for trial in tree.sheet.by_name.values() if trial.name in names]
 
 
 def reports(tree: Tree, params: Params, home: Path) -> list[Path]:

@@ -27,6 +27,7 @@ class Item:
     caption: str
     numbers: str | None = None                        # of a figure, module:function of the table that the page shows below it
     searched: bool = False                            # there only where the guidance is searched, not set
+    picture: str = ""                                 # what its picture shows, for those who do not see it
 
     @property
     def files(self) -> tuple[str, ...]:
@@ -39,6 +40,8 @@ class Item:
         return (f"{RECORDS}/{self.name}.json", *([f"{RECORDS}/{self.name}.chart.json"] if self.kind == "chart" else []))
 
 
+BARS = ("Bars of the table below, a row a setting: a panel each for the distance of reconstructions, the codebook's entropy "
+        "and the distance of samples, with their spread; diamonds where the paper prints a value.")
 ITEMS = {item.name: item for item in (      # in the order of the page
     Item("table1", "table", "tables.systems:table1", MEASURED, "any", "Table 1. Systems compared",
          "The paper's Table 1, its rows as printed (Inception features, ImageNet 256x256; blank: not published), and this "
@@ -46,16 +49,18 @@ ITEMS = {item.name: item for item in (      # in the order of the page
     Item("fig7", "figure", "figures.curves:fig7", MEASURED, "any",
          "Fig. 7. Reconstruction and generation over the tokenizer's training",
          "The paper's Fig. 7: both distances against tokenizer iterations. There, reconstruction improves throughout and "
-         "generation is best at 750k (rFID 1.28, gFID 2.34).", numbers="figures.curves:fig7_table"),
+         "generation is best at 750k (rFID 1.28, gFID 2.34).", numbers="figures.curves:fig7_table",
+         picture="Two curves over the checkpoints of the tokenizer's training, of the numbers below: the distance of "
+         "reconstructions on the left axis, that of samples on the right, with a ring around the chosen checkpoint."),
     Item("table2", "chart", "tables.ablations:table2", MEASURED, "named", "Table 2. Design of the network",
          "The paper's Table 2: hierarchies and residuals of latents and image tokens, one added after the other; S image "
-         "scales as in each row."),
+         "scales as in each row.", picture=BARS),
     Item("table3", "chart", "tables.ablations:table3", MEASURED, "named", "Table 3. Pooling factor",
-         "The paper's Table 3: how many image tokens each merge makes one, at S image scales. 1 is no pooling."),
+         "The paper's Table 3: how many image tokens each merge makes one, at S image scales. 1 is no pooling.", picture=BARS),
     Item("table4", "chart", "tables.ablations:table4", MEASURED, "named", "Table 4. Alignment",
-         "The paper's Table 4: where the tokenizer's features are aligned with the vision model's."),
+         "The paper's Table 4: where the tokenizer's features are aligned with the vision model's.", picture=BARS),
     Item("table5", "chart", "tables.ablations:table5", MEASURED, "named", "Table 5. Hierarchical autoregression",
-         "The paper's Table 5: token by token, or level by level after some next-token predictions (NTP)."),
+         "The paper's Table 5: token by token, or level by level after some next-token predictions (NTP).", picture=BARS),
     Item("table6", "table", "tables.systems:table6", ("guidance",), "any", "Table 6. Guidance",
          "The paper's Table 6: the guidance chosen for each tokenizer checkpoint by the lowest distance among what was tried. "
          "The start ratio belongs to the step schedule; 0 turns top-k or top-p off."),
@@ -63,7 +68,8 @@ ITEMS = {item.name: item for item in (      # in the order of the page
          "Distance against the largest scale, by schedule, for each tokenizer checkpoint: what Table 6 chose from. Where the "
          "search has two rounds, every candidate is measured on fewer samples first, and the best of them, the finalists, on "
          "more: the two do not compare, since a distance falls with the number of samples.",
-         searched=True),
+         searched=True, picture="A panel a checkpoint: the distance of samples against the largest guidance scale, a line a "
+         "schedule, with 95 % intervals; a dashed line without guidance, diamonds for finalists, a ring around the choice."),
     Item("table10", "table", "tables.systems:table10", (*MEASURED, "guidance"), "named", "Table 10. Vanilla autoregression",
          "The paper's Table 10: hierarchical and vanilla generation on the same tokenizer."),
     Item("release_switches", "table", "tables.switches:release_switches", MEASURED, "any", "The release's choices",
@@ -71,17 +77,28 @@ ITEMS = {item.name: item for item in (      # in the order of the page
          "alone and measured."),
     Item("fig5", "figure", "figures.pictures:fig5", (*MEASURED, "panel"), "main", "Fig. 5. Prefixes and attention",
          "The paper's Fig. 5: reconstructions from the first tokens, and the share of attention that each latent level gives "
-         "to each image scale, S1 the coarsest. There, the first 16 tokens attend to S1 and S2, later ones to S3 and S4."),
+         "to each image scale, S1 the coarsest. There, the first 16 tokens attend to S1 and S2, later ones to S3 and S4. Here: "
+         "the first validation image of each class, of at most eight classes.",
+         picture="Above, a row an image: the original, then its reconstructions from more and more tokens, with the mean PSNR "
+         "of each column. Below, maps of the share of attention from latent levels to image scales: the mean over layers, then "
+         "layer by layer."),
     Item("fig6", "figure", "figures.pictures:fig6", (*MEASURED, "samples", "data"), "main", "Fig. 6. Samples",
-         "The paper's Fig. 6: class-conditional samples, here the first ones of each class, not chosen."),
+         "The paper's Fig. 6: class-conditional samples, here the first ones of each class, not chosen.",
+         picture="Generated images, a row a class, whose name stands on the left."),
     Item("codebook", "figure", "figures.bars:codebook", MEASURED, "main", "Codebook by level",
          "Use and entropy (Eq. 5-6) of the codebook by latent level, at the best checkpoint. The paper reports that all of "
-         "its ablations use 100 % of the codebook, over all levels together.", numbers="figures.bars:codebook_table"),
+         "its ablations use 100 % of the codebook, over all levels together.", numbers="figures.bars:codebook_table",
+         picture="Two bar charts of the numbers below, a bar a latent level: the share of codes used, and the entropy in bits, "
+         "each with a line at the most that the number of images allows."),
     Item("fig8", "figure", "figures.masks:fig8", ("layout",), None, "Fig. 8. Masks",
          "The paper's Fig. 8: what may attend to what, in the tokenizer's encoder and in the generator, from the tensors that "
-         "the models use."),
+         "the models use.",
+         picture="Two square maps of tokens against tokens: the mask of the tokenizer's encoder, where latent levels see image "
+         "tokens and earlier levels, and the generator's, where each step sees the steps before it."),
     Item("fig9", "figure", "figures.positions:fig9", ("layout",), None, "Fig. 9. Positions",
-         "The paper's Fig. 9: the row and column of every token in the rotary embedding of encoder and decoder."),
+         "The paper's Fig. 9: the row and column of every token in the rotary embedding of encoder and decoder.",
+         picture="The row and column ids of every token, image scales and latent levels beside each other, for the encoder and "
+         "for the decoder."),
     Item("table7", "table", "tables.settings:settings", (), None, "Table 7. Training of the tokenizer",
          "The settings that the paper states for the tokenizer, beside this run's."),
     Item("table8", "table", "tables.settings:settings", (), None, "Table 8. Training of the generator",

@@ -187,7 +187,11 @@ def cost_of(makings: Sequence[Mapping[str, Any]]) -> str:
                                       for one in makings))
     if not makings or None in [one["seconds"] for one in makings]:
         return f"time unknown{devices and f', {devices}'}"
-    seconds = sum(one["seconds"] * one["processes"] for one in makings)
-    size, unit = next((size, unit) for size, unit in ((3600, "h"), (60, "min"), (0, "s")) if seconds >= size)
-    time = f"{max(seconds, 0.1) / (size or 1):.3g} {unit}"
+    time = time_of(sum(one["seconds"] * one["processes"] for one in makings))
     return f"{'at least ' * any(one['unknown'] for one in makings)}{time}, {devices}"
+
+
+def time_of(seconds: float) -> str:
+    """'35 s', '2.1 min', '812 h'."""
+    size, unit = next((size, unit) for size, unit in ((3600, "h"), (60, "min"), (0, "s")) if seconds >= size)
+    return f"{max(seconds, 0.1) / (size or 1):.3g} {unit}"

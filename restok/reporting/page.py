@@ -4,22 +4,24 @@ import base64
 import re
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
-from importlib.resources import files
 from pathlib import Path
 
-from jinja2 import Environment, StrictUndefined
+from jinja2 import Environment, PackageLoader, StrictUndefined
 from PIL import Image
 
 from restok.config import Params
 from restok.experiments import Item, Tree
+from restok.experiments.artifacts import behind as behind_all
 from restok.experiments.items import items
 from restok.experiments.records import Prepared, TrainedClassifier
 from restok.files import atomic_file
+from restok.reporting.captions import measured_on
 from restok.reporting.cells import count, number, span
+from restok.reporting.costs import costs
 from restok.reporting.inputs import Inputs, table_of
 from restok.reporting.measured import Row, checkpoints, chosen_guidance, lowest
-from restok.reporting.provenance import Input, Node, Walk, line
 from restok.reporting.run import Record, chosen_candidate, fault, read, require, require_metric
+from restok.reporting.sources import Sources
 from restok.reporting.tables.table import Table
 from restok.stages.search import among, cost, drawn
 
@@ -27,41 +29,10 @@ CALLED = {"class_accuracy": "class accuracy", "per_class_accuracy": "class accur
           "ssim": "SSIM", "ms_ssim": "MS-SSIM", "lpips": "LPIPS"}     # the other metrics bear the field's names
 Line = tuple[str, str | int, Path | str]                            # what, its value, the file that backs it
 NUMBER = re.compile(r"[-+]?\d")
-
-
-class Sources:
-    """What the page's numbers were measured from, an entry for each row and checkpoint, which has an anchor."""
-
-    def __init__(self) -> None:
-        self._anchors: dict[str, str] = {}
-        self._nodes: dict[Path, Node] = {}
-
-    def anchor(self, source: str) -> str | None:
-        """Of a row's files, as its column `source` names them; None of rows that were not measured here."""
-        if not all(Path(name).suffix == ".json" and Path(name).is_file() for name in source.split("; ")):
-            return None
-        return self._anchors.setdefault(source, f"from-{len(self._anchors) + 1}")
-
-    def entries(self) -> list[dict]:
-        """Each with its `id`, the results, and what these were made of, as lines with their depth."""
-        found = []
-        for source, anchor in self._anchors.items():
-            told, lines = set(), []
-            for name in source.split("; "):
-                top = Walk(Path(name), check=False, nodes=self._nodes).top
-                lines += self._lines(Input({}, top), told, 0)
-            found.append({"id": anchor, "name": source, "lines": lines})
-        return found
-
-    def _lines(self, named: Input, told: set[int], depth: int) -> Iterator[dict]:
-        """What is told already is left out: an entry is short."""
-        node = named.node
-        if node.path is None or id(node) in told:
-            return
-        told.add(id(node))
-        yield line(node, named.digests) | {"depth": depth}
-        for each in node.inputs:
-            yield from self._lines(each, told, depth + 1)
+NAMED = re.compile(r"(Table|Fig\.) \d+")        # as the paper names them
+TEMPLATES = Environment(loader=PackageLoader("restok.reporting", "."), autoescape=True, undefined=StrictUndefined,
+                        trim_blocks=True, lstrip_blocks=True)
+SHARP = 1.5                                  # pixels of a figure on one of the page
 
 
 def report(inputs: Inputs, reports_dir: str | Path, out: str | Path) -> list[Item]:
@@ -72,9 +43,7 @@ def report(inputs: Inputs, reports_dir: str | Path, out: str | Path) -> list[Ite
     is made, when another is.
     """
     tree, params, seeds = inputs.tree, inputs.params, checkpoints(inputs.tree, "fig7")
-    best, behind = lowest(seeds), Sources()
-    template = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True).from_string(
-        files("restok.reporting").joinpath("page.html.j2").read_text("utf-8"))
+    best, behind = lowest(seeds), Sources(tree)
     shown, lacking = [], []
     for item in items(params, tree.sheet):
         paths = [Path(reports_dir) / file for file in item.files]
@@ -82,13 +51,15 @@ def report(inputs: Inputs, reports_dir: str | Path, out: str | Path) -> list[Ite
             lacking.append((item.title, paths[0]))
         else:
             shown.append(_shown(inputs, item, paths, behind))
-    headline = [(what, value, file, behind.anchor(best.about["source"])) for what, value, file in _headline(best, len(seeds))]
-    page = template.render(
+    made, anchor = [each["item"] for each in shown], behind.anchor(best.about["source"])
+    page = TEMPLATES.get_template("page.html.j2").render(
         name=tree.sheet.run,
         chosen=best.first,
+        run=behind.run(best.first.reconstruction.path),
         levels=require_metric(best.first.reconstruction, "codebook")["levels"],
         settings=[(*line, None) for line in _settings(tree, params, best)],
-        headline=headline,
+        headline=[(*line, anchor) for line in _headline(best, len(seeds))],
+        costs=costs(behind_all(tree, params, made)),
         refused=_refused(seeds),
         warnings=_warnings(tree, seeds),
         items=shown,
@@ -98,7 +69,7 @@ def report(inputs: Inputs, reports_dir: str | Path, out: str | Path) -> list[Ite
     )
     with atomic_file(out) as partial:
         partial.write_text(page, "utf-8")
-    return [each["item"] for each in shown]
+    return made
 
 
 def _settings(tree: Tree, params: Params, best: Row) -> list[Line]:
@@ -188,28 +159,33 @@ def _warnings(tree: Tree, seeds: Sequence[Row]) -> dict[str, list[Path]]:
 
 
 def _shown(inputs: Inputs, item: Item, paths: Sequence[Path], behind: Sources) -> dict:
-    """A table or figure as the template takes it; `picture` in base64, `cells` with the place that each number links to."""
-    picture, sources, table = None, "", table_of(inputs, item)
-    for path in map(require, paths):
-        if path.suffix == ".png":
-            picture = base64.b64encode(path.read_bytes()).decode()
-            try:
-                with Image.open(path) as image:
-                    image.load()
-            except OSError as error:
-                raise fault(path, f"not a whole picture ({error})") from None
-            if "Source" not in image.info:
-                raise fault(path, "does not name the files it was drawn from")
-            sources = image.info["Source"]
-    cells = table and list(_cells(table, behind))
-    return {"item": item, "table": table, "cells": cells, "files": paths, "picture": picture, "sources": sources}
+    """A table or figure as the template takes it; `cells` with the place that each number links to."""
+    table = table_of(inputs, item)
+    pictures = [_picture(path) for path in map(require, paths) if path.suffix == ".png"]
+    named = NAMED.match(item.title)
+    return {"item": item, "short": named[0] if named else item.title, "measured": measured_on(inputs, item), "table": table,
+            "cells": table and list(_cells(table, item, behind)), "picture": pictures[0] if pictures else None, "files": paths}
 
 
-def _cells(table: Table, behind: Sources) -> Iterator[list[tuple[str, str | None]]]:
+def _picture(path: Path) -> dict:
+    """In base64, with its size on the page and the files that it was drawn from."""
+    try:
+        with Image.open(path) as image:
+            image.load()
+    except OSError as error:
+        raise fault(path, f"not a whole picture ({error})") from None
+    if "Source" not in image.info:
+        raise fault(path, "does not name the files it was drawn from")
+    width, height = (round(pixels / SHARP) for pixels in image.size)
+    return {"data": base64.b64encode(path.read_bytes()).decode(), "width": width, "height": height,
+            "sources": image.info["Source"]}
+
+
+def _cells(table: Table, item: Item, behind: Sources) -> Iterator[list[tuple[str, str | None]]]:
     """The rows that a reader sees, each cell with the anchor of what it was measured from, if it is a number that was."""
     named = list(table.frame["source"]) if "source" in table.frame and len(table.frame) == len(table.shown) else None
     for index, row in enumerate(table.shown.itertuples(index=False)):
-        anchor = behind.anchor(named[index]) if named else None
+        anchor = behind.anchor(named[index], item) if named else None
         yield [(cell, anchor if NUMBER.match(cell) and "paper" not in title else None)
                for cell, title in zip(row, table.shown.columns, strict=True)]
 

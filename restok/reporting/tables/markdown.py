@@ -5,6 +5,7 @@ from pathlib import Path
 from restok.experiments import Item
 from restok.experiments.items import items
 from restok.files import atomic_file
+from restok.reporting.captions import measured_on
 from restok.reporting.inputs import Inputs, table_of
 from restok.reporting.tables.table import Table
 
@@ -20,7 +21,8 @@ def tables(inputs: Inputs, out: str | Path) -> list[Item]:
         table = table_of(inputs, item)
         shown.append(item)
         parts.append("\n\n".join(filter(None, (
-            f"## {item.title}", item.caption, _table(table), "\n".join(f"- {_text(note)}" for note in table.notes),
+            f"## {item.title}", f"{item.caption} {measured_on(inputs, item)}", _table(table),
+            "\n".join(f"- {_text(note)}" for note in table.notes),
             f"Every column, with the files behind the numbers: [{item.name}.csv]({item.name}.csv)"))))
     if lacking:
         parts.append("\n".join(["## Not made yet", "", *lacking]))

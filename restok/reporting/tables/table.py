@@ -49,11 +49,8 @@ def side_by_side(title: str, ours: Sequence, theirs: str, paper: Sequence[str]) 
 
 
 def how(rows: Rows) -> list[str]:
-    """Numbers of images, references, features and seeds."""
-    text = ("{rfid_metric} over {reconstruction_n} reconstructions against {reconstruction_reference}, {gfid_metric} over "
-            "{generation_n} samples against {generation_reference}. Features: {features}.")
-    text = text.format_map({name: one(column(rows, name)) for name in rows[0]})
-    return [text, seeds(rows), *_foreign(rows)]
+    """What the spread is, and which of the paper's values do not compare. What was measured on what, the caption says."""
+    return [seeds(rows), *_foreign(rows)]
 
 
 def seeds(rows: Rows) -> str:
