@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import pages
 from conftest import ROOT
 from s3_server import BUCKET, USER
 from s3_server import Server as S3
@@ -83,9 +84,8 @@ def add(folder: Path, *names: str) -> None:
 
 def commands(section: str, words: dict[str, str]) -> list[str]:
     """The commands in a section of the page, with one's own words in them."""
-    page = (ROOT / "docs/artifacts.md").read_text()
-    text = re.search(rf"^### {section}\n(.*?)(?=^#|\Z)", page, re.MULTILINE | re.DOTALL)[1]
-    lines = "\n".join(re.findall(r"^    (.*)$", text, re.MULTILINE))
+    lines = "\n".join(command.text for command in pages.commands(ROOT / "docs/artifacts.md") if command.section == section)
+    assert lines, section
     for theirs, ours in words.items():
         assert theirs in lines, theirs
         lines = lines.replace(theirs, ours)

@@ -1,24 +1,27 @@
-"""The README and docs/: links lead somewhere; commands, options, settings, functions and rows that they show exist."""
+"""The README and docs/: links lead somewhere; commands, options, settings, functions and rows that they show exist; each
+command is run by a test, or says what it needs."""
 
 import re
 import subprocess
 import sys
 from functools import reduce
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 import typer
 from conftest import ROOT
+from pages import ELSEWHERE, MARKS, PAGES, blocks, name_of
+from pages import commands as typed
 
 import restok
 from restok.cli import app
 from restok.config.load import load_params
 from restok.experiments import load_sheet
 
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 COMMANDS = typer.main.get_command(app).commands
 TARGETS = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
-every_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+every_page = pytest.mark.parametrize("page", PAGES, ids=name_of)
 
 
 def code(page: Path) -> list[str]:
@@ -53,6 +56,18 @@ def test_links_lead_to_files_and_headings(page):
             target = page.parent / path if path else page
             assert target.is_file(), link
             assert not anchor or anchor in anchors(target), link
+
+
+@every_page
+def test_links_to_other_places_are_whole_addresses(page):
+    for link in re.findall(r"\]\(([^)\s]*://[^)]*)\)", page.read_text()):
+        address = urlsplit(link)
+        assert address.scheme == "https" and re.fullmatch(r"[\w-]+(\.[\w-]+)+", address.netloc) and " " not in link, link
+
+
+@every_page
+def test_pages_of_the_site_link_to_no_file_outside_it(page):
+    assert page.name == "README.md" or "](../" not in page.read_text()
 
 
 @every_page
@@ -99,6 +114,50 @@ def test_the_pages_are_really_read():
     assert set(COMMANDS) - verbs == set()                           # each is described somewhere
     assert {"demo", "test", "lock"} <= {word for page in PAGES for piece in code(page) for word in piece.split()}
     assert any("\t" in piece for piece in code(ROOT / "README.md"))
+
+
+# Commands: check_docs.py types what is neither marked nor run elsewhere.
+
+@every_page
+def test_marks_are_known(page):
+    assert {command.needs for command in typed(page)} <= {None, *MARKS}
+
+
+@every_page
+def test_commands_stand_in_blocks_of_their_own_kind(page):
+    """So that none is overlooked: indented blocks, and fences of no kind, hold other text."""
+    text = page.read_text()
+    assert not re.findall(r"^```\n(?=\S)", re.sub(r"^```\w+\n.*?^```$", "", text, flags=re.MULTILINE | re.DOTALL), re.MULTILINE)
+    for block in re.findall(r"(?:^ {4}.*\n)+", re.sub(r"^```.*?^```$", "", text, flags=re.MULTILINE | re.DOTALL), re.MULTILINE):
+        assert not re.match(r" {4}(restok|snakemake|make|dvc|git|python|srun|torchrun) ", block), block
+
+
+def test_what_is_run_elsewhere_is_named_there_and_on_a_page():
+    listed = [command for page in PAGES for command in typed(page)]
+    for what, where in ELSEWHERE.items():
+        source = (ROOT / where).read_text()
+        if "#" in what:
+            section = what.partition("#")[2]
+            assert f'"{section}"' in source, what
+            assert any(f"{command.page}#{command.section}" == what for command in listed), what
+        else:
+            assert what in source and any(command.text == what for command in listed), what
+    assert not [command for command in listed if command.elsewhere and command.needs and command.text in ELSEWHERE]
+
+
+def recipe(target: str) -> list[str]:
+    return re.search(rf"^{target}:.*\n((?:\t.*\n)+)", (ROOT / "Makefile").read_text(), re.MULTILINE)[1].split("\n\t")
+
+
+def test_make_short_does_what_make_demo_and_make_ablations_do():
+    """Of another run: so the gate, which calls `make short`, tries `make demo` and `make ablations`."""
+    short = [line.replace(" --config run=short", "").replace("short", "demo").strip() for line in recipe("short")[:2]]
+    assert short == [line.strip() for line in recipe("ablations")] and short[1] == recipe("demo")[0].strip()
+
+
+def test_blocks_are_found_with_their_sections():
+    text = "# A\n\n```sh\nmake test    # x\n```\n\n## B\n```sh\n# needs a GPU\nrestok \\\n  bench\n```\n```yaml\na: 1\n```\n"
+    assert blocks(text) == [("A", "make test    # x\n"), ("B", "# needs a GPU\nrestok \\\n  bench\n")]
 
 
 def after(arrows: set[tuple[str, str]], rule: str) -> set[str]:
