@@ -1,6 +1,6 @@
 """DVC with the workflow, for real: the short demo by `dvc repro`, pushed, pulled into other clones, and made known to Snakemake
-there, by the commands of docs/artifacts.md; and what breaks on the way. Minutes of training and many starts of both tools: `make
-artifacts`."""
+there, by the commands of docs/artifacts.md; and what breaks on the way. Minutes of training and many starts of both tools:
+`make artifacts`."""
 
 import os
 import re
