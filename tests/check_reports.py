@@ -22,6 +22,7 @@ from restok.experiments import ITEMS, load_sheet
 from restok.reporting.cells import read_csv
 from restok.reporting.provenance import Walk
 from restok.reporting.published import Published
+from restok.reporting.sources import UI
 
 ROOT = Path(__file__).parent.parent
 PARAMS = ROOT / os.environ["RESTOK_PARAMS"]
@@ -123,8 +124,9 @@ def test_the_page_holds_every_item_and_needs_nothing_else():
     page = unescape(PAGE.read_text())
     assert [name for name in ITEMS if f'id="{name}"' not in page] == [] and "Not made yet" not in page
     assert page.count("data:image/png;base64,") == len(PICTURES)
-    assert re.findall(r"<(?:script|link|iframe)\b", page) == []
-    assert [url for url in re.findall(r'\b(?:src|href)="([^"]*)', page) if not url.startswith(("data:", "#"))] == []
+    assert re.findall(r"<(?:script \w|iframe\b|object\b|embed\b)|@import|url\(", page) == []
+    assert [url for url in re.findall(r'\bsrc(?:set)?="([^"]*)', page) if not url.startswith("data:")] == []
+    assert [url for url in re.findall(r'\bhref="([^"]*)', page) if not url.startswith(("data:", "#", f"{UI}/"))] == []
 
 
 def test_every_report_leads_back_to_the_images_and_all_of_it_matches():
@@ -135,6 +137,8 @@ def test_every_report_leads_back_to_the_images_and_all_of_it_matches():
         assert not fed or any(node.artifact and node.artifact.kind == "data" for node in walk.nodes.values()), file
     page = PAGE.read_text()
     links = set(re.findall(r'href="#(from-\d+)"', page))
+    assert "What it cost" in page and "unknown" not in page.partition('<h2 id="cost">')[2].partition("</table>")[0].partition(
+        "<tbody>")[2]
     assert links and links == set(re.findall(r'<details class="source" id="([^"]*)"', page))
 
 

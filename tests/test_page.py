@@ -12,9 +12,10 @@ from PIL import Image
 from reporting_fixtures import experiments, inputs, write_evaluations, write_experiments, write_reports
 
 from restok.config.load import load_params
-from restok.experiments import ITEMS, Item
+from restok.experiments import ITEMS, Item, Tree
 from restok.reporting import page
 from restok.reporting.run import ReportError
+from restok.reporting.sources import UI
 
 PARAMS = load_params(ROOT / "params" / "demo.yaml")
 
@@ -49,7 +50,31 @@ def test_page_holds_every_figure_table_and_source(run, reports):
                   "2 candidates over 20 samples each; 40 samples in all; the release", "38.38 ± 0.54", "+8.08 ± 0.11, higher"):
         assert claim in html, claim
     assert "a constant warning" not in html                        # of a candidate that was not chosen
-    assert not re.findall(r'(?:src|href)="(?!data:|#|http://127\.0\.0\.1:5000/restok/results/demo/)[^"]*"', html)
+    assert "default-src 'none'" in html                            # the browser itself refuses to load anything
+
+
+def test_addresses_lead_into_the_page_and_to_mlflow_alone(run, reports):
+    html = page_of(run, reports)
+    others = re.findall(r'(?:src|href)="(?!data:|#)([^"]*)"', html)
+    runs = {path for path in others if path.startswith(f"{UI}/results/demo/")}
+    assert f"{UI}/results/demo/evaluation/main/750k" in runs and len(runs) > 30
+    assert set(others) - runs == {f"{UI}/demo/{name}" for name in ("table2", "table3", "table4", "table5", "table10",
+                                                                    "release_switches")}
+
+
+def test_the_page_of_the_same_inputs_is_the_same_to_the_byte(run, reports):
+    assert page_of(run, reports) == page_of(run, reports)
+
+
+def test_the_page_tells_what_its_results_cost_and_of_others_nothing(run, reports):
+    """Without an ablation's table, the results behind it are none of the page's."""
+    every = page_of(run, reports).partition('<h2 id="cost">')[2].partition("</table>")[0]
+    for path in reports.iterdir():
+        if (item := ITEMS.get(path.stem)) and Tree(run, experiments()).beyond_main(item):
+            path.unlink()
+    alone = page_of(run, reports).partition('<h2 id="cost">')[2].partition("</table>")[0]
+    counts = [int(re.search(r'all together</th>.*?class="number">(\d+)<', html)[1]) for html in (every, alone)]
+    assert counts[0] > counts[1] > 20 and "unknown" in alone and "restok train-tokenizer" in alone
 
 
 def test_a_number_that_was_measured_leads_to_its_entry_and_no_other_does(run, reports):

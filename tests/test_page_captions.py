@@ -20,6 +20,7 @@ def test_a_table_names_images_references_features_checkpoints_and_seeds(results)
         "training split (cd); FD-digits of 80 class-conditional samples against training split (cd). Features: digits "
         "classifier (rFD-digits, FD-digits, IS-digits). Checkpoint 150k; seeds 10086, 10087.")
     assert said(results, "fig7").endswith("Checkpoints 250k, 500k, 750k, 1M; seed 10086.")
+    assert said(results, "table1").endswith("1M, of each row that of the lowest FD-digits; seed 10086.")
 
 
 def test_other_references_of_samples_are_told_apart(tmp_path):

@@ -5,14 +5,18 @@ import os
 import re
 import shlex
 import shutil
+from inspect import signature
 from pathlib import Path
 
 import pytest
 from spoilt import chain
 from spoilt.case import DROP, altered, bytes_of, copied, gone, keys, text
 
+from restok.cli.tracking import ui
 from restok.experiments import ITEMS, Tree, load_sheet
 from restok.experiments.places import pattern
+from restok.mirror.pages import HOST
+from restok.mirror.results import places
 from restok.reporting.sources import UI, Sources
 
 REPORT, PUBLISHED = "reports/run/table1.csv", "params/published.csv"
@@ -213,12 +217,15 @@ def test_the_page_tells_the_same_tree_in_short(home):
     assert lines[TOKENIZER]["cost"].endswith(" s, cpu") and len(lines[TOKENIZER]["digest"]) == 12
 
 
-def test_a_result_that_mlflow_mirrors_has_an_address_there(home):
-    behind = Sources(Tree("results/run", load_sheet(Path("params/run.yaml"))))
-    runs = {path: behind.run(Path(path)) for path in (RESULT, TOKENIZER, CODES, GENERATOR, SEARCH, DATA, REFERENCE)}
-    assert runs == {RESULT: f"{UI}/results/run/evaluation/main/1M", DATA: None, REFERENCE: None} | {
-        path: f"{UI}/{path}" for path in (TOKENIZER, CODES, GENERATOR, SEARCH)}
-    assert behind.run(home / RESULT) == runs[RESULT] and behind.run(Path("elsewhere") / RESULT) is None
+def test_a_result_that_mlflow_mirrors_has_an_address_there_and_no_other(home):
+    tree = Tree("results/run", load_sheet(Path("params/run.yaml")))
+    behind, mirrored = Sources(tree), {place.path for place in places(tree)}
+    assert {Path(path) for path in (TOKENIZER, CODES, GENERATOR, SEARCH, RESULT)} <= mirrored
+    assert {path: behind.run(path) for path in mirrored} == {
+        path: f"{UI}/{path.parent if 'evaluation' in path.parts else path}" for path in mirrored}
+    assert behind.run(home / RESULT) == behind.run(Path(at("reconstruction"))) == f"{UI}/results/run/evaluation/main/1M"
+    assert [behind.run(Path(path)) for path in (DATA, REFERENCE, f"elsewhere/{RESULT}")] == [None] * 3
+    assert UI == f"http://{HOST}:{signature(ui).parameters['port'].default}/restok"
 
 
 def test_made_again_nothing_that_was_made_of_it_changes(home, command):

@@ -164,6 +164,11 @@ class Tree:
         return {"generation": bool(trial.generator or not trial.tokenizer), "panel": own, "samples": own,
                 "guidance": not (trial.params.sampling.guidance or trial.tokenizer)}.get(stage, True)
 
+    def compares(self, item: Item) -> bool:
+        """Whether an item, as a table, sets what was generated for several rows beside each other."""
+        rows = {entry.trial.id for entry in self.sheet.feeding(item.name)}
+        return item.kind != "figure" and "generation" in item.reads and len(rows) > 1
+
     def beyond_main(self, item: Item) -> bool:
         """Whether an item shows other trained models than the parameter file's own run."""
         own = {trial.id for trial in self.sheet.trials if trial.name == MAIN}

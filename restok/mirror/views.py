@@ -67,7 +67,7 @@ def views(tree: Tree, metrics: Mapping[str, Collection[str]]) -> list[View]:
     behind = [name for name in rest if _section(name) in ("interval", "cost")]
     found = [View(item.name, item.title, f"tags.{item.name} LIKE '%' AND tags.stage = 'evaluation'",
                   (_tag(item.name), *map(_metric, eval_), *map(_param, _differing(tree, item)), *map(_metric, behind)),
-                  tuple(measured)) for item in ITEMS.values() if _compares(tree, item)]
+                  tuple(measured)) for item in ITEMS.values() if tree.compares(item)]
     for kind, title in (("evaluation", "All evaluations"), ("tokenizer", "Training of tokenizers"),
                         ("generator", "Training of generators")):
         known = _ordered(metrics.get(kind, ()))
@@ -80,12 +80,6 @@ def views(tree: Tree, metrics: Mapping[str, Collection[str]]) -> list[View]:
 def tags(found: Sequence[View]) -> dict[str, str]:
     """The tags of an experiment that has these views, in this order."""
     return PLAIN | {f"{TAG}{view.key}": view.tag(place) for place, view in enumerate(reversed(found), 1)}
-
-
-def _compares(tree: Tree, item: Item) -> bool:
-    """Whether it is a table of measured rows, two or more."""
-    rows = {entry.trial.id for entry in tree.sheet.feeding(item.name)}
-    return item.kind != "figure" and "generation" in item.reads and len(rows) > 1
 
 
 def _differing(tree: Tree, item: Item) -> Iterator[str]:

@@ -33,8 +33,10 @@ def _evaluations(inputs: Inputs, item: Item) -> str:
     if said["gfid_metric"]:
         measured.append(f"{said['gfid_metric']} of {_counts(about, 'generation')} class-conditional samples against "
                         f"{said['generation_reference']}")
-    return (f"Measured on {_images(inputs)}: {'; '.join(measured)}. Features: {said['features']}. "
-            f"{_checkpoints(row.first.label for row in shown)}; {_seeds(shown)}.")
+    labels = _checkpoints(row.first.label for row in shown)
+    if item.name == "table1" and len(shown) > 1:
+        labels += f", of each row that of the lowest {said['gfid_metric']}"
+    return f"Measured on {_images(inputs)}: {'; '.join(measured)}. Features: {said['features']}. {labels}; {_seeds(shown)}."
 
 
 def _best(inputs: Inputs, item: str, row: Row) -> str:

@@ -164,7 +164,8 @@ def _shown(inputs: Inputs, item: Item, paths: Sequence[Path], behind: Sources) -
     pictures = [_picture(path) for path in map(require, paths) if path.suffix == ".png"]
     named = NAMED.match(item.title)
     return {"item": item, "short": named[0] if named else item.title, "measured": measured_on(inputs, item), "table": table,
-            "cells": table and list(_cells(table, item, behind)), "picture": pictures[0] if pictures else None, "files": paths}
+            "view": behind.view(item), "cells": table and list(_cells(table, item, behind)), "files": paths,
+            "picture": pictures[0] if pictures else None}
 
 
 def _picture(path: Path) -> dict:

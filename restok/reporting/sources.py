@@ -67,6 +67,10 @@ class Sources:
         below = os.path.relpath(place, self.tree.root)
         return None if below.startswith("..") else f"{UI}/results/{self.tree.root.name}/{Path(below).as_posix()}"
 
+    def view(self, item: Item) -> str | None:
+        """The address of the view in MLflow that compares the rows of a table; None of what compares none."""
+        return f"{UI}/{self.tree.sheet.run}/{item.name}" if self.tree.compares(item) else None
+
     def _title(self, files: list[str]) -> str:
         """'Row restok, seeds 10086 and 10087, checkpoint 1M'; of a part of what a row has, 'Reconstruction: row main, ...'."""
         whole = [(trial, label) for trial, label, places in self._rows if places <= set(files)]
