@@ -13,6 +13,7 @@ from restok.cli import (  # each registers its verbs
     artifacts,
     before,
     chain,
+    comparing,
     evaluate,
     images,
     progress,
@@ -23,5 +24,5 @@ from restok.cli import (  # each registers its verbs
 )
 from restok.cli.base import app
 
-__all__ = ["app", "artifacts", "before", "chain", "evaluate", "images", "progress", "provenance", "released", "reports",
-           "tracking"]
+__all__ = ["app", "artifacts", "before", "chain", "comparing", "evaluate", "images", "progress", "provenance", "released",
+           "reports", "tracking"]

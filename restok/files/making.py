@@ -181,14 +181,21 @@ def commit_of(making: Mapping[str, Any]) -> str:
     return f"{making['restok'] or 'restok'} source {making['source'][:7]}"
 
 
+def seconds_of(makings: Sequence[Mapping[str, Any]]) -> float | None:
+    """The time of one process times their number, over all calls; None where that of one is unknown."""
+    if not makings or None in [one["seconds"] for one in makings]:
+        return None
+    return sum(one["seconds"] * one["processes"] for one in makings)
+
+
 def cost_of(makings: Sequence[Mapping[str, Any]]) -> str:
-    """'35 s, cpu' or 'at least 812 h, 8 x NVIDIA H100': the time of one process times their number, over all calls."""
+    """'35 s, cpu' or 'at least 812 h, 8 x NVIDIA H100': the time of all processes, over all calls, and where it went."""
     devices = ", ".join(dict.fromkeys(f"{one['processes']} x {one['device']}" if one["processes"] > 1 else one["device"]
                                       for one in makings))
-    if not makings or None in [one["seconds"] for one in makings]:
+    seconds = seconds_of(makings)
+    if seconds is None:
         return f"time unknown{devices and f', {devices}'}"
-    time = time_of(sum(one["seconds"] * one["processes"] for one in makings))
-    return f"{'at least ' * any(one['unknown'] for one in makings)}{time}, {devices}"
+    return f"{'at least ' * any(one['unknown'] for one in makings)}{time_of(seconds)}, {devices}"
 
 
 def time_of(seconds: float) -> str:

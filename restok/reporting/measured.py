@@ -144,7 +144,7 @@ def rows(tree: Tree, item: str) -> list[Row]:
             raise ConfigError(f"experiments: rows {ids[key]!r} and {id!r} both feed {item} as {key!r}; rename one")
     every = [Row(group[1], keys[group], tuple(trials.values()),
                  tuple(measured_at(tree, trial, group[2]) for trial in trials.values())) for group, trials in grouped.items()]
-    _require_alike([e for row in every for e in row.measured])
+    require_alike([e for row in every for e in row.measured])
     return every
 
 
@@ -168,7 +168,7 @@ def measured_at(tree: Tree, trial: Trial, label: str) -> Checkpoint:
     return e
 
 
-def _require_alike(measured: Sequence[Checkpoint]) -> None:
+def require_alike(measured: Sequence[Checkpoint]) -> None:
     """Raises ComparisonError unless all were measured alike, on as many images: a distance depends on their number."""
     reconstructions, generations = [e.reconstruction for e in measured], [e.generation for e in measured if e.generation]
     for records in filter(None, (reconstructions, generations)):
