@@ -154,7 +154,8 @@ def test_results_that_rows_share_are_the_same(tree):
 
 
 def test_what_was_refused_is_said_with_its_reason(tree):
-    write_evaluations(tree.root, "150k", numbers=(8.0, 7.0, 60.0), trial="baseline.10086", refused={"recall": "too few samples"})
+    refused = {"recall": "too few samples"}
+    write_evaluations(tree.root, "150k", numbers=(8.0, 7.0, 60.0), trial="baseline.10086", refused=refused)
     found = compare(tree, ["restok", "baseline"])
     assert metric(found, "recall").refused == ("", "too few samples") and verdicts(found, "recall") == [None, None]
     assert metric(found, "lpips", "reconstruction").refused == ("evaluation.lpips is false",) * 2

@@ -419,7 +419,7 @@ def test_what_was_measured_is_shown_even_where_it_cannot_be_written(command, cha
 
 def test_every_verb_says_what_it_does(command):
     verbs = [c.name or c.callback.__name__.replace("_", "-") for c in app.registered_commands]
-    assert len(verbs) == 31
+    assert len(verbs) == 32
     for verb in verbs:
         result = command(verb, "--help")
         assert result.exit_code == 0 and verb in result.stdout and "--" in result.stdout
