@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from mlflow.entities import Experiment, LoggedModel, Run
 
 DATABASE, ARTIFACTS = "mlflow.db", "mlartifacts"       # of the store in the clone, as MLflow itself would call them
+GOING_ON = "@going on"                                 # ends the key of what is known by its place alone
 BATCH = 1000                                           # metrics that MLflow takes in one call, at the most
 LONGEST = 500                                          # characters of a parameter or tag: what is longer is cut
 ONCE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "10", "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
@@ -187,7 +188,8 @@ class Store:
     def write(self, one: Tracked) -> None:
         """Make the run of a result what it should be."""
         with _asking(self.uri):
-            run = self.runs.get(one.key) or self._create(one)
+            known = self.runs.get(one.key) or self._adopted(one)
+            run = self.client.get_run(known.info.run_id) if known else self._create(one)     # a search finds no models of runs
             self._points(run, one)
             self._params(run, one)
             self._files(run, one)
@@ -197,6 +199,12 @@ class Store:
             self._tags(run, one)
             self._end(run, one)
             self.runs[one.key] = self.client.get_run(run.info.run_id)
+
+    def _adopted(self, one: Tracked) -> "Run | None":
+        """The run that showed how the making of this result went, when its key was not known."""
+        if run := self.runs.pop(f"{one.path}{GOING_ON}", None):
+            self.client.set_tag(run.info.run_id, "key", one.key)
+        return run
 
     def _create(self, one: Tracked) -> "Run":
         before = [run for run in self.runs.values() if run.data.tags.get("path") == one.path]

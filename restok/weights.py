@@ -6,7 +6,7 @@ import torch
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
-from restok import config
+from restok import config, tracking
 from restok.generator.model import HAR
 from restok.networks.saved import load_network, require_network, save_network
 from restok.tokenizer.model import ResTok
@@ -18,12 +18,14 @@ def save_model(folder: str | Path, model: ResTok | HAR) -> None:
 
 
 def load_tokenizer(folder: str | Path) -> ResTok:
-    """The tokenizer saved in `folder`, in eval mode on the CPU. Raises WeightsError or ConfigError."""
+    """The tokenizer saved in `folder`, or logged in MLflow as 'models:/m-...', in eval mode on the CPU. Raises WeightsError,
+    ConfigError or TrackingError."""
     return _load(folder, ResTok, config.Tokenizer, "restok train-tokenizer")
 
 
 def load_generator(folder: str | Path) -> HAR:
-    """The generator saved in `folder`, in eval mode on the CPU. Raises WeightsError or ConfigError."""
+    """The generator saved in `folder`, or logged in MLflow as 'models:/m-...', in eval mode on the CPU. Raises WeightsError,
+    ConfigError or TrackingError."""
     return _load(folder, HAR, config.Generator, "restok train-generator")
 
 
@@ -33,6 +35,7 @@ def require_tokenizer(folder: str | Path) -> None:
 
 
 def _load(folder: str | Path, model: type[nn.Module], settings: type[config.Config], command: str) -> nn.Module:
+    folder = tracking.model_folder(str(folder)) if str(folder).startswith("models:/") else folder
     with torch.random.fork_rng(devices=[]), _Undrawn():
         return load_network(folder, settings, model, "model", command)
 

@@ -16,6 +16,7 @@ from pathlib import Path
 import jaxtyping
 
 ROOT = Path(__file__).parent.parent
+os.environ["RESTOK_TRACKING"] = "off"              # what the tests of MLflow take back: others start no mirror of their own
 # Every call of what handles tensors and arrays checks its annotations, shapes among them, where an int is a float too, as
 # Python's typing has it. Of a list one element is checked, drawn from `random`, which `_repeatable` seeds.
 SHAPED = ("compat", "data", "generator", "metrics", "networks", "nn", "objective", "reporting.figures", "stages", "tokenizer",

@@ -1,5 +1,6 @@
 """The verbs of the chain, in its order: each writes what the next one reads."""
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -82,9 +83,10 @@ def train_tokenizer(params: ParamsFile, data: Data, run: RunFolder, out: OutFold
 
     On SIGTERM, SIGINT, SIGHUP or SIGUSR1 it finishes the step, saves a state and leaves with exit code 75; the same command
     goes on from there."""
-    from restok.distributed import leave_together, processes
+    from restok.distributed import is_first, leave_together, processes
+    from restok.mirror.child import beside
     from restok.training.tokenizer import train_tokenizer
-    with processes():
+    with processes(), beside(out) if is_first() else nullcontext():
         leave_together()
         train_tokenizer(read_to_compute(params, overrides, experiment), checkpoint, data, classifier, previous, run, out)
 
@@ -113,9 +115,10 @@ def train_generator(params: ParamsFile, codes: Codes, tokenizer: TokenizerFolder
 
     On SIGTERM, SIGINT, SIGHUP or SIGUSR1 it finishes the step, saves a state and leaves with exit code 75; the same command
     goes on from there."""
-    from restok.distributed import leave_together, processes
+    from restok.distributed import is_first, leave_together, processes
+    from restok.mirror.child import beside
     from restok.training.generator import train_generator
-    with processes():
+    with processes(), beside(out) if is_first() else nullcontext():
         leave_together()
         train_generator(read_to_compute(params, overrides, experiment), codes, tokenizer, run, out)
 

@@ -9,14 +9,14 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from threading import Event, Thread
 
-OFF = "RESTOK_TRACKING", "off"       # of the environment: no mirror is started; the workflow says so to its jobs
+SWITCH, OFF = "RESTOK_TRACKING", "off"       # of the environment: no mirror is started; the workflow says so to its jobs
 LAST = 20                            # seconds of a last look that somebody waits for
 
 
 def start(*runs: str) -> subprocess.Popen | None:
     """`restok track-sync --follow` for some runs. It looks once more when this process closes its standard input, or ends by
     whatever; nobody waits for it. What it has to say is in runs/RUN/tracking/mirror.log. None where it is turned off."""
-    if not runs or os.environ.get(OFF[0]) == OFF[1]:
+    if not runs or os.environ.get(SWITCH) == OFF:
         return None
     command = Path(sys.executable).with_name("restok")
     words = [command if command.exists() else shutil.which("restok") or "restok", "track-sync", *runs, "--follow", "--child"]

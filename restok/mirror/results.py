@@ -3,28 +3,28 @@
 import json
 import logging
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import replace
 from datetime import datetime
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from restok.config import Params
 from restok.errors import RestokError
-from restok.experiments import Tree, Trial, artifacts
+from restok.experiments import Tree, artifacts
 from restok.experiments.manifests import Artifact, artifact_at
+from restok.experiments.underway import Running, running
 from restok.files import read_json
-from restok.files.artifact import MANIFEST, digest_of
+from restok.files.artifact import MANIFEST, OWN, digest_of
 from restok.files.making import Making, commit_of, cost_of
 from restok.files.run import CALLS, ORIGIN
-from restok.mirror import pictures, values, views
+from restok.mirror import pictures, values
 from restok.mirror.curves import curves
-from restok.tracking import Dataset, Model, Point, Tracked
+from restok.mirror.places import KINDS, Place, places
+from restok.tracking import GOING_ON, Dataset, Model, Point, Tracked
 
-KINDS = {"tokenizer": "tokenizer", "codes": "codes", "generator": "generator", "guidance": "guidance",
-         "generation": "evaluation"}     # the stages that have runs in MLflow, and what they are called there, in this order
-OWN = "kind", "settings", "inputs"
 MODELS = "tokenizer", "generator"
+WITHIN = {"guidance": ("candidate", "finalist"), "generation": ("generation", "reconstruction")}      # what is done for it
 READ = "", ".json"                   # suffixes of what is read of the results behind a result: folders and JSON
 log = logging.getLogger("restok")
 
@@ -37,63 +37,6 @@ class Source(NamedTuple):
     read: Callable[[], Tracked | None]
 
 
-@dataclass(frozen=True)
-class Place:
-    """Whose result something is: the first of the rows that share it, all of these with their checkpoints, and where a list of
-    all runs has it."""
-
-    stage: str
-    path: Path
-    row: Trial
-    label: str
-    users: tuple[tuple[Trial, str], ...]
-    number: str
-
-    @property
-    def name(self) -> str:
-        return f"{self.number} {self.row.name} {self.label} {KINDS[self.stage]}"
-
-    @property
-    def colour(self) -> str:
-        row, checkpoint, _ = map(int, self.number.split("."))
-        return views.colour(row, checkpoint)
-
-    @property
-    def feeds(self) -> dict[str, str]:
-        """By table and figure, which of its rows this is."""
-        found: dict[str, list[str]] = {}
-        for trial, label in self.users:
-            for feed in trial.feeds:
-                if feed.label in (None, label):
-                    found.setdefault(feed.item, []).append(feed.name or trial.id)
-        return {item: ", ".join(dict.fromkeys(names)) for item, names in found.items()}
-
-    @property
-    def steps(self) -> range:
-        """Of a training, its first step and the one after its last."""
-        if self.stage == "generator":
-            return range(self.row.params.generator_training.steps)
-        checkpoints = self.row.params.tokenizer_training.checkpoints
-        ends = [0, *checkpoints.values()]
-        at = list(checkpoints).index(self.label) if self.label in checkpoints else 0
-        return range(ends[at], ends[at + 1])
-
-
-def places(tree: Tree) -> Iterator[Place]:
-    """Every result of the rows that a run of MLflow shows, each once."""
-    for number, stage in enumerate(KINDS, 1):
-        users: dict[Path, list[tuple[Trial, str]]] = {}
-        for trial in tree.sheet.trials:
-            for label in trial.labels:
-                if stage != "generation" or not trial.tokenizer or trial.generator:
-                    users.setdefault(tree.path(stage, trial, label), []).append((trial, label))
-        for path, found in users.items():
-            if path.is_relative_to(tree.root) and not (stage == "guidance" and found[0][0].params.sampling.guidance):
-                row, label = tree.home(stage, *found[0]), found[0][1]
-                at = f"{tree.sheet.trials.index(row):02}.{row.every_label.index(label) + 1}.{number}"
-                yield Place(stage, path, row, label, tuple(found), at)
-
-
 class Results:
     """All of one parameter file, in results/RUN, runs/RUN and reports/RUN."""
 
@@ -103,14 +46,19 @@ class Results:
 
     def sources(self) -> Iterator[Source]:
         """What is there, in the order in which each is made of those before it."""
+        work = {(each.place.stage, each.place.row, each.place.checkpoint): each for each in reversed(running(self.runs))}
         for place in places(self.tree):
             files = [place.path / MANIFEST if place.path.suffix == "" else place.path, *self._measured(place).values()]
             if files[0].exists():
                 yield Source(place.path, _stamp(*files), partial(self._finished, place))
-            elif unfinished := self._unfinished(place):
-                folder, facts = unfinished
-                yield Source(place.path, _stamp(folder / "log.jsonl", folder / CALLS),
-                             partial(self._going_on, place, folder, facts))
+                continue
+            now = next((work[key] for stage in WITHIN.get(place.stage, (place.stage,))
+                        if (key := (stage, place.row.name, place.label)) in work), None)
+            if folder := self._folder(place):
+                stamp = *_stamp(folder / "log.jsonl", folder / CALLS), str(now)
+                yield Source(place.path, stamp, partial(self._going_on, place, folder, now))
+            elif now:
+                yield Source(place.path, (str(now),), partial(self._measuring, place, now))
         if files := sorted(file for file in self.reports.glob("*") if file.is_file() and not file.name.startswith(".")):
             yield Source(self.reports, _stamp(*files), partial(self._reports, files))
 
@@ -123,13 +71,11 @@ class Results:
             paths["generation"] = place.path
         return {name: path for name, path in paths.items() if path.exists()}
 
-    def _unfinished(self, place: Place) -> tuple[Path, dict] | None:
-        """The folder in which it is made, which the newest call left, and what that said of it."""
+    def _folder(self, place: Place) -> Path | None:
+        """In which it is made, of the newest call."""
         home = self.runs / place.path.relative_to(self.tree.root)
         files = [file for file in home.glob(f"*/{ORIGIN}") if (file.parent / CALLS).exists()]
-        for file in sorted(files, key=lambda file: _stamp(file)[0], reverse=True):
-            return file.parent, read_json(file)
-        return None
+        return max(files, key=lambda file: _stamp(file)[0]).parent if files else None
 
     def _finished(self, place: Place) -> Tracked | None:
         artifact = artifact_at(place.path)
@@ -148,23 +94,26 @@ class Results:
         return self._tracked(place, artifact, behind, ended=ended, points=points, model=model,
                              pictures=self._pictures(place), digest=artifact.digest)
 
-    def _going_on(self, place: Place, folder: Path, facts: Mapping[str, Any]) -> Tracked:
-        artifact = Artifact(place.path, place.path, facts | {"made": read_json(folder / CALLS)})
-        return self._tracked(place, artifact, self._behind(artifact), points=list(curves(
-            folder / "log.jsonl", place.steps, 0)))
+    def _going_on(self, place: Place, folder: Path, now: Running | None) -> Tracked:
+        artifact = Artifact(place.path, place.path, read_json(folder / ORIGIN) | {"made": read_json(folder / CALLS)})
+        one = self._tracked(place, artifact, self._behind(artifact), list(curves(folder / "log.jsonl", place.steps, 0)))
+        return replace(one, stopped=bool(now and now.stopped), tags={**one.tags, "progress": str(now or "")})
+
+    def _measuring(self, place: Place, now: Running) -> Tracked:
+        """What leaves no more than a note of how far it is."""
+        return Tracked(key=f"{place.shown}{GOING_ON}", path=place.shown, name=place.name, started=round(1000 * now.began),
+                       stopped=bool(now.stopped), tags=place.tags | {"progress": str(now)})
 
     def _tracked(self, place: Place, artifact: Artifact, behind: list[Artifact], points: list[Point], ended: int | None = None,
                  model: Model | None = None, pictures: Mapping[str, bytes] | None = None, digest: str = "") -> Tracked:
         makings, settings = artifact.facts["made"], _settings([artifact, *behind])
         began = min((one["started"] for one in makings if one["started"]), default=None)
         data = next((each for each in behind if each.kind == "data"), None)
-        tags = {"stage": KINDS[place.stage], "row": place.row.name, "checkpoint": place.label,
-                "feeds": "; ".join(f"{item} {name}" for item, name in place.feeds.items()), **place.feeds,
-                "seed": str(settings.get("seed", place.row.seed)), "data": data.digest[:12] if data else "",
-                "digest": digest, "cost": cost_of(makings), "mlflow.runColor": place.colour, **_made(makings)}
+        tags = place.tags | {"progress": "", "seed": str(settings.get("seed", place.row.seed)), "digest": digest,
+                             "data": data.digest[:12] if data else "", "cost": cost_of(makings), **_made(makings)}
         return Tracked(
-            key=f"{place.path.as_posix()}@{digest_of({key: artifact.facts[key] for key in OWN})[:12]}@{began or 'unknown'}",
-            path=place.path.as_posix() if place.stage != "generation" else place.path.parent.as_posix(), name=place.name,
+            key=f"{place.shown}@{digest_of({key: artifact.facts[key] for key in OWN})[:12]}@{began or 'unknown'}",
+            path=place.shown, name=place.name,
             started=_milliseconds(began) if began else ended or 0, ended=ended, tags=tags, params=settings, points=points,
             files={"parameters.yaml": self.parameters}, texts=pictures or {}, model=model,
             made_from=tuple(each.digest for each in behind if each.kind in MODELS),
