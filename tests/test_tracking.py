@@ -326,7 +326,7 @@ def test_a_mirror_ends_with_the_process_that_started_it(bare, monkeypatch):
     monkeypatch.delenv(child.SWITCH)
     process = child.start("run")
     process.stdin.close()
-    assert process.wait(120) == 0, (bare / "runs/run/tracking/mirror.log").read_text()
+    assert process.wait(600) == 0, (bare / "runs/run/tracking/mirror.log").read_text()
     assert len(by_name(bare)) == 11
 
 

@@ -62,11 +62,7 @@ def beside(out: Path) -> Iterator[None]:
 
 def until_parent_ends() -> Callable[[], bool]:
     """In the child: takes no more than the time that is left, and tells whether who started it has closed the pipe."""
-    if hasattr(os, "SCHED_IDLE"):
-        with suppress(OSError):
-            os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
-    else:
-        os.nice(19)
+    os.nice(19)                          # 15 parts of a core, of 1,024 that other work on it has; SCHED_IDLE's 3 are too few
     ended = Event()
 
     def wait() -> None:
