@@ -295,19 +295,21 @@ class Store:
             self.client.set_terminated(run.info.run_id, status, one.ended)
 
 
-def pages(uri: str) -> "FastAPI":
-    """MLflow's own pages of a store, as an application for a web server. Raises TrackingError where only mlflow-skinny is."""
+def pages(uri: str) -> "tuple[FastAPI, Path]":
+    """MLflow's own pages of a store, as an application for a web server, and the first page. Raises TrackingError where only
+    mlflow-skinny is."""
     for name, value in (ONCE | QUIET).items():
         os.environ.setdefault(name, value)
     try:
         from mlflow.server.constants import ARTIFACT_ROOT_ENV_VAR, BACKEND_STORE_URI_ENV_VAR
         os.environ |= {BACKEND_STORE_URI_ENV_VAR: uri, ARTIFACT_ROOT_ENV_VAR: (Path.cwd() / ARTIFACTS).as_uri()}
         with warnings.catch_warnings(action="ignore"):
+            from mlflow import server
             from mlflow.server.fastapi_app import app
     except ImportError as error:
         raise TrackingError(f"MLflow's pages are not installed ({error}): `make setup` in a clone, elsewhere "
                             "`pip install 'restok[ui]'`. Jobs do without") from error
-    return app
+    return app, Path(server.app.static_folder) / "index.html"
 
 
 def _link(source: Path, target: Path) -> None:

@@ -58,9 +58,9 @@ def serve(listening: socket.socket, stores: Mapping[str, Store], views: Mapping[
     """Until a signal asks to leave; `ready` is called once the pages answer. Raises TrackingError."""
     signals.defer()
     uri = next(iter(stores.values())).uri
-    app = pages(uri)
+    app, index = pages(uri)
     import uvicorn
-    app.router.routes[:0] = _routes(stores, views)
+    app.router.routes[:0] = _routes(index, stores, views)
     server = uvicorn.Server(uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=GRACE))
     thread = Thread(target=server.run, args=([listening],))       # beside the thread that hears signals
     thread.start()
@@ -76,15 +76,14 @@ def serve(listening: socket.socket, stores: Mapping[str, Store], views: Mapping[
         raise TrackingError(f"{uri}: MLflow's pages did not start; what is above says why")
 
 
-def _routes(stores: Mapping[str, Store], views: Mapping[str, Sequence[View]]) -> "list[Route]":
-    from mlflow.server import app
+def _routes(index: Path, stores: Mapping[str, Store], views: Mapping[str, Sequence[View]]) -> "list[Route]":
     from starlette.responses import HTMLResponse, RedirectResponse
     from starlette.routing import Route
     first = FIRST.replace("SETTINGS", json.dumps(SETTINGS)).replace("START", json.dumps(place(next(iter(stores.values())))))
-    index = (Path(app.static_folder) / "index.html").read_text("utf-8").replace("<head>", f"<head>{first}", 1)
+    shown = index.read_text("utf-8").replace("<head>", f"<head>{first}", 1)
 
     def start(request: "Request") -> "Response":
-        return HTMLResponse(index, headers={"cache-control": "no-cache"})
+        return HTMLResponse(shown, headers={"cache-control": "no-cache"})
 
     def lead(request: "Request") -> "Response":
         path = request.path_params["path"].strip("/")
