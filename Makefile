@@ -38,7 +38,8 @@ tracking: $(READY)
 
 # The pages, looked at in a real browser: Debian's chromium. Of the report, the one that `make short` left.
 pages: $(READY)
-	$(RUN) RESTOK_PARAMS=params/short.yaml python -m pytest -n 0 -rs tests/check_browser.py tests/check_site.py tests/check_pages.py
+	$(RUN) RESTOK_PARAMS=params/short.yaml python -m pytest -n 0 -rs tests/check_browser.py tests/check_site.py tests/check_pages.py \
+		tests/check_ui.py
 
 # The short demo by `dvc repro`, pushed and pulled; and DVC on a real server of S3, which is started and ended here, and on one of
 # SSH where Debian's openssh-server is installed.

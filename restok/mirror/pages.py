@@ -29,7 +29,7 @@ for (const [name, value] of Object.entries(SETTINGS))
   if (localStorage.getItem(name) === null) localStorage.setItem(name, JSON.stringify(value));
 if (location.hash === "") location.replace(START);
 </script><style>[data-assistant-ui] { display: none !important }</style>"""
-ASSISTANT = "/ajax-api/3.0/mlflow/assistant/{rest:path}"            # it runs commands on this machine
+ASSISTANT = "/ajax-api/3.0/mlflow/assistant/{rest:path}"            # what is sent there runs commands on this machine
 ABSENT = """<!doctype html><meta charset="utf-8"><title>Not in MLflow</title><p>MLflow has no run of <code>PATH</code>.</p>
 <p>If it is there on disk, <code>restok track-sync</code> sends it.</p>"""
 
@@ -92,10 +92,10 @@ def _routes(index: Path, stores: Mapping[str, Store], views: Mapping[str, Sequen
         return HTMLResponse(ABSENT.replace("PATH", escape(path)), 404)
 
     def refuse(request: "Request") -> "Response":
-        return HTMLResponse("not offered here", 404)
+        return HTMLResponse("`restok ui` does not offer this", 403)
 
     return [Route("/", start), Route("/restok/{path:path}", lead),
-            Route(ASSISTANT, refuse, methods=["GET", "POST", "PUT", "PATCH", "DELETE"])]
+            Route(ASSISTANT, refuse, methods=["POST", "PUT", "PATCH", "DELETE"])]
 
 
 def _target(path: str, stores: Mapping[str, Store], views: Mapping[str, Sequence[View]]) -> str | None:

@@ -85,7 +85,8 @@ class Results:
         behind, makings = self._behind(artifact), artifact.facts["made"]
         ended = _milliseconds(max(one["finished"] for one in makings))
         cost = {KINDS.get(each.kind, each.kind): each.facts["made"] for each in behind if each.kind in MODELS}
-        found = [*values.costs({KINDS[place.stage]: makings} | cost), *self._values(place, artifact)]
+        # MLflow's comparison shows the first of them.
+        found = [*self._values(place, artifact), *values.costs({KINDS[place.stage]: makings} | cost)]
         step = self.params.tokenizer_training.checkpoints.get(place.label, 0)
         points = [*(curves(place.path / "log.jsonl", place.steps, ended) if place.stage in MODELS else ()),
                   *(Point(name, float(value), ended, step) for name, value in found)]
