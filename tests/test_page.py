@@ -93,7 +93,7 @@ def test_a_number_that_was_measured_leads_to_its_entry_and_no_other_does(run, re
     assert len(set(titles)) == len(titles) and {
         "Row restok, seeds 10086 and 10087, checkpoint 150k", "Reconstruction: row main, seed 10086, checkpoint 750k",
         "Rows restok and legacy_layout, seeds 10086 and 10087, checkpoint 150k",
-        "Search for guidance: row main, seed 10086, checkpoint 250k"} <= set(titles)
+        "Search for guidance: row main, seed 10086, checkpoint 250k", "Feature network"} <= set(titles)
     for printed in ("2.34", "1.28"):                     # the paper's, in the same tables
         assert f">{printed}</td>" in html and printed not in [text for _, text in links]
 

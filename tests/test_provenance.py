@@ -214,6 +214,8 @@ def test_the_page_tells_the_same_tree_in_short(home):
     assert (entry["id"], entry["title"]) == ("from-1", "Row main, seed 10086, checkpoint 1M")
     assert [item.name for item in entry["shown"]] == ["fig7", "table1"] and len(lines) == len(entry["lines"]) == 12
     assert lines[DATA]["verb"] == "restok prepare" and lines[DATA]["depth"] > lines[RESULT]["depth"] == 0
+    assert entry["runs"].keys() == {f"{stage}/main/1M" for stage in ("evaluation", "tokenizer", "codes", "generator")} | {
+        "guidance/main/1M.json", "tokenizer/main/750k"} and entry["runs"]["codes/main/1M"] == f"{UI}/{CODES}"
     assert lines[TOKENIZER]["cost"].endswith(" s, cpu") and len(lines[TOKENIZER]["digest"]) == 12
 
 

@@ -27,6 +27,7 @@ from restok.stages.search import among, cost, drawn
 
 CALLED = {"class_accuracy": "class accuracy", "per_class_accuracy": "class accuracy by class", "psnr": "PSNR (dB)",
           "ssim": "SSIM", "ms_ssim": "MS-SSIM", "lpips": "LPIPS"}     # the other metrics bear the field's names
+NETWORK = "feature network"                                         # of the lines on what was run, the one that was measured
 Line = tuple[str, str | int, Path | str]                            # what, its value, the file that backs it
 NUMBER = re.compile(r"[-+]?\d")
 NAMED = re.compile(r"(Table|Fig\.) \d+")        # as the paper names them
@@ -57,7 +58,8 @@ def report(inputs: Inputs, reports_dir: str | Path, out: str | Path) -> list[Ite
         chosen=best.first,
         run=behind.run(best.first.reconstruction.path),
         levels=require_metric(best.first.reconstruction, "codebook")["levels"],
-        settings=[(*line, None) for line in _settings(tree, params, best)],
+        settings=[(*line, behind.anchor(behind.network) if line[0] == NETWORK else None)
+                  for line in _settings(tree, params, best)],
         headline=[(*line, anchor) for line in _headline(best, len(seeds))],
         costs=costs(behind_all(tree, params, made)),
         refused=_refused(seeds),
@@ -95,7 +97,7 @@ def _settings(tree: Tree, params: Params, best: Row) -> list[Line]:
     ]
     if params.classifier:
         trained = read(tree.path("classifier") / "metrics.json", TrainedClassifier)
-        lines.append(("feature network", f"validation accuracy {_percent(trained['validation_accuracy'])} of {trained['n']}",
+        lines.append((NETWORK, f"validation accuracy {_percent(trained['validation_accuracy'])} of {trained['n']}",
                      trained.path))
     for record in chosen.records:
         reference = record["reference"]

@@ -1,4 +1,4 @@
-"""What the page's numbers were measured from: an entry for each row and checkpoint, which numbers lead to."""
+"""What the page's numbers were measured from: an entry for each row and checkpoint, to which numbers lead."""
 
 import os
 from collections.abc import Iterator
@@ -21,6 +21,7 @@ class Sources:
         self._anchors: dict[str, str] = {}
         self._shown: dict[str, dict[str, Item]] = {}
         self._nodes: dict[Path, Node] = {}
+        self.network = (tree.path("classifier") / "metrics.json").as_posix()
         self._rows = [(trial, label, {_place(tree, stage, trial, label) for stage in MEASURED} - {None})
                       for trial in tree.sheet.trials for label in trial.labels]
 
@@ -35,16 +36,18 @@ class Sources:
         return self._anchors.setdefault(source, f"from-{len(self._anchors) + 1}")
 
     def entries(self) -> list[dict]:
-        """Each with its `id`, what it is of, the tables and figures that show it, and what the results were made of, as lines
-        with their depth and their run in MLflow."""
+        """Each with its `id`, what it is of, the tables and figures that show it, what the results were made of, as lines with
+        their depth, and the runs of all that in MLflow."""
         found = []
         for source, anchor in self._anchors.items():
             told, lines, files = set(), [], source.split("; ")
             for name in files:
                 top = Walk(Path(name), check=False, nodes=self._nodes).top
                 lines += self._lines(Input({}, top), told, 0)
+            runs = {run.removeprefix(f"{UI}/results/{self.tree.root.name}/"): run
+                    for each in lines if (run := self.run(Path(each["path"])))}
             found.append({"id": anchor, "title": self._title(files), "shown": list(self._shown[source].values()),
-                          "lines": lines})
+                          "runs": runs, "lines": lines})
         return found
 
     def _lines(self, named: Input, told: set[int], depth: int) -> Iterator[dict]:
@@ -53,7 +56,7 @@ class Sources:
         if node.path is None or id(node) in told:
             return
         told.add(id(node))
-        yield line(node, named.digests) | {"depth": depth, "run": self.run(node.path)}
+        yield line(node, named.digests) | {"depth": depth}
         for each in node.inputs:
             yield from self._lines(each, told, depth + 1)
 
@@ -82,7 +85,7 @@ class Sources:
             found = [(trial, label) for trial, label, _ in self._rows if _place(self.tree, stage, trial, label) in files]
             if found:
                 return f"{what}: {_named(found[:1])}"             # the first has what several share
-        return "; ".join(files)
+        return "Feature network" if files[0] == self.network else "; ".join(files)
 
 
 def _place(tree: Tree, stage: str, trial: Trial, label: str) -> str | None:
