@@ -174,6 +174,17 @@ def test_values_that_do_not_compare_are_not_put_side_by_side(changes, message, t
         compare(tree, ["restok", "baseline"])
 
 
+def test_what_is_measured_once_more_as_others_do_stands_in_the_json_alone(tree):
+    path = tree.path("generation", tree.sheet.trial("baseline.10086"), "150k")
+    record = read_json(path)
+    record["metrics"]["IS-digits ADM splits"], record["intervals"]["IS-digits ADM splits"] = 7.77, [7.0, 8.0]
+    write_json(path, record)
+    found = compare(tree, ["restok", "baseline"])
+    said = shown(found)
+    assert "As other programs count it (--json has the values): IS-digits ADM splits." in said and "7.77" not in said
+    assert verdicts(found, "IS-digits ADM splits") == [None, None] and "7.77" in json.dumps(found.as_json())
+
+
 # Cost
 
 

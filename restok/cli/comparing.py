@@ -58,7 +58,7 @@ def _show(found: "Comparison", console: Console) -> None:
     measured = found.metrics
     for of in ("reconstruction", "generation"):
         lines = [(f"{one.name} {'↓' if one.lower else '↑'}", _values(one)) for one in measured
-                 if one.of == of and any(each.value is not None for each in one.measures)]
+                 if one.of == of and one.known and not one.again]
         _tables(console, of.capitalize(), names, lines, "nothing was measured")
     _tables(console, "Cost", names, _costs(found), "unknown")
     for text in (*how([row.about for row in found.rows]), *_reading(found, measured)):
@@ -139,6 +139,8 @@ def _reading(found: "Comparison", measured: "Sequence[Metric]") -> list[str]:
         told.append("One seed beside several is undecided: only as many seeds of both could say.")
     if "same" in words:
         told.append("same: both rows have this result in common.")
+    if again := dict.fromkeys(one.name for one in measured if one.known and one.again):
+        told.append(f"As other programs count it (--json has the values): {', '.join(again)}.")
     return told
 
 

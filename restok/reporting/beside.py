@@ -33,6 +33,16 @@ class Metric:
     refused: tuple[str, ...]                     # why a row does not have it; blank: it has, or nothing was generated
     against: tuple[Against | None, ...]          # None: of the first row itself, and where one of both is unknown
 
+    @property
+    def known(self) -> bool:
+        """Of any row."""
+        return any(measure.value is not None for measure in self.measures)
+
+    @property
+    def again(self) -> bool:
+        """Whether it is another one once more, as other programs count it: 'IS ADM splits', 'precision adm-fp16'."""
+        return " " in self.name and not self.name.startswith("codebook ")
+
 
 def metrics(rows: Sequence[Row]) -> list[Metric]:
     """What any of the rows has, and what was refused to all of them, as the results have them."""
