@@ -86,7 +86,8 @@ def test_the_wheel_carries_the_reports_template_and_style(tmp_path):
     subprocess.run([sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path)], cwd=ROOT, check=True,
                    capture_output=True)
     names = ZipFile(next(tmp_path.glob("*.whl"))).namelist()
-    assert {"restok/cli/base.py", "restok/reporting/page.html.j2", "restok/reporting/style.mplstyle"} <= set(names)
+    page = {f"restok/reporting/page.{suffix}" for suffix in ("html.j2", "css", "js")}
+    assert {"restok/cli/base.py", "restok/reporting/style.mplstyle", *page} <= set(names)
     assert [name for name in names if not name.startswith(("restok/", "restok-"))] == []
 
 
