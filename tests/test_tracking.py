@@ -116,7 +116,9 @@ def test_an_evaluation_has_its_values_with_their_intervals_under_the_names_they_
     assert metrics["eval/rFD-digits"] == reconstruction["metrics"]["rFD-digits"]
     assert metrics["eval/codebook entropy"] == reconstruction["metrics"]["codebook"]["entropy"]
     assert not any("FID" in name for name in metrics)               # which only Inception's features make
-    assert metrics["cost/tokenizer hours"] > 0 and metrics["cost/generator memory GB"] > 0
+    made = [artifact_at(home / f"results/run/tokenizer/main/{label}").facts["made"][0] for label in ("750k", "1M")]
+    assert metrics["cost/tokenizer hours"] == pytest.approx(sum(one["seconds"] for one in made) / 3600)
+    assert metrics["cost/generator memory GB"] > 0
 
 
 def test_settings_and_tags_are_those_of_the_manifests_behind_a_result(home):

@@ -50,17 +50,17 @@ class Results:
         for place in places(self.tree):
             files = [place.path / MANIFEST if place.path.suffix == "" else place.path, *self._measured(place).values()]
             if files[0].exists():
-                yield Source(place.path, _stamp(*files), partial(self._finished, place))
+                yield Source(place.path, stamp(*files), partial(self._finished, place))
                 continue
             now = next((work[key] for stage in WITHIN.get(place.stage, (place.stage,))
                         if (key := (stage, place.row.name, place.label)) in work), None)
             if folder := self._folder(place):
-                stamp = *_stamp(folder / "log.jsonl", folder / CALLS), str(now)
-                yield Source(place.path, stamp, partial(self._going_on, place, folder, now))
+                now_is = *stamp(folder / "log.jsonl", folder / CALLS), str(now)
+                yield Source(place.path, now_is, partial(self._going_on, place, folder, now))
             elif now:
                 yield Source(place.path, (str(now),), partial(self._measuring, place, now))
         if files := sorted(file for file in self.reports.glob("*") if file.is_file() and not file.name.startswith(".")):
-            yield Source(self.reports, _stamp(*files), partial(self._reports, files))
+            yield Source(self.reports, stamp(*files), partial(self._reports, files))
 
     def _measured(self, place: Place) -> dict[str, Path]:
         """The evaluations that a run shows beside its own result."""
@@ -75,7 +75,7 @@ class Results:
         """In which it is made, of the newest call."""
         home = self.runs / place.path.relative_to(self.tree.root)
         files = [file for file in home.glob(f"*/{ORIGIN}") if (file.parent / CALLS).exists()]
-        return max(files, key=lambda file: _stamp(file)[0]).parent if files else None
+        return max(files, key=lambda file: stamp(file)[0]).parent if files else None
 
     def _finished(self, place: Place) -> Tracked | None:
         artifact = artifact_at(place.path)
@@ -84,9 +84,11 @@ class Results:
         self._read[place.path.absolute()] = artifact
         behind, makings = self._behind(artifact), artifact.facts["made"]
         ended = _milliseconds(max(one["finished"] for one in makings))
-        cost = {KINDS.get(each.kind, each.kind): each.facts["made"] for each in behind if each.kind in MODELS}
-        # MLflow's comparison shows the first of them.
-        found = [*self._values(place, artifact), *values.costs({KINDS[place.stage]: makings} | cost)]
+        cost = {KINDS[place.stage]: list(makings)}
+        for each in behind:
+            if each.kind in MODELS:                        # of a tokenizer, of all the checkpoints up to it
+                cost.setdefault(each.kind, []).extend(each.facts["made"])
+        found = [*self._values(place, artifact), *values.costs(cost)]      # MLflow's comparison shows the first of them
         step = self.params.tokenizer_training.checkpoints.get(place.label, 0)
         points = [*(curves(place.path / "log.jsonl", place.steps, ended) if place.stage in MODELS else ()),
                   *(Point(name, float(value), ended, step) for name, value in found)]
@@ -187,7 +189,7 @@ def _milliseconds(text: str) -> int:
     return round(1000 * datetime.fromisoformat(text).timestamp())
 
 
-def _stamp(*files: Path) -> tuple:
+def stamp(*files: Path) -> tuple:
     """Changes when one of these files does."""
     found = []
     for file in files:

@@ -7,6 +7,7 @@ from contextlib import ExitStack, contextmanager
 from hashlib import sha256
 from pathlib import Path
 
+from restok.config import Params
 from restok.config.load import ConfigError, load_params
 from restok.errors import InputError, RestokError
 from restok.experiments import Tree, load_sheet
@@ -14,7 +15,7 @@ from restok.experiments.manifests import ManifestError
 from restok.files import FileError
 from restok.files.owner import Owner
 from restok.mirror import views
-from restok.mirror.results import Results, Source
+from restok.mirror.results import Results, Source, stamp
 from restok.tracking import Store, TrackingError, address
 
 FAILURES = 3                         # of single results, after which it is the store that fails
@@ -32,7 +33,7 @@ class Mirror:
     def __init__(self, run: str):
         self.run, self.sent, self.parameters = run, {}, Path("params", f"{run}.yaml")
         self.store: Store | None = None
-        self.owned = False
+        self.owned, self._read = False, ()
 
     @contextmanager
     def held(self) -> Iterator[None]:
@@ -45,9 +46,8 @@ class Mirror:
 
     def look(self) -> int:
         """Send what changed since the last look; returns how many runs of MLflow that was. Raises TrackingError."""
-        sheet = load_sheet(self.parameters)
-        results = Results(Tree(Path("results", self.run), sheet), load_params(self.parameters), Path("runs", self.run),
-                          Path("reports", self.run), self.parameters)
+        tree, params = self._settings()
+        results = Results(tree, params, Path("runs", self.run), Path("reports", self.run), self.parameters)
         changed = [source for source in results.sources() if self.sent.get(source.path) != source.stamp]
         self.store = self.store or Store(self.run)
         failed: list[TrackingError] = []
@@ -63,6 +63,13 @@ class Mirror:
             raise failed[0]
         self.store.tag_experiment(views.tags(views.views(results.tree, self.store.metrics())))
         return len(changed)
+
+    def _settings(self) -> tuple[Tree, Params]:
+        """Read again only when a file of them changed: a look should cost next to nothing."""
+        if (now := stamp(self.parameters, self.parameters.with_name("experiments.tsv"))) != self._read:
+            self._tree = Tree(Path("results", self.run), load_sheet(self.parameters))
+            self._params, self._read = load_params(self.parameters), now
+        return self._tree, self._params
 
     def _send(self, source: Source) -> None:
         try:
