@@ -20,6 +20,7 @@ from restok.files import FileError, noted, owner
 from restok.files.noted import beside, noted_in
 from restok.files.run import RunFolder
 from restok.progress import track
+from restok.stages import measure
 
 
 @pytest.fixture
@@ -145,6 +146,7 @@ from pathlib import Path
 from restok.files import noted
 from restok.files.run import RunFolder
 from restok.progress import track
+from restok.stages import measure
 noted.EVERY = 0.05
 with RunFolder(Path(sys.argv[1]), "a" * 64):
     for step in track(range(1000), "tokenizer 250k", 1000, "steps"):
@@ -315,3 +317,14 @@ def test_a_folder_that_cannot_be_read_stops_no_workflow(monkeypatch):
     monkeypatch.setattr(telling, "LOOK", 0.01)
     handler.emit(SimpleNamespace(event="run_info"))
     assert looked.wait(10) and handler.thread.is_alive() and said[0].startswith("progress: PermissionError: ")
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_of_several_processes_that_measure_the_first_alone_notes(first, tmp_path, often, monkeypatch):
+    monkeypatch.setattr(measure, "is_first", lambda: first)
+    path, seen = tmp_path / "generation.progress.json", False
+    with measure._noted(tmp_path / "generation.safetensors"):
+        for _ in track(range(20), "measuring samples", 20):
+            time.sleep(0.01)
+            seen = seen or path.exists()
+    assert seen == first and not path.exists()

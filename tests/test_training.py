@@ -22,7 +22,7 @@ from restok.config.load import ConfigError
 from restok.data import loader
 from restok.data.codes import CodesError
 from restok.data.reading import DataError
-from restok.files import FileError, sha256_file
+from restok.files import FileError, noted, sha256_file
 from restok.networks.saved import WeightsError
 from restok.training.classifier import train_classifier
 from restok.training.generator import GeneratorJob, train_generator
@@ -206,6 +206,26 @@ def train(what, params, data, classifier, codes, folder, checkpoint="first", pre
 
 
 OF_THE_MACHINE = {"time", "steps_per_second", "images_per_second", "data_seconds", "memory_gb"}      # times and memory
+
+
+def test_a_killed_training_says_how_far_it_was_of_its_checkpoints_steps(digits, classifier, codes, tmp_path, monkeypatch):
+    """What it did before an earlier kill counts as done; the steps of the checkpoint before are none of its own."""
+    monkeypatch.setattr(noted, "EVERY", 0.001)
+    params, said = training_params(), []
+    first = train("tokenizer", params, digits, classifier, codes, tmp_path / "first")
+    for step in (7, 6):                                # a state is kept after every second one
+        undo = interrupt(monkeypatch, TokenizerJob, at=step)
+        with pytest.raises(KeyboardInterrupt):
+            train("tokenizer", params, digits, classifier, codes, tmp_path / "second", "second", first)
+        undo()
+        (note,) = (tmp_path / "second/run").glob("*/progress.json")
+        said.append(json.loads(note.read_text()))
+    steps = params.tokenizer_training.checkpoints
+    assert {note["total"] for note in said} == {steps["second"] - steps["first"]}
+    assert [(note["done"], note["unit"], note["error"]) for note in said] == [
+        (3, "steps", "KeyboardInterrupt"), (2, "steps", "KeyboardInterrupt")]
+    train("tokenizer", params, digits, classifier, codes, tmp_path / "second", "second", first)
+    assert not list((tmp_path / "second/run").rglob("*progress*"))
 
 
 def logged(out):

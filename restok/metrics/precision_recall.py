@@ -1,6 +1,6 @@
 """Precision and recall of a set of samples against a set of references (Kynkaanniemi et al., arXiv 1904.06991)."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
@@ -11,8 +11,10 @@ from torch import Tensor
 
 from restok.errors import InputError
 from restok.metrics.features import full_precision
+from restok.progress import track
 
 SIDE = 1024             # rows and columns of a block of distances
+MANY = 8                # blocks of rows whose progress is shown: fewer take seconds
 ADM_SIDE = 10_000       # of a block of ADM's, which is float16 or float32 as a whole
 UNIT = 2.0**-24         # the largest relative error of rounding to float32
 TINY = 1e-30            # added to squared lengths whose products may underflow
@@ -84,7 +86,7 @@ def _inside(samples: Float[Tensor, "n d"], references: Float[Tensor, "m d"],
     radii_a, radii_b = _radii(a, neighbours), _radii(b, neighbours)
     inside_a, maybe_a, inside_b, maybe_b = (torch.zeros(n, dtype=torch.bool, device=centre.device)
                                             for n in (len(samples), len(samples), len(references), len(references)))
-    for rows in _blocks(len(samples), SIDE):
+    for rows in _tracked(len(samples), "precision and recall"):
         for columns in _blocks(len(references), SIDE):
             low, high = _bounds(a, rows, b, columns)                                       # r c each
             maybe_a[rows] |= (low <= radii_b.high[columns]).any(1)
@@ -100,7 +102,7 @@ def _radii(points: _Points, neighbours: int) -> _Radii:
     """The nearest of `neighbours` + 1 is the point itself. Distances are symmetric: half of the blocks serve both ends."""
     n, k = len(points.given), neighbours + 1
     nearest = [points.slack.new_full((n, k), torch.inf) for _ in range(2)]                 # by their lower and upper bounds
-    for rows in _blocks(n, SIDE):
+    for rows in _tracked(n, "nearest neighbours"):
         for columns in _blocks(n, SIDE, rows.start):
             for best, block in zip(nearest, _bounds(points, rows, points, columns), strict=True):
                 best[rows] = _smallest(k, best[rows], block)
@@ -168,6 +170,11 @@ def _squares(a: Float[Tensor, "n d"], i: Int[Tensor, " p"], b: Float[Tensor, "m 
 
 def _blocks(n: int, side: int, start: int = 0) -> Iterator[slice]:
     return (slice(first, min(first + side, n)) for first in range(start, n, side))
+
+
+def _tracked(n: int, what: str) -> Iterable[slice]:
+    blocks = list(_blocks(n, SIDE))
+    return track(blocks, what, n, "points", size=lambda rows: rows.stop - rows.start) if len(blocks) > MANY else blocks
 
 
 # ADM: https://github.com/openai/guided-diffusion/blob/main/evaluations/evaluator.py
