@@ -6,6 +6,7 @@ Everything may be written twice: what the store has already is left as it is.
 import json
 import logging
 import os
+import re
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -102,7 +103,9 @@ def _asking(uri: str) -> Iterator[None]:
     except RestokError:
         raise
     except Exception as error:
-        first = str(error).strip().splitlines()[0][:300] if str(error).strip() else type(error).__name__
+        first = (str(error).strip() or type(error).__name__).splitlines()[0][:300]
+        if is_server(uri) and re.search("Max retries|timed out|[Cc]onnection", first):
+            first = "does not answer"
         raise TrackingError(f"{uri}: {first}; {_remedy(uri, first)}") from error
 
 
@@ -132,6 +135,7 @@ class Store:
     def _alone(self) -> Iterator[None]:
         """Nobody else on this machine opens the file of SQLite meanwhile: several that make its tables at once fail."""
         logging.getLogger("alembic").setLevel(logging.WARNING)
+        logging.getLogger("urllib3").setLevel(logging.ERROR)               # its retries are no news
         if not self.uri.startswith("sqlite:///"):
             yield
             return

@@ -357,6 +357,21 @@ def test_only_one_file_imports_mlflow():
         assert "mlflow" not in names or path == ROOT / "restok/tracking.py", path
 
 
+def test_what_serves_the_pages_alone_is_not_needed_to_send(bare):
+    """mlflow-skinny is enough: what the full package needs beside it may be missing."""
+    code = """
+import sys
+class Missing:
+    def find_spec(self, name, path=None, target=None):
+        if name in ("flask", "flask_cors", "docker", "graphene", "gunicorn", "huey", "skops", "waitress"):
+            raise ModuleNotFoundError(name)
+sys.meta_path.insert(0, Missing())
+from restok.mirror.sync import sync
+print(list(sync(["run"])))"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout.strip() == "[('run', 11)]", done.stderr
+
+
 def test_training_does_not_load_mlflow():
     code = "import sys, restok.cli, restok.training.tokenizer, restok.mirror.child; print('mlflow' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
