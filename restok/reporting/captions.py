@@ -28,8 +28,9 @@ def _evaluations(inputs: Inputs, item: Item) -> str:
     shown = rows(inputs.tree, item.name)
     about = [row.about for row in shown]
     said = {name: one(column(about, name)) for name in about[0]}
-    measured = [f"{said['rfid_metric']} of {_counts(about, 'reconstruction')} reconstructions, {_originals(shown)}, against "
-                f"{said['reconstruction_reference']}"]
+    originals, against = _originals(shown), said["reconstruction_reference"]
+    measured = [f"{said['rfid_metric']} of {_counts(about, 'reconstruction')} reconstructions {originals}, against "
+                f"{'these images themselves' if originals == f'of {against}' else against}"]
     if said["gfid_metric"]:
         measured.append(f"{said['gfid_metric']} of {_counts(about, 'generation')} class-conditional samples against "
                         f"{said['generation_reference']}")
@@ -42,7 +43,7 @@ def _evaluations(inputs: Inputs, item: Item) -> str:
 def _best(inputs: Inputs, item: str, row: Row) -> str:
     first, trial, said = row.first, row.trials[0], f"Measured on {_images(inputs)}."
     if item == "codebook":
-        said = f"Measured on {_images(inputs)}: {first.reconstruction['n']:,} reconstructions, {_originals([row])}."
+        said = f"Measured on {_images(inputs)}: {first.reconstruction['n']:,} reconstructions {_originals([row])}."
     elif item == "fig6":
         guidance, search = chosen_guidance(inputs.tree, trial, first.label)
         start = f" from {guidance.start:g} on" * (guidance.schedule == "step")
