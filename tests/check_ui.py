@@ -13,8 +13,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import ssh_server
 from browser import Look, answer, browser, free_port, look, server
 from invented_store import invent
+from pages import commands
 from playwright.sync_api import Browser, expect
 from slurm_cluster import wait_until
 
@@ -36,6 +38,13 @@ KNOWN = "users/current", "ResizeObserver loop"
 ENVIRONMENT = {name: value for name, value in os.environ.items() if not name.startswith(("MLFLOW_", "RESTOK_"))}
 # A folder for pictures of the pages: this is how those in docs/images/ are made.
 PICTURES = os.environ.get("RESTOK_PICTURES")
+
+
+def documented() -> list[str]:
+    """`restok ui`, as the page tells to type it, of our run and on our port."""
+    found = [command.text for command in commands(ROOT / "docs/tracking.md") if command.section == "Opening it"]
+    assert found[0] == "restok ui" and "restok ui demo --port 5001" in found
+    return [*RESTOK, "ui", RUN, "--port", str(PORT)]
 
 
 def expected(table: str) -> list[str]:
@@ -61,7 +70,7 @@ def clone(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def opened(clone) -> Iterator[subprocess.Popen]:
-    with server([*RESTOK, "ui", RUN, "--port", PORT], f"{HERE}/health", clone / "log", ENVIRONMENT, clone) as process:
+    with server(documented(), f"{HERE}/health", clone / "log", ENVIRONMENT, clone) as process:
         wait_until(lambda: "Ctrl-C" in (clone / "log").read_text(), f"no addresses; {clone}/log says why")
         yield process
 
@@ -197,6 +206,18 @@ def test_through_a_tunnel_it_answers_and_to_other_names_it_does_not(host, status
     connection = http.client.HTTPConnection("127.0.0.1", PORT, timeout=30)
     connection.request("GET", "/", headers={"Host": host})
     assert connection.getresponse().status == status
+
+
+def test_through_a_real_tunnel_the_addresses_hold(opened, tmp_path):
+    if reason := ssh_server.why_not():
+        pytest.skip(reason)
+    with ssh_server.server(tmp_path / "ssh") as ssh:
+        port = free_port()
+        told = ["-i", ssh.key, "-p", ssh.port, "-o", "StrictHostKeyChecking=no", "-o", f"UserKnownHostsFile={tmp_path}/known"]
+        command = ["ssh", "-N", "-L", f"{port}:127.0.0.1:{PORT}", *told, f"{ssh.user}@127.0.0.1"]
+        with server(command, f"http://localhost:{port}/restok/{RUN}/table2", tmp_path / "log"):
+            status, text = answer(f"http://localhost:{port}/restok/{RUN}/table2")
+            assert status == 200 and "mlflow" in text.lower()
 
 
 def test_it_listens_on_this_machine_alone_and_runs_no_commands_for_anybody(opened):

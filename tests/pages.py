@@ -16,6 +16,7 @@ ELSEWHERE = {
     "make demo": "tests/test_docs.py",              # held against `make short`
     "make ablations": "tests/test_docs.py",
     "make schema": "tests/test_config.py",
+    "docs/tracking.md#Opening it": "tests/check_ui.py",
     "docs/artifacts.md#Making and keeping": "tests/check_artifacts.py",
     "docs/artifacts.md#Elsewhere": "tests/check_artifacts.py",
     "docs/artifacts.md#Throwing away old ones": "tests/check_artifacts.py",

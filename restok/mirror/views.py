@@ -18,7 +18,7 @@ from restok.experiments.artifacts import leaves
 TAG = "mlflow.sharedViewState."      # and the key of a view
 PLAIN = {"mlflow.experimentKind": "custom_model_development"}      # else the pages are those for chat programs
 RUN_NAME, WIDE = "attributes.`Run Name`", 340                      # and the pixels that the longest takes
-SECTIONS = ("eval", "loss", "codebook", "codebook by level", "search", "reconstruction", "generation", "speed", "optimizer",
+SECTIONS = ("loss", "codebook", "codebook by level", "eval", "search", "reconstruction", "generation", "speed", "optimizer",
             "cost", "interval")      # of the charts, in this order; each has the metrics that are called SECTION/NAME
 FOLDED = "speed", "optimizer", "cost", "interval"
 CURVES = "loss", "codebook", "codebook by level", "speed", "optimizer"       # by step; of the others a metric has one value
@@ -71,7 +71,8 @@ def views(tree: Tree, metrics: Mapping[str, Collection[str]]) -> list[View]:
     for kind, title in (("evaluation", "All evaluations"), ("tokenizer", "Training of tokenizers"),
                         ("generator", "Training of generators")):
         known = _ordered(metrics.get(kind, ()))
-        shown = [name for name in known if _section(name) in ("eval", "loss", "codebook", "cost")]
+        shown = sorted((name for name in known if _section(name) in ("eval", "loss", "codebook", "cost")),
+                       key=lambda name: _section(name) != "eval")
         found.append(View(f"{kind}s", title, f"tags.stage = '{kind}'", (
             _tag("feeds"), _tag("progress"), *map(_metric, shown)), tuple(known)))
     return found
