@@ -205,10 +205,14 @@ class Store:
             self.runs[one.key] = self.client.get_run(run.info.run_id)
 
     def _adopted(self, one: Tracked) -> "Run | None":
-        """The run that showed how the making of this result went, when its key was not known."""
-        if run := self.runs.pop(f"{one.path}{GOING_ON}", None):
-            self.client.set_tag(run.info.run_id, "key", one.key)
-        return run
+        """The run that showed how the making of this result went, when not all of its key was known."""
+        begins = one.key.rpartition("@")[0]
+        key = next((key for key, run in self.runs.items() if run.info.status != "FINISHED" and (
+            key == f"{one.path}{GOING_ON}" or key.rpartition("@")[0] == begins)), None)
+        if key is None:
+            return None
+        self.client.set_tag(self.runs[key].info.run_id, "key", one.key)
+        return self.runs.pop(key)
 
     def _create(self, one: Tracked) -> "Run":
         before = [run for run in self.runs.values() if run.data.tags.get("path") == one.path]

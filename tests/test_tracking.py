@@ -219,6 +219,8 @@ def test_a_training_that_goes_on_continues_its_run(bare, command):
     first, sent = steps(bare, "00.2.3 main 1M generator")
     assert (first.info.status, sent) == ("RUNNING", all_steps[:3]) and 0 < first.data.metrics["progress"] < 1
     assert first.outputs is None or not first.outputs.model_outputs
+    write_json(log.with_name("calls.json"), [one | {"started": "2031-01-01T00:00:00Z"} for one in read_json(
+        log.with_name("calls.json"))])                    # what came before is not known to this call
     log.write_text("".join(line + "\n" for line in lines[:2]) + lines[2][:20])     # resumed: a row again, and half written
     assert command("track-sync", "run").exit_code == 0
     assert steps(bare, "00.2.3 main 1M generator")[1] == all_steps[:3]
