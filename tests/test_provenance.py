@@ -221,12 +221,14 @@ def test_the_page_tells_the_same_tree_in_short(home):
 
 def test_a_result_that_mlflow_mirrors_has_an_address_there_and_no_other(home):
     tree = Tree("results/run", load_sheet(Path("params/run.yaml")))
-    behind, mirrored = Sources(tree), {place.path for place in places(tree)}
+    behind, mirrored = Sources(tree), {place.path for place in places(tree) if place.path.exists()}
     assert {Path(path) for path in (TOKENIZER, CODES, GENERATOR, SEARCH, RESULT)} <= mirrored
     assert {path: behind.run(path) for path in mirrored} == {
         path: f"{UI}/{path.parent if 'evaluation' in path.parts else path}" for path in mirrored}
     assert behind.run(home / RESULT) == behind.run(Path(at("reconstruction"))) == f"{UI}/results/run/evaluation/main/1M"
     assert [behind.run(Path(path)) for path in (DATA, REFERENCE, f"elsewhere/{RESULT}")] == [None] * 3
+    Path(RESULT).unlink()                                # of a tokenizer alone
+    assert behind.run(Path(at("reconstruction"))) is None
     assert UI == f"http://{HOST}:{signature(ui).parameters['port'].default}/restok"
 
 

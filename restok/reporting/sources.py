@@ -6,10 +6,11 @@ from pathlib import Path
 
 from restok.experiments import Item, Tree, Trial
 from restok.experiments.items import MEASURED
-from restok.experiments.places import stage_of
+from restok.experiments.places import STAGES, stage_of
 from restok.reporting.provenance import Input, Node, Walk, line
 
 UI = "http://127.0.0.1:5000/restok"      # where `restok ui` leads from a result's path to its run in MLflow
+GENERATION = Path(STAGES["generation"].path).name
 MIRRORED = "train-tokenizer", "encode", "train-generator", "search-guidance", "evaluate"      # what these make has one
 
 
@@ -66,7 +67,10 @@ class Sources:
         if not found or found[0].verb not in MIRRORED:
             return None
         stage, place = found
-        place = place.parent if stage.verb == "evaluate" else place         # both results of a checkpoint are one run
+        if stage.verb == "evaluate":                                # both results of a checkpoint are one run, if there are two
+            if not place.with_name(GENERATION).is_file():
+                return None
+            place = place.parent
         below = os.path.relpath(place, self.tree.root)
         return None if below.startswith("..") else f"{UI}/results/{self.tree.root.name}/{Path(below).as_posix()}"
 
