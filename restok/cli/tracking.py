@@ -32,8 +32,8 @@ def track_sync(runs: Runs = None, follow: option(bool, "Go on, and send what com
             say(f"{run}: {count} results are in {address()}")
         return
     signals.defer()
-    ended = until_parent_ends() if child else lambda: signals.asked() is not None
-    sync.follow(runs or (), ended)
+    alone = until_parent_ends() if child else None         # signals to its group are for the work beside it, but for this one
+    sync.follow(runs or (), lambda: alone() or signals.asked() == "SIGTERM" if alone else signals.asked() is not None)
 
 
 @verb

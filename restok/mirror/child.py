@@ -5,7 +5,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from threading import Event, Thread
 
@@ -30,8 +30,8 @@ def start(*runs: str) -> subprocess.Popen | None:
 
 
 @contextmanager
-def running(*runs: str) -> Iterator[None]:
-    """Within the block, and no longer than a last look takes."""
+def running(*runs: str, patience: float | None = LAST) -> Iterator[None]:
+    """Within the block, and for a last look, which nobody waits for longer than `patience` seconds; None: it ends by itself."""
     process = start(*runs)
     try:
         yield
@@ -39,25 +39,23 @@ def running(*runs: str) -> Iterator[None]:
         if process:
             with suppress(OSError):
                 process.stdin.close()
-            try:
-                process.wait(LAST)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
+            if patience is not None:
+                _end(process, patience)
 
 
-@contextmanager
-def beside(out: Path) -> Iterator[None]:
-    """While `out`, a result of results/RUN in this folder, is made."""
-    parts = out.parts
-    run = parts[1] if len(parts) > 2 and parts[0] == "results" and Path("params", f"{parts[1]}.yaml").is_file() else None
-    process = start(run) if run else None
+def _end(process: subprocess.Popen, patience: float) -> None:
     try:
-        yield
-    finally:
-        if process:
-            with suppress(OSError):
-                process.stdin.close()
+        process.wait(patience)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
+def beside(out: Path) -> AbstractContextManager[None]:
+    """While `out` is made, where that is a result of results/RUN in this folder."""
+    parts = out.parts
+    ours = len(parts) > 2 and parts[0] == "results" and Path("params", f"{parts[1]}.yaml").is_file()
+    return running(*parts[1:2] * ours, patience=None)
 
 
 def until_parent_ends() -> Callable[[], bool]:
