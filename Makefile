@@ -10,7 +10,7 @@ RUN := PATH="$(CURDIR)/$(BIN):$$PATH"
 # Packages from outside .venv would not be the pinned ones.
 unexport PYTHONPATH PYTHONHOME
 
-.PHONY: demo ablations test short tracking pages artifacts slurm docs lint setup lock schema clean
+.PHONY: demo ablations test short tracking pages artifacts slurm docs commands lint setup lock schema clean
 
 demo: $(READY)
 	$(RUN) snakemake --cores $(CORES)
@@ -35,6 +35,10 @@ short: $(READY)
 # MLflow's stores as they fail, and what the workflow of `make short` sent to one.
 tracking: $(READY)
 	$(RUN) python -m pytest -n 2 --dist loadgroup tests/check_tracking.py
+
+# The commands of README.md and docs/, typed in a copy of this folder with what `make short` left.
+commands: $(READY)
+	$(RUN) python -m pytest -n 2 --dist load tests/check_docs.py
 
 # The pages, looked at in a real browser: Debian's chromium. Of the report, the one that `make short` left.
 pages: $(READY)

@@ -1,5 +1,5 @@
 """The commands on the pages, typed into a shell, page by page, in a copy of this clone with what `make short` made there; and
-what commands say that are marked as needing more. Not one of the tests, since it takes minutes: `make short` runs it."""
+what commands say that are marked as needing more. Not one of the tests, since it takes minutes: `make commands` runs it."""
 
 import os
 import re
@@ -22,7 +22,9 @@ ENVIRONMENT = {name: value for name, value in os.environ.items() if not name.sta
     "PATH": f"{BIN}:{os.environ['PATH']}", "CUDA_VISIBLE_DEVICES": "-1", "RESTOK_TRACKING": "off",
     "http_proxy": NOWHERE, "https_proxy": NOWHERE, "HTTP_PROXY": NOWHERE, "HTTPS_PROXY": NOWHERE}
 LISTED = [command for page in PAGES for command in commands(page)]
-TYPED = {page: [command for command in commands(page) if not command.needs and not command.elsewhere] for page in PAGES}
+FIRST = {command.text: command.page for command in reversed(LISTED)}           # typed once, where it stands on several
+TYPED = {page: [command for command in commands(page) if not command.needs and not command.elsewhere
+                and ("$" in command.text or FIRST[command.text] == command.page)] for page in PAGES}
 MARKED = list({command.text: command for command in LISTED if command.needs}.values())
 
 

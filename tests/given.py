@@ -124,20 +124,23 @@ JUDGES = "--set evaluation.weights=inception.pth --set evaluation.lpips_weights=
 
 # By page: what is put there, and what is typed in the place of words of the page. `demo` is the run's name everywhere.
 PAGES: dict[str, tuple[Callable[[Path], None], dict[str, str]]] = {
-    "README.md": (readme, {"evaluate --samples": f"evaluate {JUDGES} --samples"}),
+    "README.md": (readme, {"evaluate --samples": f"evaluate {JUDGES} --samples", "--class 207": "--class 207 --per-class 1"}),
     "docs/ablations.md": (sheet, {}),
     "docs/images.md": (mine, {}),
     "docs/data.md": (kaggle, {}),
-    "docs/cluster.md": (nothing, {"REPOSITORY": str(ROOT), "source .venv": f"source {ROOT}/.venv"}),
+    "docs/cluster.md": (nothing, {"git clone REPOSITORY": f"mkdir cluster; cd cluster; git clone --quiet {ROOT}",
+                                  "source .venv": f"source {ROOT}/.venv"}),
     "docs/install.md": (nothing, {}),
     "docs/measuring.md": (measured, {
         "evaluate --samples": f"evaluate {JUDGES} --samples", "statistics samples.npz": f"statistics {JUDGES} samples.npz",
         "--nproc-per-node 8": "--nproc-per-node 2"}),
     "docs/released.md": (released, {
+        "--class 207": "--class 207 --per-class 1",
         "results/imagenet256/tokenizer/main/750k results/imagenet256/generator/main/750k theirs":
             "weights/tokenizer weights/generator back"}),
     "docs/benchmarks.md": (nothing, {"--repeats 20": "--repeats 1", "--samples 10000 --images 64": "--samples 300 --images 2",
                                      "--repeats 3": "--repeats 1", "--samples 100000": "--samples 300"}),
     "docs/reliability.md": (nothing, {"python tests/bad_inputs.py\n": ":\n"}),
+    "docs/tracking.md": (nothing, {"track-sync demo --follow": "track-sync demo"}),
     "docs/training.md": (nothing, {"--nproc-per-node 8": "--nproc-per-node 2", "TARGET": "results/demo/codes/main/1M"}),
 }

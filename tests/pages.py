@@ -10,9 +10,12 @@ from conftest import ROOT
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 MARKS = "a cluster", "a GPU", "ImageNet", "internet"
 
-# Who runs what check_docs.py does not: a command, or the section of a page. The file named must speak of it.
+# Who runs what check_docs.py does not: a command, with whatever options, or the section of a page. The file named must speak
+# of it.
 ELSEWHERE = {
-    **{f"make {target}": ".ci/run" for target in ("lint", "docs", "test", "short", "pages", "artifacts", "slurm")},
+    **{f"make {target}": ".ci/run" for target in
+       ("lint", "docs", "test", "short", "tracking", "pages", "artifacts", "slurm")},
+    "make commands": "tests/check_docs.py",
     "make demo": "tests/test_docs.py",              # held against `make short`
     "make ablations": "tests/test_docs.py",
     "make schema": "tests/test_config.py",
@@ -38,7 +41,8 @@ class Command:
     @property
     def elsewhere(self) -> str | None:
         """The file of another test that runs it."""
-        return ELSEWHERE.get(self.text) or ELSEWHERE.get(f"{self.page}#{self.section}")
+        places = (self.text, " ".join(self.text.split()[:2]), f"{self.page}#{self.section}")
+        return next((ELSEWHERE[place] for place in places if place in ELSEWHERE), None)
 
 
 def name_of(page: Path) -> str:
