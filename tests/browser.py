@@ -110,6 +110,8 @@ def answer(address: str) -> tuple[int, str]:
 
 def _die_with_parent() -> None:
     ctypes.CDLL(None).prctl(1, signal.SIGTERM)          # PR_SET_PDEATHSIG: ends with the tests, however these end
+    for number in (signal.SIGINT, signal.SIGHUP):       # whatever those ignore, as they do below nohup
+        signal.signal(number, signal.SIG_DFL)
 
 
 @contextmanager
