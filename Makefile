@@ -15,6 +15,7 @@ unexport PYTHONPATH PYTHONHOME
 demo: $(READY)
 	$(RUN) snakemake --cores $(CORES)
 	@echo "The demo is done: open reports/demo/index.html"
+	@echo "Its trainings, with their curves, in a browser: .venv/bin/restok ui"
 	@echo "Tables 2 to 5 and 10, and what the authors' release does otherwise: make ablations (16 more tokenizers)."
 	@echo "One of them alone: .venv/bin/snakemake --cores $(CORES) reports/demo/table4.csv"
 
