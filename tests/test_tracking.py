@@ -17,10 +17,13 @@ from conftest import ROOT
 from spoilt import chain
 
 import restok
+from restok.config.load import load_params
+from restok.experiments import Tree, load_sheet
 from restok.experiments.manifests import artifact_at
 from restok.files import noted, read_json, write_json
 from restok.mirror import child, sync
 from restok.mirror.curves import POINTS, curves, name_of
+from restok.mirror.results import Results
 from restok.mirror.values import costs, evaluated
 from restok.progress import track
 from restok.tracking import Store
@@ -230,6 +233,17 @@ def test_a_training_that_goes_on_continues_its_run(bare, command):
     run, sent = steps(bare, "00.2.3 main 1M generator")
     assert (run.info.run_id, run.info.status, sent) == (first.info.run_id, "FINISHED", all_steps)
     assert run.outputs.model_outputs
+
+
+def test_a_training_that_ends_while_it_is_looked_at_is_no_fault(bare):
+    log, _ = unfinished(bare, rows=3)
+    sheet = load_sheet("params/run.yaml")
+    results = Results(Tree("results/run", sheet), load_params("params/run.yaml"), Path("runs/run"), Path("reports/run"),
+                      Path("params/run.yaml"))
+    seen = next(source for source in results.sources() if source.path == Path("results/run/generator/main/1M"))
+    assert seen.read().ended is None
+    shutil.rmtree(log.parent)
+    assert seen.read() is None
 
 
 def test_work_that_leaves_no_log_shows_how_far_it_is_and_becomes_the_run_of_its_result(bare, command, monkeypatch):

@@ -14,7 +14,7 @@ from restok.errors import RestokError
 from restok.experiments import Tree, artifacts
 from restok.experiments.manifests import Artifact, artifact_at
 from restok.experiments.underway import Running, running
-from restok.files import read_json
+from restok.files import FileError, read_json
 from restok.files.artifact import MANIFEST, OWN, digest_of
 from restok.files.making import Making, commit_of, cost_of
 from restok.files.run import CALLS, ORIGIN
@@ -97,8 +97,14 @@ class Results:
         return self._tracked(place, artifact, behind, ended=ended, points=points, model=model,
                              pictures=self._pictures(place), digest=artifact.digest)
 
-    def _going_on(self, place: Place, folder: Path, now: Running | None) -> Tracked:
-        artifact = Artifact(place.path, place.path, read_json(folder / ORIGIN) | {"made": read_json(folder / CALLS)})
+    def _going_on(self, place: Place, folder: Path, now: Running | None) -> Tracked | None:
+        try:
+            facts = read_json(folder / ORIGIN) | {"made": read_json(folder / CALLS)}
+        except FileError:
+            if (folder / ORIGIN).exists():
+                raise
+            return None                                    # it was finished since, as the next look finds
+        artifact = Artifact(place.path, place.path, facts)
         one = self._tracked(place, artifact, self._behind(artifact), list(curves(folder / "log.jsonl", place.steps, 0)))
         return replace(one, stopped=bool(now and now.stopped), tags={**one.tags, "progress": str(now or "")})
 
