@@ -80,7 +80,7 @@ class Tracked:
     params: Mapping[str, str] = field(default_factory=dict)
     points: Iterable[Point] = ()
     files: Mapping[str, Path] = field(default_factory=dict)          # by their place among the run's artifacts
-    texts: Mapping[str, bytes] = field(default_factory=dict)         # what is no file
+    pictures: Mapping[str, bytes] = field(default_factory=dict)         # which are no files
     model: Model | None = None
     made_from: tuple[str, ...] = ()                                  # digests of the models behind it
     datasets: tuple[Dataset, ...] = ()
@@ -244,7 +244,7 @@ class Store:
 
     def _files(self, run: "Run", one: Tracked) -> None:
         """The tag `sent` says of which files the run has which version."""
-        contents = {name: path.read_bytes() for name, path in one.files.items()} | dict(one.texts)
+        contents = {name: path.read_bytes() for name, path in one.files.items()} | dict(one.pictures)
         now = {name: sha256(content).hexdigest()[:12] for name, content in contents.items()}
         sent = dict(word.rsplit("=", 1) for word in run.data.tags.get("sent", "").split("; ") if word)
         new = [name for name in now if sent.get(name) != now[name]]

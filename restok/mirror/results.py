@@ -124,7 +124,7 @@ class Results:
             key=f"{place.shown}@{digest_of({key: artifact.facts[key] for key in OWN})[:12]}@{began or 'unknown'}",
             path=place.shown, name=place.name,
             started=_milliseconds(began) if began else ended or 0, ended=ended, tags=tags, params=settings, points=points,
-            files={"parameters.yaml": self.parameters}, texts=pictures or {}, model=model,
+            files={"parameters.yaml": self.parameters}, pictures=pictures or {}, model=model,
             made_from=tuple(each.digest for each in behind if each.kind in MODELS),
             datasets=tuple(Dataset(each.kind, each.digest[:12], each.path.as_posix()) for each in behind
                            if each.kind in ("data", "codes")))

@@ -3,6 +3,8 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from restok.files.making import seconds_of
+
 Values = Iterator[tuple[str, float]]
 
 
@@ -37,8 +39,8 @@ def searched(search: Mapping[str, Any]) -> Values:
 def costs(makings: Mapping[str, Sequence[Mapping[str, Any]]]) -> Values:
     """By stage: hours of processes, of which each takes one GPU where it has one; and the most memory that one of them had."""
     for stage, calls in makings.items():
-        if None not in (seconds := [one["seconds"] for one in calls]):
-            yield f"cost/{stage} hours", sum(each * one["processes"] for each, one in zip(seconds, calls, strict=True)) / 3600
+        if (seconds := seconds_of(calls)) is not None:
+            yield f"cost/{stage} hours", seconds / 3600
         for key, name in (("memory_gb", "memory GB"), ("gpu_memory_gb", "GPU memory GB")):
             if known := [one[key] for one in calls if one.get(key) is not None]:
                 yield f"cost/{stage} {name}", max(known)
