@@ -6,8 +6,8 @@ import os
 import shutil
 import signal
 import subprocess
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.error import HTTPError, URLError
@@ -91,6 +91,13 @@ def look(running: Browser, width: int = 1280, height: int = 900, **options) -> I
         yield looked
     finally:
         context.close()
+
+
+def shows(found: Callable[[], object], wanted: object, within: float = 60) -> None:
+    """What is found on a page is what is wanted, now or before long: pages draw their parts one after the other."""
+    with suppress(TimeoutError):
+        wait_until(lambda: found() == wanted, "", within)
+    assert found() == wanted
 
 
 def free_port() -> int:

@@ -3,6 +3,7 @@ of the tests, since it needs Debian's Chromium: `make pages` runs it."""
 
 import pytest
 from browser import browser, look
+from playwright.sync_api import expect
 
 SIZES = {"phone": (360, 740), "desk": (1280, 900)}
 
@@ -36,9 +37,8 @@ def test_the_search_finds_without_a_server(site, chromium, size):
         seen.page.click("input[name=query]")
         seen.page.keyboard.type("guidance", delay=20)
         seen.page.wait_for_selector(".md-search-result__link")
-        found = [link.get_attribute("href") for link in seen.page.query_selector_all(".md-search-result__link")]
-        assert any("metrics.html" in link for link in found)
+        expect(seen.page.locator(".md-search-result__link[href*='metrics.html']")).not_to_have_count(0)
         seen.page.click(".md-search-result__link >> nth=0")
         seen.page.wait_for_function("!location.pathname.endsWith('index.html')")
-        assert "guidance" in seen.page.inner_text("article").lower()
+        expect(seen.page.locator("article")).to_contain_text("guidance", ignore_case=True)
         assert seen.faults() == []
