@@ -1,5 +1,6 @@
 """DVC with the workflow, for real: the short demo by `dvc repro`, pushed, pulled into other clones, and made known to Snakemake
-there; and what breaks on the way. Minutes of training and many starts of both tools: `make artifacts`."""
+there, by the commands of docs/artifacts.md; and what breaks on the way. Minutes of training and many starts of both tools:
+`make artifacts`."""
 
 import os
 import re
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from conftest import ROOT
+from pages import commands
 
 pytestmark = pytest.mark.xdist_group("artifacts")           # one process, which makes the demo once
 BIN = Path(sys.executable).parent
@@ -29,6 +31,12 @@ def say(folder: Path, command: str, fails: bool = False) -> str:
     assert (done.returncode != 0) == fails, f"{command}\n{said}"
     assert "Traceback" not in said, said
     return said
+
+
+def page(section: str) -> list[str]:
+    """The commands of a section of the page, but for those of a cluster, of this run."""
+    found = [command for command in commands(ROOT / "docs/artifacts.md") if command.section == section and not command.needs]
+    return [command.text.replace("demo", "short") for command in found]
 
 
 def edit(folder: Path, old: str, new: str, file: str = "params/short.yaml") -> None:
@@ -62,9 +70,12 @@ def made(tmp_path_factory):
         shutil.copy2(ROOT / name, folder / name, follow_symlinks=False)
     edit(folder, "run: demo", "run: short", "run.yaml")
     say(folder, "git init --quiet && git add --all && git commit --quiet --message start")
-    said = say(folder, "dvc repro")
+    say(folder, "git init --quiet --bare ../others && git remote add origin ../others && git push --quiet -u origin HEAD")
+    repro, commit, push, share, *_ = page("Making and keeping")
+    said = say(folder, repro)
     assert [phase for phase in PHASES if f"Running stage '{phase}@short'" in said] == list(PHASES)
-    say(folder, "git add --all && git commit --quiet --message made && dvc push")
+    for line in (commit, push, share):
+        say(folder, line)
     return folder
 
 
@@ -80,7 +91,10 @@ def clone(made: Path, name: str, *settings: str) -> Path:
 def pulled(made):
     """Another clone, with all of it."""
     folder = clone(made, "pulled")
-    say(folder, "dvc pull && restok sync")
+    *lines, plan = page("Elsewhere")[:4]
+    for line in lines:
+        say(folder, line)
+    assert "Nothing to be done" in say(folder, plan)
     return folder
 
 
@@ -121,7 +135,8 @@ def test_what_is_pulled_is_not_made_again_and_later_changes_are_noticed(made, li
             return
         said = say(folder, "dvc repro", fails=True)
         assert f"cache.type: with {link}, `dvc repro` gives all outputs of a stage new times" in said
-        say(folder, "dvc repro rows@short && snakemake --cores 2 reports && dvc commit --force && restok sync")
+        for line in page("Elsewhere")[7:]:
+            say(folder, line.replace("dvc commit", "dvc commit --force"))           # which asks otherwise
         assert not plan(folder) and "up to date" in say(folder, "dvc status") and '"n": 110' in (
             folder / "results/short/evaluation/main/1M/generation.json").read_text()
     finally:
@@ -135,9 +150,15 @@ def test_a_changed_parameter_makes_both_tools_do_the_same(at_first):
     assert {rule: planned.get(rule, 0) for rule in ("encode", "train_generator", "evaluate_generation", "metrics")} == {
         "encode": 0, "train_generator": 2, "evaluate_generation": 2, "metrics": 1}
     assert jobs(say(at_first, "dvc repro")) == planned
-    assert re.search(r"evaluation\.samples_per_class +10 +11", say(at_first, "dvc params diff"))
-    assert re.search(r"main\.1M\.gFD-digits\.value +\S+ +\S+ +-?\d", say(at_first, "dvc metrics diff"))
-    assert "index.html" in say(at_first, "dvc plots diff")
+    parameters, metrics, plots, *back = page("Making and keeping")[4:]
+    assert re.search(r"evaluation\.samples_per_class +10 +11", say(at_first, parameters))
+    assert re.search(r"main\.1M\.gFD-digits\.value +\S+ +\S+ +-?\d", say(at_first, metrics))
+    assert "index.html" in say(at_first, plots)
+    say(at_first, "git commit --quiet --all --message changed")
+    for line in back:
+        say(at_first, line.replace("COMMIT", "HEAD~1"))
+    assert not plan(at_first)
+    say(at_first, "git checkout --quiet - && git reset --quiet --hard HEAD~1")
 
 
 def test_a_row_that_goes_and_comes_back_is_noticed_where_the_list_of_rows_was_pulled(at_first):
@@ -151,12 +172,13 @@ def test_a_row_that_goes_and_comes_back_is_noticed_where_the_list_of_rows_was_pu
 
 def test_a_part_of_it_is_pulled(made):
     folder = clone(made, "reports_only")
-    say(folder, "dvc pull reports@short")
-    said = say(folder, "restok sync")
+    reports, model, sync = page("Elsewhere")[4:7]
+    say(folder, reports)
+    said = say(folder, sync)
     assert "tokenizers: 0 of 2 results, the others are not here" in said
     assert "Nothing to be done" in say(folder, "snakemake --cores 1 --dry-run")
     assert not (folder / "results/short/codes").exists()
-    say(folder, f"dvc pull {MODEL} && restok sync")
+    say(folder, f"{model} && {sync}")
     assert [path.name for path in (folder / "results/short/tokenizer/main").iterdir()] == ["1M"]
     assert "Nothing to be done" in say(folder, f"snakemake --cores 1 --dry-run {MODEL}")
     (folder / MODEL / "config.json").unlink()
@@ -237,6 +259,15 @@ def test_an_object_that_is_damaged_is_not_taken(made, own_remote):
     shutil.copyfile(made / MODEL / "model.safetensors", damaged)
     say(folder, "dvc pull && restok sync")
     assert (folder / MODEL / "model.safetensors").read_bytes() == (made / MODEL / "model.safetensors").read_bytes()
+
+
+def test_what_stands_stays_where_old_versions_are_thrown_away(made, own_remote):
+    folder, remote = own_remote
+    say(folder, "dvc pull && restok sync")
+    before = set(objects(remote))
+    for line in page("Throwing away old ones"):
+        say(folder, line + " --force" * line.startswith("dvc gc"))                  # which asks otherwise
+    assert set(objects(remote)) == before and not plan(folder)
 
 
 def test_a_pull_that_was_killed_goes_on(made, own_remote):
