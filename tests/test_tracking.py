@@ -3,6 +3,7 @@
 import ast
 import json
 import os
+import re
 import shlex
 import shutil
 import sqlite3
@@ -373,19 +374,30 @@ def test_only_one_part_imports_mlflow():
         assert "mlflow" not in names or path.parent == ROOT / "restok/tracking", path
 
 
-def test_what_serves_the_pages_alone_is_not_needed_to_send(bare):
-    """mlflow-skinny is enough: what the full package needs beside it may be missing."""
-    code = """
+SKINNY = """
 import sys
 class Missing:
     def find_spec(self, name, path=None, target=None):
         if name in ("flask", "flask_cors", "docker", "graphene", "gunicorn", "huey", "skops", "waitress"):
-            raise ModuleNotFoundError(name)
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
 sys.meta_path.insert(0, Missing())
-from restok.mirror.sync import sync
-print(list(sync(["run"])))"""
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+"""
+
+
+def with_skinny(code: str) -> subprocess.CompletedProcess:
+    """Python code where mlflow-skinny is: what the full package needs beside it is missing."""
+    return subprocess.run([sys.executable, "-c", SKINNY + code], capture_output=True, text=True)
+
+
+def test_what_serves_the_pages_alone_is_not_needed_to_send(bare):
+    done = with_skinny("from restok.mirror.sync import sync; print(list(sync(['run'])))")
     assert done.stdout.strip() == "[('run', 11)]", done.stderr
+
+
+def test_without_what_serves_the_pages_the_user_is_told_what_to_install(home):
+    done = with_skinny("from restok.cli import app; app(['ui', 'run', '--port', '0'])")
+    assert done.returncode == 1 and "Traceback" not in done.stderr, done.stderr
+    assert re.search(r"MLflow's pages are not installed \(.*flask.*\): .*pip install 'restok\[ui\]'", done.stderr), done.stderr
 
 
 def test_training_does_not_load_mlflow():
