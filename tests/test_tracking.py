@@ -4,12 +4,12 @@ import ast
 import json
 import os
 import re
-import shlex
 import shutil
 import sqlite3
 import subprocess
 import sys
 import time
+from contextlib import chdir
 from pathlib import Path
 
 import pytest
@@ -41,26 +41,14 @@ ROW |= {f"codebook_{name}_{level}": 0.5 for level in range(1, 9) for name in ("u
 @pytest.fixture(scope="module")
 def sound(tmp_path_factory, command):
     """A chain of two checkpoints, and a table."""
-    home, before = tmp_path_factory.mktemp("tracking"), os.getcwd()
-    chain.lay_out(home)
-    path = home / chain.RUN
-    path.write_text(path.read_text().replace("five_crops: true", "five_crops: false"))
-    os.chdir(home)
-    for words in chain.commands():
-        if not any(skipped in words for skipped in SKIPPED):
-            result = command(*shlex.split(words))
-            assert result.exit_code == 0, (words, result.output)
-    os.chdir(before)
-    return home
+    return chain.made(tmp_path_factory.mktemp("tracking"), command, lambda words: not any(each in words for each in SKIPPED))
 
 
 @pytest.fixture(scope="module")
 def mirrored(sound, command):
     """The chain's store, made once."""
-    before = os.getcwd()
-    os.chdir(sound)
-    result = command("track-sync", "run")
-    os.chdir(before)
+    with chdir(sound):
+        result = command("track-sync", "run")
     assert result.exit_code == 0, result.output
     return sound
 
