@@ -23,6 +23,7 @@ from slurm_cluster import wait_until
 from restok.config.load import load_params
 from restok.experiments import ITEMS, Tree, load_sheet
 from restok.mirror.results import places
+from restok.reporting.sources import UI
 
 ROOT = Path(__file__).parent.parent
 PARAMS = ROOT / os.environ["RESTOK_PARAMS"]
@@ -196,6 +197,15 @@ def test_the_address_of_a_result_leads_to_its_run(clone, opened, seen):
     status, text = answer(f"{HERE}/restok/results/{RUN}/evaluation/nobody/1M")
     assert status == 404 and "restok track-sync" in text
     assert answer(f"{HERE}/restok/results/{RUN}/a'b")[0] == answer(f"{HERE}/restok/elsewhere")[0] == 404
+
+
+def test_every_link_of_the_report_leads_to_a_run_or_a_view(clone, opened):
+    report = clone / "reports" / RUN / "index.html"
+    if not report.exists():
+        pytest.skip("no report of the run: make short")
+    links = set(re.findall(rf'href="{re.escape(UI)}/([^"]+)"', report.read_text()))
+    assert len(links) > 40 and {link.partition("/")[0] for link in links} == {"results", RUN}
+    assert [link for link in sorted(links) if answer(f"{HERE}/restok/{link}")[0] != 200] == []
 
 
 @pytest.mark.parametrize(("host", "status"), [("localhost:8080", 200), ("127.0.0.1:5001", 200), ("example.org", 403)])
