@@ -133,7 +133,12 @@ PAGES: dict[str, tuple[Callable[[Path], None], dict[str, str]]] = {
     "docs/install.md": (nothing, {}),
     "docs/measuring.md": (measured, {
         "evaluate --samples": f"evaluate {JUDGES} --samples", "statistics samples.npz": f"statistics {JUDGES} samples.npz",
-        "--nproc-per-node 8": "--nproc-per-node 2"}),
+        "statistics validation/": f"statistics {JUDGES} validation/", "--nproc-per-node 8": "--nproc-per-node 2",
+        "params/imagenet256.yaml --tokenizer T --generator G --guidance g.json":
+            "params/demo.yaml --tokenizer results/demo/tokenizer/main/1M --generator results/demo/generator/main/1M "
+            "--guidance results/demo/guidance/main/1M.json --classifier results/demo/classifier",
+        "--reference reference.safetensors --state run.safetensors --out r.json":
+            "--reference results/demo/reference/validation.safetensors --state run.safetensors --out models.json"}),
     "docs/released.md": (released, {
         "--class 207": "--class 207 --per-class 1",
         "results/imagenet256/tokenizer/main/750k results/imagenet256/generator/main/750k theirs":
