@@ -5,10 +5,11 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 from jaxtyping import Float, UInt8
-from PIL import Image, ImageOps
+from PIL import Image
 from torch import Tensor
 
 from restok import config
+from restok.data.resampling import resized_size, resized_square
 from restok.errors import InputError
 
 Pixels = UInt8[np.ndarray, "h w c"]
@@ -20,15 +21,17 @@ def random_crop(image: Image.Image, size: int, scale: tuple[float, float], flip:
     Mirrored half the time if `flip`. Every draw comes from `rng`, as many whatever the image.
     """
     fraction, right, down, mirror = rng.uniform(*scale), rng.random(), rng.random(), rng.random() < 0.5
-    image = _resize(image, round(size / fraction))
-    left, top = int(right * (image.width - size + 1)), int(down * (image.height - size + 1))
-    return _cut(image, left, top, size, mirror=flip and mirror)
+    side = round(size / fraction)
+    width, height = resized_size(image, side)
+    view = resized_square(image, side, int(right * (width - size + 1)), int(down * (height - size + 1)), size)
+    return mirrored(view) if flip and mirror else view
 
 
 def center_crop(image: Image.Image, size: int, scale: float = 1.0) -> Pixels:
     """Evaluation view: the centre size x size of the image, its shorter side brought to `scale` times `size`."""
-    image = _resize(image, round(size * scale))
-    return _cut(image, (image.width - size) // 2, (image.height - size) // 2, size)
+    side = round(size * scale)
+    width, height = resized_size(image, side)
+    return resized_square(image, side, (width - size) // 2, (height - size) // 2, size)
 
 
 def crops(image: Image.Image, size: int, codes: config.Codes) -> list[Pixels]:
@@ -37,12 +40,16 @@ def crops(image: Image.Image, size: int, codes: config.Codes) -> list[Pixels]:
     views = []
     for scale in codes.scales:
         side = int(size * scale)
-        square = Image.fromarray(center_crop(image, side))
+        square = center_crop(image, side)
         far, middle = side - size, (side - size) // 2
         corners = [(0, 0), (far, 0), (0, far), (far, far)] if codes.five_crops else []
-        for mirror in (False, True) if codes.flip else (False,):
-            views += [_cut(square, left, top, size, mirror) for left, top in [*corners, (middle, middle)]]
+        cut = [square[top:top + size, left:left + size] for left, top in [*corners, (middle, middle)]]
+        views += cut + ([mirrored(view) for view in cut] if codes.flip else [])
     return views
+
+
+def mirrored(view: Pixels) -> Pixels:
+    return np.ascontiguousarray(view[:, ::-1])
 
 
 def to_tensor(images: Sequence[Pixels] | UInt8[np.ndarray, "b h w c"]) -> Float[Tensor, "b c h w"]:
@@ -60,13 +67,3 @@ def to_uint8(images: Float[Tensor, "b c h w"], rounding: str = "round") -> UInt8
     pixels = (pixels.round() if rounding == "round" else pixels).to(torch.uint8)
     return pixels.permute(0, 2, 3, 1).contiguous().cpu().numpy()
 
-
-def _resize(image: Image.Image, side: int) -> Image.Image:
-    """The image with its shorter side at `side`; pillow's bicubic filter widens, that is antialiases, when it shrinks."""
-    ratio = side / min(image.size)
-    return image.resize((round(image.width * ratio), round(image.height * ratio)), Image.Resampling.BICUBIC)
-
-
-def _cut(image: Image.Image, left: int, top: int, size: int, mirror: bool = False) -> Pixels:
-    view = image.crop((left, top, left + size, top + size))
-    return np.array(ImageOps.mirror(view) if mirror else view)
