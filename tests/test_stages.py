@@ -249,6 +249,16 @@ def test_what_was_measured_is_not_measured_again(chain, theirs, tmp_path, unmeas
     assert "reference.safetensors: measured before" in caplog.text and "goes on from image" in caplog.text
 
 
+def test_a_part_without_images_takes_the_place_of_another_measurements(chain, theirs, tmp_path):
+    """Parts are cut between 512 images: of nine parts of a small set the first has none."""
+    evaluator, part = evaluator_of(chain), tmp_path / "part0.safetensors"
+    others = images_of(open_images(chain / "data", evaluator.crop))
+    write_statistics(evaluator, others, Shard(0, 9), None, part)
+    subject = images_of(open_images(theirs))
+    write_statistics(evaluator, subject, Shard(0, 9), None, part)
+    assert Statistics.load(part).facts == evaluator.begin(subject).facts and not Statistics.load(part).seen.any()
+
+
 @pytest.mark.parametrize("change", ["seed", "value"])
 def test_a_result_of_another_seed_or_with_other_numbers_is_measured_again(change, chain, theirs, tmp_path):
     evaluator, subject, out = evaluator_of(chain), images_of(open_images(theirs)), tmp_path / "e.json"

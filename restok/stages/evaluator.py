@@ -68,7 +68,9 @@ class Evaluator:
         if isinstance(subject, Statistics):
             return False
         start, stop = shard.bounds(subject.n, CHUNK)
-        return _resume(path, self.begin(subject), start, stop)[0] == stop
+        fresh = self.begin(subject)
+        done, sums = _resume(path, fresh, start, stop)
+        return sums is not fresh and done == stop          # a shard without images is measured where it is one of these
 
     def _measure(self, subject: Subject, state: Path | None, start: int, stop: int) -> Statistics:
         """Images start .. stop - 1 alone."""
