@@ -12,6 +12,7 @@ from restok.config import Params
 from restok.config.load import load_params
 from restok.experiments import ITEMS, Feed, Sheet, Tree, Trial, load_sheet
 from restok.experiments.trials import MAIN
+from restok.metrics.features import metric_names
 from restok.reporting.inputs import Inputs, table_of
 from restok.reporting.published import Published
 from restok.reporting.tables.table import Table
@@ -58,15 +59,15 @@ def write_evaluations(run: Path, label: str, kind: str = "digits", refused: dict
                       numbers: tuple[float, float, float] | None = None, trial: str = MAIN, **changes) -> None:
     """Both results of a checkpoint; `refused` and `changes` are those of the generation, `numbers` rFID, entropy and gFID."""
     rfid, entropy, gfid = numbers or (4.0, 11.5, DISTANCES[label])
-    names = {"distance": "FID", "spatial": "sFID", "kernel": "KID", "score": "IS"} if kind == "inception" else {
-        "distance": f"FD-{kind}", "kernel": f"KD-{kind}", "score": f"IS-{kind}"}
+    names = metric_names(kind)
     levels = [{"level": 1, "tokens": 1, "used": 40, "usage": 40 / 8192, "entropy": 5.0, "dead": 8152},
               {"level": 2, "tokens": 127, "used": 4096, "usage": 0.5, "entropy": 11.0, "dead": 4096}]
     reconstruction = result(
         "reconstruction", names | {"distance": f"r{names['distance']}"},
-        {f"r{names['distance']}": rfid, names["kernel"]: 0.03, names["score"]: 8.0, "class_accuracy": 0.875, "psnr": 20.0,
-         "ssim": 0.5, "codebook": {"used": 4096, "usage": 0.5, "dead": 4096, "entropy": entropy, "perplexity": 2**entropy,
-                                   "levels": levels}},
+        {f"r{names['distance']}": rfid, names["kernel"]: 0.03, names["sliced"]: 9.0, names["score"]: 8.0,
+         "class_accuracy": 0.875, "psnr": 20.0, "ssim": 0.5,
+         "codebook": {"used": 4096, "usage": 0.5, "dead": 4096, "entropy": entropy, "perplexity": 2**entropy,
+                      "levels": levels}},
         {"ms_ssim": "the images are smaller than its five scales", "lpips": "evaluation.lpips is false"},
         n=60, warnings=["few images"])
     reconstruction["intervals"]["codebook"] = {
@@ -74,7 +75,7 @@ def write_evaluations(run: Path, label: str, kind: str = "digits", refused: dict
         "levels": [{"usage": [0.004, 0.006], "entropy": [4.5, 5.5]}, {"usage": [0.45, 0.55], "entropy": [10.5, 11.5]}]}
     home = run / "evaluation" / trial / label
     write(home / "reconstruction.json", reconstruction)
-    others = {"spatial": 6.0, "kernel": 0.02, "score": 7.5}
+    others = {"spatial": 6.0, "kernel": 0.02, "sliced": 5.0, "score": 7.5}
     metrics = {names["distance"]: gfid, **{names[role]: found for role, found in others.items() if role in names},
                "precision": 0.71, "recall": 0.6, "class_accuracy": 0.625}
     write(home / "generation.json", result("generation", names, metrics, refused or {}, **changes))

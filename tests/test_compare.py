@@ -107,13 +107,14 @@ def test_the_guidance_is_the_one_that_was_set_or_the_one_that_was_chosen(tree):
 # Measured
 
 
-@pytest.mark.parametrize("name", ["FID", "rFID", "sFID", "FD-digits", "rFD-digits", "gFD-digits", "KID", "KD-digits", "lpips",
-                                  "codebook entropy", "IS", "IS-digits one split", "IS ADM splits", "precision",
-                                  "recall adm-fp16", "class_accuracy", "ms_ssim", "ssim", "psnr", "codebook usage"])
+@pytest.mark.parametrize("name", ["FID", "rFID", "sFID", "FD-digits", "rFD-digits", "gFD-digits", "KID", "KD-digits", "MIND",
+                                  "MIND-digits", "lpips", "codebook entropy", "IS", "IS-digits one split", "IS ADM splits",
+                                  "precision", "recall adm-fp16", "class_accuracy", "ms_ssim", "ssim", "psnr",
+                                  "codebook usage"])
 def test_lower_is_better_of_distances_and_of_the_entropy_alone(name):
     """Every name that a result may have is meant here: the list of their bounds knows each, too."""
     assert name.startswith(("codebook", "g")) or any(re.fullmatch(pattern, name) for pattern in KINDS)
-    lower = name == "lpips" or "entropy" in name or any(part in name for part in ("FID", "FD-", "KID", "KD-"))
+    lower = name == "lpips" or "entropy" in name or any(part in name for part in ("FID", "FD-", "KID", "KD-", "MIND"))
     assert bool(re.fullmatch(LOWER, name)) == lower
 
 

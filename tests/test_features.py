@@ -30,8 +30,9 @@ def pictures(n, seed=0, side=16):
 
 
 def test_only_inception_may_be_called_fid():
-    assert metric_names("inception") == {"distance": "FID", "spatial": "sFID", "kernel": "KID", "score": "IS"}
-    assert metric_names("clothing") == {"distance": "FD-clothing", "kernel": "KD-clothing", "score": "IS-clothing"}
+    assert metric_names("inception") == {"distance": "FID", "spatial": "sFID", "kernel": "KID", "sliced": "MIND", "score": "IS"}
+    assert metric_names("clothing") == {"distance": "FD-clothing", "kernel": "KD-clothing", "sliced": "MIND-clothing",
+                                         "score": "IS-clothing"}
 
 
 @pytest.mark.parametrize(("folder", "named"), [

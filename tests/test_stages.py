@@ -415,7 +415,7 @@ def test_what_was_measured_is_shown_even_where_it_cannot_be_written(command, cha
             ([*seeds, 1], ["FD-digits", "IS-digits"], "e.json"),
             ([*seeds, 1, "--statistics", tmp_path / "new/s.safetensors"], ["FD-digits", "IS-digits"], None),
             (["statistics", chain / "data", *given], ["360 of 360 images measured with digits classifier"], "s.safetensors"),
-            (candidate, ["FD-digits", "KD-digits"], "c.json"),
+            (candidate, ["FD-digits", "KD-digits", "MIND-digits"], "c.json"),
             (["search-guidance", tmp_path / "c.json"], ["constant, at most 2 from 0 on: FD-digits"], "g.json"),
             (["average", tmp_path / "1.json", tmp_path / "2.json"], ["FD-digits", "deviation"], "a.json"),
             (["reconstruct", chain / "data", "--tokenizer", chain / "tokenizer"], ["PSNR, mean of"], "r.npz"),

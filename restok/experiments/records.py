@@ -14,7 +14,7 @@ from restok.experiments.loading import Known
 
 SLACK = 1e-6                             # of what earlier versions wrote: how far rounding took a value out of its bounds
 KINDS = {                                # of metrics, by their names: what bounds them
-    r"r?FID|sFID|r?FD-.+": (0, math.inf), r"KID|KD-.+": (-math.inf, math.inf),
+    r"r?FID|sFID|r?FD-.+|MIND(-.+)?": (0, math.inf), r"KID|KD-.+": (-math.inf, math.inf),
     r"IS(-.+)?( (one split|ADM splits|ten shuffled))?": (1, math.inf),
     r"(precision|recall)( adm-fp16)?|class_accuracy|ms_ssim": (0, 1), r"ssim": (-1, 1), r"psnr|lpips": (0, math.inf)}
 
@@ -206,6 +206,7 @@ class _Names(Known):
     distance: str
     spatial: str | None = None
     kernel: str | None = None
+    sliced: str | None = None
     score: str | None = None
 
 

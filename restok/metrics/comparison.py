@@ -14,6 +14,7 @@ from restok.metrics.frechet import Frechet
 from restok.metrics.inception_score import MODES, SPLIT
 from restok.metrics.intervals import Interval, jackknife, mean_and_interval, share_interval
 from restok.metrics.kid import kid
+from restok.metrics.mind import mind
 from restok.metrics.precision_recall import precision_recall
 from restok.metrics.reconstruction import psnr_ceiling
 from restok.metrics.statistics import Statistics
@@ -54,12 +55,22 @@ class Comparison:
             self._refuse(str(error), name)
 
     def kernel_distance(self, name: str) -> None:
+        if pair := self._kept(4, name):
+            measured = kid(*pair)
+            self._add(name, measured.value, measured.interval(min(map(len, pair))))
+
+    def sliced_distance(self, name: str) -> None:
+        if pair := self._kept(2, name):
+            self._add(name, *mind(*pair))
+
+    def _kept(self, least: int, name: str) -> tuple[Tensor, Tensor] | None:
+        """The features that both sides keep; None, and the metric refused, where they are of fewer images than it takes."""
         samples, references = self.samples.kept, self.reference.kept.to(self.samples.kept.device)
-        if min(len(samples), len(references)) < 4:
-            return self._refuse(f"it takes 4 images on each side, not {len(samples)} of {self.samples.name} and "
-                                f"{len(references)} of {self.reference.name}: give both as images", name)
-        measured = kid(samples, references)
-        self._add(name, measured.value, measured.interval(min(len(samples), len(references))))
+        if min(len(samples), len(references)) >= least:
+            return samples, references
+        self._refuse(f"it takes {least} images on each side, not {len(samples)} of {self.samples.name} and {len(references)} "
+                     f"of {self.reference.name}: give both as images", name)
+        return None
 
     def score(self, name: str, own: str) -> None:
         """The protocol's own mode under the plain name, the others beside it."""

@@ -9,14 +9,15 @@ from restok.metrics.results import ComparisonError
 from restok.metrics.statistics import Statistics
 
 PUBLISHED_N = 50_000     # images of the paper's protocols
-INTERVALS = ("95 %, for the chance of these n images, not for the bias at this n: jackknife over 10 groups (distances, scores, "
-             "codebook), standard error (means over images), Wilson (shares), subsampling (kernel distance). Precision and "
-             "recall take the balls as given: precision's is for the chance of the samples, recall's for the references'")
+INTERVALS = ("95 %, for the chance of these n images, not for the bias at this n: jackknife over 10 groups (distances, sliced "
+             "distances, scores, codebook), standard error (means over images), Wilson (shares), subsampling (kernel "
+             "distance). Precision and recall take the balls as given: precision's is for the chance of the samples, recall's "
+             "for the references'")
 
 
 def evaluate_generation(samples: Statistics, reference: Statistics, settings: Evaluation) -> dict:
-    """Samples against a reference set (ADM): FID, sFID, KID, the score in contiguous splits of 5,000, precision, recall, and
-    whether each image shows the class asked for where the feature network knows.
+    """Samples against a reference set (ADM): FID, sFID, KID, MIND, the score in contiguous splits of 5,000, precision, recall,
+    and whether each image shows the class asked for where the feature network knows.
 
     Raises ComparisonError for another feature network or image size, StatisticsError where images are missing.
     """
@@ -30,17 +31,17 @@ def evaluate_generation(samples: Statistics, reference: Statistics, settings: Ev
 
 
 def evaluate_candidate(samples: Statistics, reference: Statistics) -> dict:
-    """What chooses among settings of one generator: distance and kernel distance of `evaluate_generation`, without the rest."""
+    """What chooses among settings of one generator: the distances of `evaluate_generation`, without the rest."""
     names = metric_names(samples.facts["features"]["kind"])
-    names = {"distance": names["distance"], "kernel": names["kernel"]}
+    names = {name: names[name] for name in ("distance", "kernel", "sliced")}
     return _result("generation", _distances(samples, reference, names), names) | {"score": None, "neighbours": None}
 
 
 def evaluate_reconstruction(samples: Statistics, reference: Statistics) -> dict:
-    """Reconstructions against their originals (TiTok): rFID, KID, the score in one split, PSNR, SSIM, MS-SSIM, LPIPS, and the
-    use of the codebook (Eq. 5-6), each of the last five where it was measured. Raises as `evaluate_generation` does."""
+    """Reconstructions against their originals (TiTok): rFID, KID, MIND, the score in one split, PSNR, SSIM, MS-SSIM, LPIPS, and
+    the use of the codebook (Eq. 5-6), each of the last five where it was measured. Raises as `evaluate_generation` does."""
     names = metric_names(samples.facts["features"]["kind"])
-    names = {"distance": f"r{names['distance']}", "kernel": names["kernel"], "score": names["score"]}
+    names = {"distance": f"r{names['distance']}", **{name: names[name] for name in ("kernel", "sliced", "score")}}
     comparison = _distances(samples, reference, names)
     comparison.score(names["score"], "one split")
     comparison.class_accuracy()
@@ -74,6 +75,7 @@ def _distances(samples: Statistics, reference: Statistics, names: dict[str, str]
     if "spatial" in names:
         comparison.distance(names["spatial"], "spatial")
     comparison.kernel_distance(names["kernel"])
+    comparison.sliced_distance(names["sliced"])
     return comparison
 
 

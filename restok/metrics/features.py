@@ -57,11 +57,11 @@ def kind_of(data: str) -> str:
 
 
 def metric_names(kind: str) -> dict[str, str]:
-    """What distance, kernel distance and score are called over the features of a network's kind; and the distance over its
-    features that keep the place, which Inception alone has."""
+    """What distance, kernel distance, sliced distance and score are called over the features of a network's kind; and the
+    distance over its features that keep the place, which Inception alone has."""
     if kind == "inception":
-        return {"distance": "FID", "spatial": "sFID", "kernel": "KID", "score": "IS"}
-    return {"distance": f"FD-{kind}", "kernel": f"KD-{kind}", "score": f"IS-{kind}"}
+        return {"distance": "FID", "spatial": "sFID", "kernel": "KID", "sliced": "MIND", "score": "IS"}
+    return {"distance": f"FD-{kind}", "kernel": f"KD-{kind}", "sliced": f"MIND-{kind}", "score": f"IS-{kind}"}
 
 
 def check_images(name: str, images: UInt8[np.ndarray, "n h w c"]) -> None:

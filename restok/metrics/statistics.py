@@ -27,7 +27,7 @@ from restok.metrics.inception_score import Score
 from restok.metrics.intervals import GROUPS, group_of
 from restok.networks.saved import write_tensors
 
-KEPT = 50_000       # the most images whose features are kept, for precision, recall and KID
+KEPT = 50_000       # the most images whose features are kept, for precision, recall, KID and MIND
 
 
 class StatisticsError(RestokError):

@@ -116,8 +116,8 @@ def _headline(best: Row, among: int) -> list[Line]:
         best_of += f", as the mean of {seeds} seeds; below, seed {best.trials[0].seed}"
     return [
         ("best checkpoint", best_of, generation.path),
-        *_lines("reconstruction", reconstruction, "class_accuracy", names["distance"], names["kernel"], names["score"],
-                "psnr", "ssim", "ms_ssim", "lpips"),
+        *_lines("reconstruction", reconstruction, "class_accuracy", names["distance"], names["kernel"], names["sliced"],
+                names["score"], "psnr", "ssim", "ms_ssim", "lpips"),
         ("codebook: entries used, over all levels", _sure(*chosen.value("usage"), _percent), reconstruction.path),
         ("codebook: entropy (bits)", _sure(*chosen.value("entropy")), reconstruction.path),
         *_lines("samples", generation, "class_accuracy", *generation["names"].values(), "precision", "recall"),
