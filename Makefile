@@ -35,11 +35,11 @@ short: $(READY)
 
 # MLflow's stores as they fail, and what the workflow of `make short` sent to one.
 tracking: $(READY)
-	$(RUN) python -m pytest -n 2 --dist loadgroup tests/check_tracking.py
+	$(RUN) python -m pytest -n 2 --dist worksteal tests/check_tracking.py
 
 # The commands of README.md and docs/, typed in a copy of this folder with what `make short` left.
 commands: $(READY)
-	$(RUN) python -m pytest -n 2 --dist load tests/check_docs.py
+	$(RUN) python -m pytest -n 2 --dist worksteal tests/check_docs.py
 
 # The pages, looked at in a real browser: Debian's chromium. Of the report, the one that `make short` left.
 pages: $(READY)
@@ -49,11 +49,11 @@ pages: $(READY)
 # The short demo by `dvc repro`, pushed and pulled; and DVC on a real server of S3, which is started and ended here, and on one of
 # SSH where Debian's openssh-server is installed.
 artifacts: $(READY)
-	$(RUN) python -m pytest -n 2 --dist loadgroup tests/check_artifacts.py tests/check_remotes.py
+	$(RUN) python -m pytest -n 2 tests/check_artifacts.py tests/check_remotes.py
 
 # The workflow on a real SLURM, which is started for it on this machine and ended after it; as root, with Debian's slurm-wlm and munge.
 slurm: $(READY)
-	$(RUN) python tests/slurm_cluster.py python -m pytest -n 5 --dist loadgroup tests/check_slurm.py tests/check_cluster.py
+	$(RUN) python tests/slurm_cluster.py python -m pytest -n 5 --dist worksteal tests/check_slurm.py tests/check_cluster.py
 
 # docs/ as a site: open site/index.html. A link or an anchor that leads nowhere is an error.
 docs: $(READY)

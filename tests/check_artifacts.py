@@ -15,7 +15,6 @@ import pytest
 from conftest import ROOT
 from pages import commands
 
-pytestmark = pytest.mark.xdist_group("artifacts")           # one process, which makes the demo once
 BIN = Path(sys.executable).parent
 ENVIRONMENT = {name: value for name, value in os.environ.items() if not name.startswith(("DVC_", "SNAKEMAKE_"))} | {
     "PATH": f"{BIN}:{os.environ['PATH']}", "GIT_AUTHOR_NAME": "a", "GIT_AUTHOR_EMAIL": "a@b", "GIT_COMMITTER_NAME": "a",

@@ -12,7 +12,6 @@ from squeue_stand_in import install
 
 from restok.stages.doctor.site import examine_site
 
-pytestmark = pytest.mark.xdist_group("seconds")                # in one process, beside those that take minutes
 SIZED = {"tasks_per_node: 8": "tasks_per_node: 2"}
 GROUPS = "groups: {score_guidance: search, score_finalist: search}"
 MORE = "# set-resources:"                                   # where a test writes more

@@ -242,7 +242,6 @@ def leaves(folder: Path, task: str, *options: str, path: Path | str = "") -> str
     return (folder / "job.log").read_text()
 
 
-@pytest.mark.xdist_group("seconds")
 def test_a_job_one_of_whose_tasks_failed_is_not_queued_again(tmp_path):
     """The other one is told to stop, and leaves with 75, before anything was done."""
     task = "trap 'exit 75' TERM; [ $SLURM_PROCID = 0 ] && { sleep 2; exit 1; }; for i in {1..60}; do sleep 0.5; done"
@@ -251,7 +250,6 @@ def test_a_job_one_of_whose_tasks_failed_is_not_queued_again(tmp_path):
     assert log.endswith("left with 129\n")
 
 
-@pytest.mark.xdist_group("seconds")
 def test_a_training_is_queued_again_though_slurm_was_busy_at_first(tmp_path):
     (tmp_path / "squeue").write_text(f"#!/bin/sh\n[ -e {tmp_path}/asked ] && exec {shutil.which('squeue')} \"$@\"\n"
                                      f"touch {tmp_path}/asked; echo Socket timed out >&2; exit 1\n")

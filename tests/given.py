@@ -145,7 +145,6 @@ PAGES: dict[str, tuple[Callable[[Path], None], dict[str, str]]] = {
             "weights/tokenizer weights/generator back"}),
     "docs/benchmarks.md": (nothing, {"--repeats 20": "--repeats 1", "--samples 10000 --images 64": "--samples 300 --images 2",
                                      "--repeats 3": "--repeats 1", "--samples 100000": "--samples 300"}),
-    "docs/development.md": (nothing, {"python tests/bad_inputs.py": "python tests/bad_inputs.py scratch codes"}),
     "docs/steps.md": (nothing, {"250k": "750k", "500k": "1M"}),          # the checkpoints that params/short.yaml has
     "docs/tracking.md": (nothing, {"track-sync demo --follow": "track-sync demo"}),
     "docs/training.md": (nothing, {
