@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import timm
 import torch
 from conftest import ROOT
 from PIL import Image
@@ -90,6 +91,7 @@ def measured(clone: Path) -> None:
     torch.save(inception_network(None).state_dict(), clone / "inception.pth")
     torch.save({f"features.{name.partition('.')[2]}": tensor for name, tensor in random_lpips("alex").net.state_dict().items()},
                clone / "alexnet.pth")
+    torch.save(timm.create_model("vit_large_patch14_dinov2", num_classes=0).state_dict(), clone / "dinov2.pth")
     images = rng.integers(256, size=(12, 256, 256, 3), dtype=np.uint8)
     for name in ("theirs.npz", "samples.npz"):
         np.savez(clone / name, arr_0=images)
@@ -120,7 +122,8 @@ def kaggle(clone: Path) -> None:
                                                 "ILSVRC2012_val_00000002,n01443537 1 2 3 4 n01443537 5 6 7 8 \n")
 
 
-JUDGES = "--set evaluation.weights=inception.pth --set evaluation.lpips_weights=alexnet.pth"
+JUDGES = ("--set evaluation.weights=inception.pth --set evaluation.lpips_weights=alexnet.pth "
+          "--set evaluation.dinov2_weights=dinov2.pth")
 
 # By page: what is put there, and what is typed in the place of words of the page. `demo` is the run's name everywhere.
 PAGES: dict[str, tuple[Callable[[Path], None], dict[str, str]]] = {
@@ -132,7 +135,8 @@ PAGES: dict[str, tuple[Callable[[Path], None], dict[str, str]]] = {
                                   "source .venv": f"source {ROOT}/.venv"}),
     "docs/install.md": (nothing, {}),
     "docs/measuring.md": (measured, {
-        "evaluate --samples": f"evaluate {JUDGES} --samples", "statistics samples.npz": f"statistics {JUDGES} samples.npz",
+        "evaluate --samples": f"evaluate {JUDGES} --samples", "evaluate --features": f"evaluate {JUDGES} --features",
+        "statistics samples.npz": f"statistics {JUDGES} samples.npz",
         "statistics validation/": f"statistics {JUDGES} validation/", "--nproc-per-node 8": "--nproc-per-node 2",
         "params/imagenet256.yaml --tokenizer T --generator G --guidance g.json":
             "params/demo.yaml --tokenizer results/demo/tokenizer/main/1M --generator results/demo/generator/main/1M "

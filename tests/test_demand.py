@@ -15,11 +15,11 @@ def needs(name, *overrides):
 
 def test_a_run_needs_the_networks_of_its_settings_and_of_its_rows(tmp_path):
     assert [each.network for each in wanted(*needs("imagenet256"))] == [
-        "vit_large_patch16_dinov3.lvd1689m", "vgg", "vit_small_patch16_224.dino", "inception", "alex"]
+        "vit_large_patch16_dinov3.lvd1689m", "vgg", "vit_small_patch16_224.dino", "inception", "dinov2", "alex"]
     assert wanted(*needs("demo")) == [] and self_contained(*needs("demo")) and self_contained(*needs("short"))
     assert not self_contained(*needs("imagenet256"))
     off = "objective.vf=0", "objective.perceptual=0", "objective.gan=0", "evaluation.lpips=false"
-    assert [each.network for each in wanted(*needs("imagenet256", *off))] == ["inception"]
+    assert [each.network for each in wanted(*needs("imagenet256", *off))] == ["inception", "dinov2"]
     sheet = rows(tmp_path, "judged\tablation\tobjective.perceptual_network.network=lpips-vgg\ttable2 #1", "finished\tmain\t"
                  "objective.perceptual_network.network=lpips-alex\ttable1\t\ttheirs/tokenizer\ttheirs/generator")
     params = load_params(tmp_path / "demo.yaml")

@@ -68,7 +68,7 @@ def test_hours_are_images_by_seconds_and_say_what_they_are_scaled_from(tmp_path)
     params = load_params(tmp_path / "demo.yaml", ["data.workers=2"])
     main, every = (list(work.tasks(work.results(tree, params, trials), COUNTS))
                    for trials in (work.own(tree), tree.sheet.trials))
-    names = ("image", "tokenizer", "generator", "encode", "decode", "judge", "compare")
+    names = ("image", "tokenizer", "generator", "encode", "decode", "judge", "score", "compare")
     known = {name: Speed(0.01, 0, 8) for name in names}
     table = {row.verb: row for row in hours(main, every, Speeds("GPU", 10**9, known, {"draw, ntp 4, guided": "too late"}))}
     assert list(table) == ["prepare", "statistics", "train-tokenizer", "encode", "train-generator", "score-guidance",
@@ -82,7 +82,7 @@ def test_hours_are_images_by_seconds_and_say_what_they_are_scaled_from(tmp_path)
 
 
 def test_hours_of_what_there_is_no_gpu_for_are_counted_and_say_so():
-    params = load_params(ROOT / "params/imagenet256.yaml")
+    params = load_params(ROOT / "params/imagenet256.yaml", ["evaluation.also=[]"])
     tasks = [work.task(stage, params, label, COUNTS) for stage, label in
              (("data", None), ("reference", None), ("tokenizer", "250k"), ("generation", "250k"))]
     reading = {"image": Speed(0.012, 0, 1)}

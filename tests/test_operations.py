@@ -12,9 +12,8 @@ from restok.experiments import operations as counted
 from restok.experiments import work
 from restok.generator.model import HAR
 from restok.generator.sampling import generate
-from restok.metrics.features import inception_features
+from restok.metrics.features import random_features
 from restok.networks.classifier import SmallClassifier
-from restok.networks.inception import inception_network
 from restok.networks.lpips import random_lpips
 from restok.networks.pretrained import random_weights
 from restok.objective.tokenizer import Adversary, TokenizerObjective
@@ -100,10 +99,12 @@ def test_of_what_teaches_and_judges_the_papers_tokenizer():
 
 def test_of_the_networks_that_measure_images():
     params, images = PAPER, noise(PAPER, on=torch.device("cpu"))
-    with random_weights():
-        features = inception_features(inception_network(None), "random", torch.device("cpu"))
     pixels = (255 * images).byte().permute(0, 2, 3, 1).numpy()
-    assert counted.operations("judge", params) == near(operations(lambda: features(pixels)))
+    for network in params.evaluation.networks:
+        with random_weights():
+            features = random_features(network, torch.device("cpu"))
+        assert counted.judging(network, params) == near(operations(lambda features=features: features(pixels)))
+    assert counted.operations("judge", params) == sum(counted.judging(name, params) for name in ("inception", "dinov2"))
     for network in counted.LPIPS:
         lpips = random_lpips(network)
         assert counted.lpips(network, params) == near(operations(lambda lpips=lpips: lpips(images, images)))

@@ -154,7 +154,8 @@ def score_finalist(candidates: Candidates, params: ParamsFile, reference: Refere
 
 def _searching(settings: Params, classifier: Path | None) -> "Evaluator":
     from restok.stages.evaluator import Evaluator
-    return Evaluator.load(settings.evaluation, classifier, settings.tokenizer.image_size, settings.data.workers)
+    first = settings.evaluation.model_copy(update={"also": ()})
+    return Evaluator.load(first, classifier, settings.tokenizer.image_size, settings.data.workers)
 
 
 @verb

@@ -100,7 +100,8 @@ class NetworkOptions:
     params: AnyParams = None
     experiment: Experiment = None
     overrides: Overrides = None
-    features: option(str | None, "inception or digits; else evaluation.features.") = None
+    features: option(str | None, "digits, inception or dinov2, or several: the first one's metrics bear the plain names; else "
+                     "evaluation.features and .also.") = None
     weights: option(Path | None, "File of the Inception network; else evaluation.weights.") = None
     classifier: Classifier = None
     crop: option(int | None, "Side of the centre crops of reference and originals in folders; else the tokenizer's image "
@@ -111,7 +112,8 @@ class NetworkOptions:
         """The parameter file, where one was named, and the protocol."""
         if self.experiment and not self.params:
             raise ConfigError("--experiment changes a parameter file; name one with --params")
-        named = {"features": self.features, "weights": self.weights}
+        first, *others = self.features.split(",") if self.features else [None]
+        named = {"features": first, "also": first and f"[{', '.join(others)}]", "weights": self.weights}
         overrides = [*(self.overrides or []), *(f"evaluation.{key}={value}" for key, value in named.items() if value)]
         params = read(self.params, overrides, self.experiment) if self.params else None
         return params, params.evaluation if params else load_protocol(overrides)

@@ -53,9 +53,9 @@ def read_tree(path: str | Path) -> dict:
 
 
 # The paper's protocols, as params/imagenet256.yaml writes them: for images that belong to no parameter file.
-PROTOCOL = {"features": "inception", "weights": None, "lpips": True, "lpips_weights": None, "reference": None,
-            "samples_per_class": 50, "neighbours": 3, "distances": ["exact", "adm-fp16"], "batch_size": 64,
-            "save_every": 5000}
+PROTOCOL = {"features": "inception", "also": [], "weights": None, "dinov2_weights": None, "lpips": True,
+            "lpips_weights": None, "reference": None, "samples_per_class": 50, "neighbours": 3,
+            "distances": ["exact", "adm-fp16"], "batch_size": 64, "save_every": 5000}
 
 
 def load_protocol(overrides: Iterable[str] = ()) -> Evaluation:

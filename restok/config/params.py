@@ -46,7 +46,7 @@ class Params(Config):
             if a != b:
                 raise ValueError(f"generator.{ours}: {a} is not tokenizer.{theirs}, which is {b}")
         networks = (self.objective.alignment.network, self.objective.perceptual_network.network,
-                    self.objective.discriminator.network, self.evaluation.features)
+                    self.objective.discriminator.network, *self.evaluation.networks)
         if "digits" in networks and self.classifier is None:
             raise ValueError("classifier: null, but 'digits' features are asked for")
         judged, stages = self.objective.discriminator.layers, len(self.classifier.channels) if self.classifier else 0

@@ -26,7 +26,7 @@ def large(params: Params) -> bool:
     """Whether the models, or a pretrained network beside them, take a GPU."""
     objective = params.objective
     networks = {objective.alignment.network, objective.perceptual_network.network, objective.discriminator.network,
-                params.evaluation.features}
+                *params.evaluation.networks}
     return parameters(params) >= GPU_FROM or networks != {"digits"}
 
 
@@ -41,7 +41,7 @@ def gpus(params: Params) -> int:
 
 
 class Wanted(NamedTuple):
-    """A pretrained network: 'inception', 'alex' and 'vgg' (for LPIPS), or one by its timm name."""
+    """A pretrained network: 'inception', 'dinov2', 'alex' and 'vgg' (for LPIPS), or one by its timm name."""
 
     network: str
     setting: str | None             # that may name a file of its weights
@@ -50,9 +50,10 @@ class Wanted(NamedTuple):
 
 def judges(evaluation: Evaluation) -> list[Wanted]:
     """The pretrained networks that measure."""
-    inception = Wanted("inception", "evaluation.weights", evaluation.weights)
+    found = [Wanted("inception", "evaluation.weights", evaluation.weights),
+             Wanted("dinov2", "evaluation.dinov2_weights", evaluation.dinov2_weights)]
     alex = Wanted("alex", "evaluation.lpips_weights", evaluation.lpips_weights)
-    return [inception] * (evaluation.features == "inception") + [alex] * evaluation.lpips
+    return [each for each in found if each.network in evaluation.networks] + [alex] * evaluation.lpips
 
 
 def teachers(objective: Objective) -> list[Wanted]:

@@ -171,6 +171,7 @@ def _statistics(path: Path) -> Artifact | None:
     images = measured["images"]
     inputs = (images.get("inputs") or {"images": images["digest"]}) | {"features": measured["features"]["sha256"]}
     inputs |= {name: digest for name, digest in measured["likeness"].items() if digest}
+    inputs |= {f"features {one['features']['kind']}": one["features"]["sha256"] for one in measured.get("also", ())}
     settings = images.get("settings", {}) | {"n": images["n"], "batch_size": measured["batch_size"], "size": images["size"]}
     return _artifact(path, path.parent, facts | {"kind": "statistics", "settings": settings, "inputs": inputs}, found)
 

@@ -25,8 +25,9 @@ PATCH, SIDE = 16, 224         # of a vision transformer whose name does not say
 
 
 def operations(part: str | Draw, params: Params) -> float:
-    """Of one image in a part of `work.Task`: 'encode', 'decode', 'judge' (features), 'compare' (with its original), a Draw, or
-    a step of training of 'tokenizer', 'generator' or 'classifier', each with all that it trains with. 'image' takes none."""
+    """Of one image in a part of `work.Task`: 'encode', 'decode', 'judge' (features), 'score' (those of the first network),
+    'compare' (with its original), a Draw, or a step of training of 'tokenizer', 'generator' or 'classifier', each with all that
+    it trains with. 'image' takes none."""
     if isinstance(part, Draw):
         return drawing(params.generator.model_copy(update={"ntp": part.ntp})) * (1 + part.guided)
     counts: dict[str, Callable[[], float]] = {
@@ -36,7 +37,8 @@ def operations(part: str | Draw, params: Params) -> float:
         "classifier": lambda: TRAINED * classifier(params),
         "encode": lambda: encoding(params.tokenizer),
         "decode": lambda: decoding(params.tokenizer),
-        "judge": lambda: INCEPTION if params.evaluation.features == "inception" else classifier(params),
+        "judge": lambda: sum(judging(name, params) for name in params.evaluation.networks),
+        "score": lambda: judging(params.evaluation.features, params),
         "compare": lambda: lpips("alex", params) if params.evaluation.lpips else 0}
     return counts[part]()
 
@@ -188,6 +190,11 @@ def classifier(params: Params) -> float:
     channels, side = params.classifier.channels, params.tokenizer.image_size
     return sum(18 * (inside + outside) * outside * (side // 2**stage)**2
                for stage, (inside, outside) in enumerate(pairwise([3, *channels]))) + 2 * channels[-1]**2
+
+
+def judging(network: str, params: Params) -> float:
+    """What measures an image, by its name in the parameters."""
+    return {"inception": INCEPTION, "dinov2": vit("_large_patch14", 16)}[network] if network != "digits" else classifier(params)
 
 
 def _size(name: str) -> tuple[int, int]:

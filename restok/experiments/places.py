@@ -19,7 +19,8 @@ from restok.experiments.items import Item
 from restok.experiments.trials import MAIN, RELEASED, Sheet, Trial
 from restok.files.artifact import Origin
 
-FEATURES = ("threads", "evaluation.features", "evaluation.weights", "evaluation.batch_size")
+FEATURES = ("threads", "evaluation.features", "evaluation.weights", "evaluation.dinov2_weights", "evaluation.batch_size")
+ALL_FEATURES = (*FEATURES, "evaluation.also")             # a search goes by the first network alone
 DRAWING = ("threads", "seed", "sampling.temperature", "sampling.top_k", "sampling.top_p", "sampling.class_cache",
            "sampling.rounding")
 SCORING = (*DRAWING, *FEATURES, "guidance_search.samples_per_class")
@@ -43,7 +44,7 @@ STAGES = {
         "data.source", "data.path", "data.train", "data.validation", "data.classes", "data.decoder")),
     "classifier": Stage("classifier", "train-classifier", "data", (
         "threads", "seed", "classifier", "data.crop_scale", "data.flip", "data.decoder", "tokenizer.image_size")),
-    "reference": Stage("reference/{name}.safetensors", "statistics", "data", (*FEATURES, "tokenizer.image_size")),
+    "reference": Stage("reference/{name}.safetensors", "statistics", "data", (*ALL_FEATURES, "tokenizer.image_size")),
     "tokenizer": Stage("tokenizer/{trial}/{label}", "train-tokenizer", "tokenizers", (
         "threads", "seed", "data", "tokenizer", "tokenizer_training", "objective")),
     "codes": Stage("codes/{trial}/{label}", "encode", "codes", (
@@ -56,9 +57,9 @@ STAGES = {
                       SCORING, ("candidate",)),
     "guidance": Stage("guidance/{trial}/{label}.json", "search-guidance", "evaluation", ("guidance_search",), ("finalist",)),
     "reconstruction": Stage("evaluation/{trial}/{label}/reconstruction.json", "evaluate", "evaluation", (
-        *FEATURES, "evaluation.lpips", "evaluation.lpips_weights"), ("tokenizer",)),
+        *ALL_FEATURES, "evaluation.lpips", "evaluation.lpips_weights"), ("tokenizer",)),
     "generation": Stage("evaluation/{trial}/{label}/generation.json", "evaluate", "evaluation", (
-        *DRAWING, "sampling.guidance", *FEATURES, "evaluation.samples_per_class", "evaluation.neighbours",
+        *DRAWING, "sampling.guidance", *ALL_FEATURES, "evaluation.samples_per_class", "evaluation.neighbours",
         "evaluation.distances"), ("guidance",)),
     "panel": Stage("panel/{trial}/{label}.npz", "panel", "evaluation", ("threads",), ("tokenizer",)),
     "samples": Stage("samples/{trial}/{label}.npz", "sample", "evaluation", (*DRAWING, "sampling.guidance"), ("guidance",)),

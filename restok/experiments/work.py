@@ -112,7 +112,7 @@ def task(stage: str, params: Params, label: str | None, counts: Counts) -> Task:
     verb, classes, search = STAGES[stage].verb, params.generator.classes, params.guidance_search
     guidance = params.sampling.guidance
     draw = drawing(params, guided=guidance is None or guidance.scale != 1)
-    scored = drawing(params, guided=True), "decode", "judge"
+    scored = drawing(params, guided=True), "decode", "score"
     match stage:
         case "data":
             return Task(verb, ("image",), counts.train + counts.validation, params)

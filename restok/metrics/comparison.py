@@ -1,7 +1,7 @@
 """One set of images held against another, metric by metric: values with their intervals, and the reasons for missing ones."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 
 import numpy as np
@@ -35,24 +35,39 @@ class Comparison:
     def _add(self, name: str, value: float, interval: Interval | None) -> None:
         self.metrics[name], self.intervals[name] = value, interval and list(interval)
 
-    def _refuse(self, reason: str, *names: str) -> None:
+    def refuse(self, reason: str, *names: str) -> None:
         for name in names:
             self.metrics[name], self.intervals[name], self.refused[name] = None, None, reason
+
+    def take(self, other: "Comparison") -> None:
+        """What another network says of the same images."""
+        self.metrics |= other.metrics
+        self.intervals |= other.intervals
+        self.refused |= other.refused
+        self.warnings += other.warnings
+
+    def distances(self, names: Mapping[str, str]) -> None:
+        """Those that have names: 'distance', 'spatial', 'kernel', 'sliced'."""
+        self.distance(names["distance"], "pooled")
+        if "spatial" in names:
+            self.distance(names["spatial"], "spatial")
+        self.kernel_distance(names["kernel"])
+        self.sliced_distance(names["sliced"])
 
     def distance(self, name: str, part: str) -> None:
         """Over the 'pooled' or the 'spatial' features."""
         samples, reference = self.samples, self.reference
         for statistics, role in ((samples, "samples"), (reference, "reference")):
             if statistics.n == 1 and part not in statistics.published:
-                return self._refuse(f"{statistics.name} ({role}) is one image, and a covariance takes 2: give more", name)
+                return self.refuse(f"{statistics.name} ({role}) is one image, and a covariance takes 2: give more", name)
         if not reference.has(part):
-            return self._refuse(f"the reference, {reference.name}, has no statistics of these features; take a published file "
+            return self.refuse(f"the reference, {reference.name}, has no statistics of these features; take a published file "
                                 "with mu_s and sigma_s, or images", name)
         try:
             to_reference = Frechet(reference.gaussian(part).to(samples.seen.device))
             self._add(name, *jackknife(lambda group: to_reference(samples.gaussian(part, group)), least=0))
         except InputError as error:      # statistics that are no Gaussian's: the other metrics stand
-            self._refuse(str(error), name)
+            self.refuse(str(error), name)
 
     def kernel_distance(self, name: str) -> None:
         if pair := self._kept(4, name):
@@ -68,7 +83,7 @@ class Comparison:
         samples, references = self.samples.kept, self.reference.kept.to(self.samples.kept.device)
         if min(len(samples), len(references)) >= least:
             return samples, references
-        self._refuse(f"it takes {least} images on each side, not {len(samples)} of {self.samples.name} and {len(references)} "
+        self.refuse(f"it takes {least} images on each side, not {len(samples)} of {self.samples.name} and {len(references)} "
                      f"of {self.reference.name}: give both as images", name)
         return None
 
@@ -77,25 +92,25 @@ class Comparison:
         score, n = self.samples.score, self.samples.n
         called = {mode: name if mode == own else f"{name} {mode}" for mode in MODES}
         if score is None:
-            return self._refuse("the feature network's weights have no classifier; take the whole file", *called.values())
+            return self.refuse("the feature network's weights have no classifier; take the whole file", *called.values())
         in_order = n > SPLIT and (self.samples.facts["images"]["in_order"] or score.sorted_by_class)
         for mode, metric in called.items():
             if mode == "ADM splits" and in_order:
-                self._refuse(f"the samples are sorted by class, so a score in {MODES[mode]} collapses; shuffle them", metric)
+                self.refuse(f"the samples are sorted by class, so a score in {MODES[mode]} collapses; shuffle them", metric)
             else:
                 self._add(metric, *jackknife(lambda group, mode=mode: score.value(mode, group), least=1, most=score.classes))
         if own == "ADM splits" and n > SPLIT and n % SPLIT:
             self.warnings.append(f"the last split of {name} holds {n % SPLIT} images, the others {SPLIT}: take a multiple of "
                                  f"{SPLIT} samples")
 
-    def precision_recall(self, neighbours: int, distances: Sequence[str]) -> None:
-        """Once for each kind of distances; 'exact' has the plain names."""
+    def precision_recall(self, neighbours: int, distances: Sequence[str], of: str = "") -> None:
+        """Once for each kind of distances; 'exact' has the plain names, with what they are `of`."""
         samples = self.samples.kept
         references = self.reference.kept[evenly(len(self.reference.kept))].to(samples.device)
         for mode in distances:
-            names = [name if mode == "exact" else f"{name} {mode}" for name in ("precision", "recall")]
+            names = [f"{name}{of}" if mode == "exact" else f"{name}{of} {mode}" for name in ("precision", "recall")]
             if min(len(samples), len(references)) <= neighbours:
-                self._refuse(f"it takes more than {neighbours} images on each side, not {len(samples)} of {self.samples.name} "
+                self.refuse(f"it takes more than {neighbours} images on each side, not {len(samples)} of {self.samples.name} "
                              f"and {len(references)} of {self.reference.name} (a reference without 'arr_0' has none)", *names)
                 continue
             shares = precision_recall(samples, references, neighbours, mode)
@@ -105,7 +120,7 @@ class Comparison:
     def class_accuracy(self) -> None:
         """The share of images that the network assigns to their label."""
         if reason := self._no_accuracy():
-            return self._refuse(reason, "class_accuracy")
+            return self.refuse(reason, "class_accuracy")
         asked = int(self.samples.asked.sum())
         share = int(self.samples.right.sum()) / asked
         self._add("class_accuracy", share, share_interval(share, asked))
@@ -113,7 +128,7 @@ class Comparison:
     def per_class_accuracy(self) -> None:
         """One value a class, None for a class not asked for."""
         if reason := self._no_accuracy():
-            return self._refuse(reason, "per_class_accuracy")
+            return self.refuse(reason, "per_class_accuracy")
         pairs = list(zip(self.samples.right.tolist(), self.samples.asked.tolist(), strict=True))
         self.metrics["per_class_accuracy"] = [right / n if n else None for right, n in pairs]
         self.intervals["per_class_accuracy"] = [list(share_interval(right / n, n)) if n else None for right, n in pairs]
@@ -132,7 +147,7 @@ class Comparison:
             if name in measured:
                 self._add(name, *mean_and_interval(*measured[name].tolist(), least, *most))
             else:
-                self._refuse(MISSING[name], name)
+                self.refuse(MISSING[name], name)
         if perfect := int(measured["perfect"][1]):
             self.warnings.append(f"{perfect} of {self.samples.n} reconstructions are perfect; their PSNR counts as "
                                  f"{ceiling:.2f} dB")
@@ -141,7 +156,7 @@ class Comparison:
         """Eq. 5-6, over all tokens and by level."""
         levels, counts = self.samples.facts["levels"], self.samples.codes                  # g l k
         if not levels:
-            return self._refuse("the codes were not given", "codebook")
+            return self.refuse("the codes were not given", "codebook")
 
         @cache
         def described(group):

@@ -1,6 +1,8 @@
 """The two protocols: what a set of images is worth against its reference. Each value has its 95 % interval, or the reason why
 it is not measured, and each result says what was measured, how, and against what."""
 
+from collections.abc import Callable
+
 from restok.config import Evaluation
 from restok.metrics.comparison import Comparison, evenly
 from restok.metrics.features import metric_names
@@ -27,6 +29,7 @@ def evaluate_generation(samples: Statistics, reference: Statistics, settings: Ev
     comparison.precision_recall(settings.neighbours, settings.distances)
     comparison.class_accuracy()
     comparison.per_class_accuracy()
+    _others(comparison, dict, settings.neighbours)
     return _result("generation", comparison, names) | {"score": MODES["ADM splits"], "neighbours": settings.neighbours}
 
 
@@ -41,12 +44,13 @@ def evaluate_reconstruction(samples: Statistics, reference: Statistics) -> dict:
     """Reconstructions against their originals (TiTok): rFID, KID, MIND, the score in one split, PSNR, SSIM, MS-SSIM, LPIPS, and
     the use of the codebook (Eq. 5-6), each of the last five where it was measured. Raises as `evaluate_generation` does."""
     names = metric_names(samples.facts["features"]["kind"])
-    names = {"distance": f"r{names['distance']}", **{name: names[name] for name in ("kernel", "sliced", "score")}}
+    names = _reconstructions(names)
     comparison = _distances(samples, reference, names)
     comparison.score(names["score"], "one split")
     comparison.class_accuracy()
     comparison.likeness()
     comparison.codebook()
+    _others(comparison, _reconstructions, None)
     return _result("reconstruction", comparison, names) | {"score": MODES["one split"], "neighbours": None}
 
 
@@ -71,22 +75,40 @@ def _distances(samples: Statistics, reference: Statistics, names: dict[str, str]
     samples.require_whole()
     reference.require_whole()
     comparison = Comparison(samples, reference)
-    comparison.distance(names["distance"], "pooled")
-    if "spatial" in names:
-        comparison.distance(names["spatial"], "spatial")
-    comparison.kernel_distance(names["kernel"])
-    comparison.sliced_distance(names["sliced"])
+    comparison.distances(names)
     return comparison
+
+
+def _others(comparison: Comparison, called: Callable[[dict[str, str]], dict[str, str]], neighbours: int | None) -> None:
+    """What further networks say of the same images, under what the names of metrics are `called`; with precision and recall
+    by so many neighbours. Raises ComparisonError where samples and reference were measured with different weights."""
+    for kind, ours in comparison.samples.also.items():
+        names, theirs = called(metric_names(kind)), comparison.reference.also.get(kind)
+        if theirs is None:
+            shares = [f"{name} {kind}" for name in ("precision", "recall")] if neighbours else []
+            comparison.refuse(f"the reference, {comparison.reference.name}, was not measured with {kind}: measure it again, "
+                              "with the same networks", names["distance"], names["kernel"], names["sliced"], *shares)
+            continue
+        if theirs.facts["features"] != ours.facts["features"]:
+            raise ComparisonError(f"{ours.name} and {theirs.name} were measured with different networks {kind}, "
+                                  f"{ours.facts['features']} and {theirs.facts['features']}; measure both with one")
+        other = Comparison(ours, theirs)
+        other.distances(names)
+        if neighbours:
+            other.precision_recall(neighbours, ("exact",), f" {kind}")
+        comparison.take(other)
+        comparison.warnings += _few(ours, theirs, names["distance"])
+
+
+def _reconstructions(names: dict[str, str]) -> dict[str, str]:
+    """How the metrics of reconstructions are called."""
+    return {"distance": f"r{names['distance']}", **{name: names[name] for name in ("kernel", "sliced", "score")}}
 
 
 def _warnings(samples: Statistics, reference: Statistics, distance: str) -> list[str]:
     """What makes the numbers less sure than they look."""
-    features, warnings = samples.facts["features"], []
-    for statistics, role in ((samples, "samples"), (reference, "references")):
-        if "pooled" not in statistics.published and statistics.n < 10 * features["dims"]:
-            warnings.append(f"{statistics.n} {role} are fewer than 10 x {features['dims']} feature dimensions: {distance} is "
-                         "biased upward, by about 1/n; the kernel distance beside it is not")
-    if features["kind"] == "inception" and samples.n < PUBLISHED_N:
+    warnings = _few(samples, reference, distance)
+    if samples.facts["features"]["kind"] == "inception" and samples.n < PUBLISHED_N:
         warnings.append(f"{distance} over {samples.n} images does not compare with the paper's, which is over {PUBLISHED_N}")
     asked = samples.asked
     if len(asked) and asked.min() < 0.9 * asked.max():     # a stratified split of a small set is not exactly even
@@ -100,6 +122,14 @@ def _warnings(samples: Statistics, reference: Statistics, distance: str) -> list
     return warnings
 
 
+def _few(samples: Statistics, reference: Statistics, distance: str) -> list[str]:
+    """Of fewer images than a distance over these features takes."""
+    dims = samples.facts["features"]["dims"]
+    return [f"{statistics.n} {role} are fewer than 10 x {dims} feature dimensions: {distance} is biased upward, by about 1/n; "
+            "the kernel distance beside it is not" for statistics, role in ((samples, "samples"), (reference, "references"))
+            if "pooled" not in statistics.published and statistics.n < 10 * dims]
+
+
 def _result(protocol: str, comparison: Comparison, names: dict[str, str]) -> dict:
     samples, reference = comparison.samples, comparison.reference
     images, theirs = samples.facts["images"], reference.facts["images"]
@@ -109,6 +139,7 @@ def _result(protocol: str, comparison: Comparison, names: dict[str, str]) -> dic
         "protocol": protocol, "n": samples.n, "metrics": comparison.metrics, "intervals": comparison.intervals,
         "refused": comparison.refused, "names": names, "interval": INTERVALS,
         "features": samples.facts["features"] | {"batch_size": samples.facts["batch_size"]},
+        "also": {kind: one.facts["features"] for kind, one in samples.also.items()},
         "samples": {"name": images["name"], "digest": images["digest"], "size": images["size"], "classes": len(asked) or None,
                     "balanced": balanced, "kept": len(samples.kept)},
         "rounding": images["rounding"],

@@ -28,6 +28,11 @@ class _Images(Known):
     settings: dict[str, JsonValue] = Field(default_factory=dict)      # how they were drawn
 
 
+class _Also(Known):
+    features: _Features
+    shift: float
+
+
 class Facts(Known):
     """What was measured, and how, as `Statistics.begin` says it."""
 
@@ -42,6 +47,7 @@ class Facts(Known):
     likeness: dict[str, str | None]
     levels: list[Positive]
     codebook_size: Count
+    also: list[_Also] = Field(default_factory=list)      # further networks
 
 
 class About(Known):

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -16,10 +17,34 @@ from restok.config import Evaluation
 from restok.errors import InputError
 from restok.files import sha256_file
 from restok.networks.classifier import load_classifier
-from restok.networks.inception import Features, load_inception
+from restok.networks.dinov2 import dinov2_network, load_dinov2
+from restok.networks.inception import Features, inception_network, load_inception
 from restok.networks.saved import WEIGHTS
 
-TF1_RESIZE = "TensorFlow 1 bilinear to 299 (no half-pixel centres, no antialiasing)"
+
+class Judge(NamedTuple):
+    """A pretrained network that judges images: what a value by it depends on. Its weights are PRETRAINED's of its key."""
+
+    kind: str                      # names the metrics
+    name: str                      # torch-fidelity's
+    load: Callable[[str | Path | None, str | None], tuple[nn.Module, str]]
+    random: Callable[[], nn.Module]
+    setting: str                   # of the parameters, that names a file of its weights
+    side: int                      # pixels of its input
+    normalisation: str             # of pixels from 0 to 255
+    layer: str
+    shift: float                   # about the mean of its features
+
+    @property
+    def resize(self) -> str:
+        return f"TensorFlow 1 bilinear to {self.side} (no half-pixel centres, no antialiasing)"
+
+
+JUDGES = {
+    "inception": Judge("inception", "inception-v3-compat", load_inception, lambda: inception_network(None), "weights", 299,
+                       "(x - 128) / 128", "the last pooling, 2048; for sFID 7 channels of Mixed_6d; logits without bias", 0.4),
+    "dinov2": Judge("DINOv2", "dinov2-vit-l-14", load_dinov2, lambda: dinov2_network(None), "dinov2_weights", 224,
+                    "by ImageNet's mean and deviation", "class token after the last norm, 1024", 0.0)}
 
 
 @dataclass(frozen=True)
@@ -74,15 +99,16 @@ def check_images(name: str, images: UInt8[np.ndarray, "n h w c"]) -> None:
 
 
 def load_features(settings: Evaluation, classifier: str | Path | None,
-                  device: torch.device | str | None = None) -> FeatureNetwork:
-    """The network that `settings.features` names, on `device` (None: a GPU where there is one).
+                  device: torch.device | str | None = None, name: str | None = None) -> FeatureNetwork:
+    """The network `name` of those that the settings name, None: the first, on `device` (None: a GPU where there is one).
 
     `classifier` is the folder of the trained classifier, which 'digits' needs. Raises FileNotFoundError that names the
     missing weights and the remedy, ValueError for weights that do not fit.
     """
-    device = torch.device(device or distributed.device())
-    if settings.features == "inception":
-        return inception_features(*load_inception(settings.weights, "evaluation.weights"), device)
+    device, name = torch.device(device or distributed.device()), name or settings.features
+    if name in JUDGES:
+        setting = JUDGES[name].setting
+        return judging(name, *JUDGES[name].load(getattr(settings, setting), f"evaluation.{setting}"), device)
     network = load_classifier(classifier).to(device)
     least = 2 ** (len(network.channels) - 1)               # the side that is halved to one pixel
 
@@ -97,12 +123,18 @@ def load_features(settings: Evaluation, classifier: str | Path | None,
                           network.width, 0, network.classes, True, "none", 0.0, device, forward)
 
 
-def inception_features(network: nn.Module, sha256: str, device: torch.device) -> FeatureNetwork:
-    """The network of FID, of which a file without the classifier's head gives features alone."""
-    if device.type == "cpu":
+def judging(name: str, network: nn.Module, sha256: str, device: torch.device) -> FeatureNetwork:
+    """A pretrained network of JUDGES; of Inception, a file without the classifier's head gives features alone."""
+    judge = JUDGES[name]
+    if device.type == "cpu" and name == "inception":
         network = network.to(memory_format=torch.channels_last)      # about 1.5 times as fast there
-    return FeatureNetwork("inception", "inception-v3-compat", sha256, network.dims, network.spatial, network.classes, False,
-                          TF1_RESIZE, 0.4, device, network.to(device))
+    return FeatureNetwork(judge.kind, judge.name, sha256, network.dims, network.spatial, network.classes, False, judge.resize,
+                          judge.shift, device, network.to(device))
+
+
+def random_features(name: str, device: torch.device) -> FeatureNetwork:
+    """With random weights: it takes as long, and needs no file."""
+    return judging(name, JUDGES[name].random(), "random", device)
 
 
 @contextmanager

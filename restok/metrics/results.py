@@ -24,7 +24,7 @@ def require_comparable(results: Sequence[tuple[Path | str, dict]]) -> None:
     wanted = _compared(one)
     for path, other in others:
         for name, value in _compared(other).items():
-            if value != wanted[name]:
+            if value != wanted.get(name, value):             # one may have been measured by more networks
                 raise ComparisonError(f"{first} and {path} do not compare: {name} differ, {wanted[name]} and {value}; measure "
                                       "one again like the other")
 
@@ -32,6 +32,8 @@ def require_comparable(results: Sequence[tuple[Path | str, dict]]) -> None:
 def _compared(result: dict) -> dict:
     """What two results that compare have in common, by its name."""
     parts = {f"{part} {key}": result[part][key] for part, keys in COMPARED.items() for key in keys}
+    also = result["also"] if "also" in result else {}        # earlier versions had one network
+    parts |= {f"{kind} {key}": one[key] for kind, one in also.items() for key in COMPARED["features"]}
     return {key: result[key] for key in EQUAL} | parts
 
 

@@ -27,6 +27,9 @@ from restok.metrics.inception_score import Score
 from restok.metrics.intervals import GROUPS, group_of
 from restok.networks.saved import write_tensors
 
+# Of what is known of images beside a network's features: it is counted once, beside those of the first network.
+NOTHING = {"spatial": 0, "logits": 0, "classes": 0, "knows_labels": False, "likeness": {}, "levels": [], "codebook_size": 0,
+           "also": []}
 KEPT = 50_000       # the most images whose features are kept, for precision, recall, KID and MIND
 
 
@@ -55,19 +58,22 @@ class Statistics:
         self.asked, self.right = torch.zeros(facts["classes"], **counts), torch.zeros(facts["classes"], **counts)
         self.likeness = {name: torch.zeros(3, dtype=torch.float64, device=device) for name in facts["likeness"]}
         self.codes = torch.zeros(GROUPS, len(facts["levels"]), facts["codebook_size"], **counts)
+        self.also = {about["features"]["kind"]: Statistics({**facts, **NOTHING, **about}, device)
+                     for about in facts.get("also", ())}
 
     @classmethod
     def begin(cls, network: FeatureNetwork, images: Mapping, batch_size: int, *, classes: int = 0, spatial: bool = True,
-              likeness: Mapping[str, str | None] | None = None, levels: Sequence[int] = (),
-              codebook_size: int = 0) -> "Statistics":
+              likeness: Mapping[str, str | None] | None = None, levels: Sequence[int] = (), codebook_size: int = 0,
+              also: Sequence[FeatureNetwork] = ()) -> "Statistics":
         """An empty state. `images` holds name, digest, n, size [h, w], rounding, originals (None, or name and digest of what
         they reconstruct) and in_order (whether their labels say that they are sorted by class); `classes` is the number of
         classes; `likeness` what is measured image by image, with the sha256 of its network's weights; `levels` the tokens of
-        each level of the codes."""
+        each level of the codes; `also` are further networks, whose features of the same images are kept beside."""
         return cls({"features": network.identity, "batch_size": batch_size, "images": dict(images), "shift": network.shift,
                     "spatial": network.spatial if spatial else 0, "logits": network.classes, "classes": classes,
                     "knows_labels": network.knows_labels, "likeness": dict(likeness or {}), "levels": list(levels),
-                    "codebook_size": codebook_size}, network.device)
+                    "codebook_size": codebook_size,
+                    "also": [{"features": one.identity, "shift": one.shift} for one in also]}, network.device)
 
     @property
     def n(self) -> int:
@@ -82,6 +88,7 @@ class Statistics:
         """The sha256 of all that the sums were made of: of images, or of the models that make them, and of the networks."""
         images = self.facts["images"]
         networks = {"features": self.facts["features"]["sha256"], **self.facts["likeness"]}
+        networks |= {f"features {kind}": one.facts["features"]["sha256"] for kind, one in self.also.items()}
         made_of = images.get("inputs") or {"images": images["digest"]}
         return made_of | {name: digest for name, digest in networks.items() if digest}
 
@@ -91,12 +98,16 @@ class Statistics:
         parts = {"pooled": self.pooled, "spatial": self.spatial, "score": self.score}
         nested = {f"{part}.{name}": tensor for part, state in parts.items() if state for name, tensor in state.tensors.items()}
         likeness = {f"likeness.{name}": sums for name, sums in self.likeness.items()}
-        return nested | likeness | {"kept": self.kept, "seen": self.seen, "asked": self.asked, "right": self.right,
+        also = {f"{kind}/{name}": tensor for kind, one in self.also.items() for name, tensor in one.tensors.items()}
+        return nested | likeness | also | {"kept": self.kept, "seen": self.seen, "asked": self.asked, "right": self.right,
                                     "codes": self.codes}
 
     def update(self, start: int, features: Features, labels: Integer[np.ndarray, " b"] | None = None,
-               likeness: Mapping[str, Float[Tensor, " b"]] | None = None, codes: Int[Tensor, "b t"] | None = None) -> None:
+               likeness: Mapping[str, Float[Tensor, " b"]] | None = None, codes: Int[Tensor, "b t"] | None = None,
+               also: Mapping[str, Features] | None = None) -> None:
         """Take in images start, start + 1, ... Raises ValueError on NaN features and on labels the network does not know."""
+        for kind, theirs in (also or {}).items():
+            self.also[kind].update(start, theirs)
         stop = start + len(features.pooled)
         try:
             self.pooled.update(start, features.pooled)

@@ -24,7 +24,7 @@ class FetchError(RestokError, FileNotFoundError):
 
 
 class Pretrained(NamedTuple):
-    """A file in the folder in which torch keeps its downloads; its name ends with the first digits of its sha256."""
+    """A file in the folder in which torch keeps its downloads."""
 
     url: str
     sha256: str
@@ -66,6 +66,8 @@ PRETRAINED = {
     "inception": Pretrained("https://github.com/toshas/torch-fidelity/releases/download/v0.2.0/"
                             "weights-inception-2015-12-05-6726825d.pth",
                             "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2", "Apache-2.0"),
+    "dinov2": Pretrained("https://dl.fbaipublicfiles.com/dinov2/dinov2_vitl14/dinov2_vitl14_pretrain.pth",
+                         "d5383ea8f4877b2472eb973e0fd72d557c7da5d3611bd527ceeb1d7162cbf428", "Apache-2.0"),
     "alex": Pretrained("https://download.pytorch.org/models/alexnet-owt-7be5be79.pth",
                        "7be5be791159472b1fbf3c69796f7cb30dca7ad8466c2df70058c37116cdee02", "not stated by torchvision"),
     "vgg": Pretrained("https://download.pytorch.org/models/vgg16-397923af.pth",

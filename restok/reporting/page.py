@@ -117,11 +117,18 @@ def _headline(best: Row, among: int) -> list[Line]:
     return [
         ("best checkpoint", best_of, generation.path),
         *_lines("reconstruction", reconstruction, "class_accuracy", names["distance"], names["kernel"], names["sliced"],
-                names["score"], "psnr", "ssim", "ms_ssim", "lpips"),
+                names["score"], *_also(reconstruction), "psnr", "ssim", "ms_ssim", "lpips"),
         ("codebook: entries used, over all levels", _sure(*chosen.value("usage"), _percent), reconstruction.path),
         ("codebook: entropy (bits)", _sure(*chosen.value("entropy")), reconstruction.path),
-        *_lines("samples", generation, "class_accuracy", *generation["names"].values(), "precision", "recall"),
+        *_lines("samples", generation, "class_accuracy", *generation["names"].values(), "precision", "recall",
+                *_also(generation)),
     ]
+
+
+def _also(record: Record) -> list[str]:
+    """The distances by further networks."""
+    kinds = record["also"] if "also" in record else ()
+    return [name for kind in kinds for name in record["metrics"] if name.endswith(f"-{kind}")]
 
 
 def _lines(what: str, record: Record, *metrics: str) -> Iterator[Line]:

@@ -2,20 +2,20 @@
 
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
 
 from restok import config
 from restok.distributed import device, gathered, own_share, shared_errors
-from restok.metrics.features import FeatureNetwork, Features, load_features
+from restok.metrics.features import JUDGES, FeatureNetwork, Features, load_features
 from restok.metrics.reconstruction import similarity, similarity_names
 from restok.metrics.statistics import Statistics, StatisticsError
 from restok.networks.lpips import load_lpips
 from restok.parts import WHOLE, Shard
 from restok.progress import track
-from restok.stages.subjects import Batch, MeasureError, Subject, reference_of
+from restok.stages.subjects import Batch, Images, MeasureError, Subject, reference_of
 
 CHUNK = 512        # images taken in at once; states are saved, and shards cut, between chunks
 log = logging.getLogger("restok")
@@ -23,7 +23,8 @@ log = logging.getLogger("restok")
 
 @dataclass(frozen=True)
 class Evaluator:
-    """A feature network and how it is used; `lpips` is a network with the sha256 of its weights, or None."""
+    """Feature networks and how they are used, `network` and those that are `also` asked; `lpips` is a network with the sha256
+    of its weights, or None."""
 
     settings: config.Evaluation
     network: FeatureNetwork
@@ -31,6 +32,7 @@ class Evaluator:
     crop: int | None
     workers: int
     paths: Mapping[str, Path] = field(default_factory=dict)       # of the weights of its networks
+    also: tuple[FeatureNetwork, ...] = ()
 
     @classmethod
     def load(cls, settings: config.Evaluation, classifier: Path | None, crop: int | None, workers: int,
@@ -38,9 +40,12 @@ class Evaluator:
         """With LPIPS where reconstructions are to be measured by it."""
         network = load_features(settings, classifier, device())
         lpips = load_lpips("alex", settings.lpips_weights, "evaluation.lpips_weights") if paired and settings.lpips else None
-        paths = {"features": classifier or settings.weights, "lpips": lpips and settings.lpips_weights}
+        also = tuple(load_features(settings, classifier, device(), name) for name in settings.also)
+        files = {"digits": classifier} | {name: getattr(settings, judge.setting) for name, judge in JUDGES.items()}
+        paths = {"features": files[settings.features], "lpips": lpips and settings.lpips_weights}
+        paths |= {f"features {JUDGES[name].kind}": files[name] for name in settings.also}
         return cls(settings, network, lpips and (lpips[0].to(network.device), lpips[1]), crop, workers,
-                   {name: Path(path) for name, path in paths.items() if path})
+                   {name: Path(path) for name, path in paths.items() if path}, also)
 
     def statistics(self, subject: Subject | Statistics, state: Path | None = None, shard: Shard = WHOLE) -> Statistics:
         """Measure a shard of a subject, unless that was done before, each process a share of it, and give all of them the sum.
@@ -92,7 +97,8 @@ class Evaluator:
         """A statistics file, or images to measure as `reference_of` says."""
         if path.suffix == ".safetensors":
             return Statistics.load(path, self.network.device)
-        return reference_of(path, self.crop, self.workers)
+        subject = reference_of(path, self.crop, self.workers)
+        return subject if self.network.kind != JUDGES["dinov2"].kind else replace(subject, published={})     # Inception's
 
     def reference(self, path: Path) -> Statistics:
         """The statistics of a reference."""
@@ -114,15 +120,14 @@ class Evaluator:
             classes = max(classes, self.network.classes)
         begun = Statistics.begin(self.network, subject.facts, self.settings.batch_size, spatial=not subject.paired,
                                  classes=classes, likeness=likeness, levels=codes.levels if codes else (),
-                                 codebook_size=codes.codebook_size if codes else 0)
+                                 codebook_size=codes.codebook_size if codes else 0, also=self.also)
         begun.paths = {**subject.paths, **self.paths}
         return begun
 
     def _take(self, sums: Statistics, subject: Subject, batch: Batch) -> None:
         size, count = self.settings.batch_size, len(batch.images)
         parts = [slice(first, min(first + size, count)) for first in range(0, count, size)]
-        features = [self.network(batch.images[part]) for part in parts]
-        features = Features(*(None if kind[0] is None else torch.cat(kind) for kind in zip(*features, strict=True)))
+        features, *also = (_features(network, batch.images, parts) for network in (self.network, *self.also))
         likeness = None
         if subject.paired:
             alike = [similarity(batch.images[part], batch.originals[part], self.lpips and self.lpips[0], self.network.device)
@@ -130,7 +135,13 @@ class Evaluator:
             likeness = {name: torch.cat([part[name] for part in alike]) for name in alike[0]}
             likeness["perfect"] = torch.from_numpy((batch.images == batch.originals).all((1, 2, 3)))
         labels = None if subject.labels is None else subject.labels[batch.start:batch.start + count]
-        sums.update(batch.start, features, labels, likeness, batch.codes)
+        sums.update(batch.start, features, labels, likeness, batch.codes,
+                    {network.kind: theirs for network, theirs in zip(self.also, also, strict=True)})
+
+
+def _features(network: FeatureNetwork, images: Images, parts: list[slice]) -> Features:
+    found = [network(images[part]) for part in parts]
+    return Features(*(None if kind[0] is None else torch.cat(kind) for kind in zip(*found, strict=True)))
 
 
 def _resume(path: Path, fresh: Statistics, start: int, stop: int) -> tuple[int, Statistics]:

@@ -12,6 +12,7 @@ from restok.errors import RestokError
 from restok.experiments.demand import Wanted
 from restok.files import sha256_file, write_json
 from restok.networks.backbone import create, source_of
+from restok.networks.dinov2 import load_dinov2
 from restok.networks.hub import Hosted
 from restok.networks.inception import load_inception
 from restok.networks.lpips import load_lpips
@@ -88,6 +89,8 @@ def _read(wanted: Wanted) -> None:
     with torch.device("meta"), warnings.catch_warnings(action="ignore", category=UserWarning):   # torch's, that nothing is kept
         if wanted.network == "inception":
             load_inception(wanted.file, wanted.setting)
+        elif wanted.network == "dinov2":
+            load_dinov2(wanted.file, wanted.setting)
         elif wanted.network in PRETRAINED:
             load_lpips(wanted.network, wanted.file, wanted.setting)
         else:

@@ -14,7 +14,7 @@ from torch_fidelity.metric_prc import calculate_precision_recall_full
 
 from restok.config.load import load_protocol
 from restok.distributed import device, peak_memory
-from restok.metrics.features import full_precision, inception_features
+from restok.metrics.features import full_precision, judging
 from restok.metrics.frechet import Frechet, Gaussian, Moments
 from restok.metrics.intervals import GROUPS
 from restok.metrics.precision_recall import precision_recall
@@ -139,7 +139,7 @@ def _stream(network: torch.nn.Module, images: np.ndarray, batch_size: int, on: t
     facts = {"name": "random", "digest": "random", "n": max(len(images), 2049), "size": list(images.shape[1:3]),
              "rounding": "8 bit, as stored"}
     subject = Subject(facts, None, lambda size, start, stop: iter([Batch(0, images)]))
-    return Evaluator(settings, inception_features(network, "0" * 64, on), None, None, 0).statistics(subject)
+    return Evaluator(settings, judging("inception", network, "0" * 64, on), None, None, 0).statistics(subject)
 
 
 def _peak(function: Callable, sizes: Sizes) -> int:

@@ -18,7 +18,8 @@ from restok.stages.doctor.speed import FULL, WITHIN, Speeds, measure
 
 # What decides how much memory a measured part takes; of those that are not here, sampling.batch_size.
 BOUNDS = {"tokenizer": "tokenizer_training.micro_batch", "generator": "generator_training.micro_batch",
-          "encode": "codes.batch_size", "judge": "evaluation.batch_size", "compare": "evaluation.batch_size"}
+          "encode": "codes.batch_size", "judge": "evaluation.batch_size",
+          "score": "evaluation.batch_size", "compare": "evaluation.batch_size"}
 
 
 class NotReadyError(RestokError):

@@ -10,7 +10,7 @@ from restok.stages.bench.timing import short
 from restok.stages.doctor.speed import Speed, Speeds
 
 SHOWN = {"image": "reading 500 x 375 JPEGs on one core", "tokenizer": "training", "generator": "training",
-         "judge": "features"}             # parts, where their names do not say it
+         "judge": "features", "score": "features of the first network"}             # parts, where their names do not say it
 ON_CPU = ("prepare",)                    # verbs that take no GPU
 
 

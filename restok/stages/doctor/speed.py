@@ -7,7 +7,7 @@ import logging
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from statistics import median
@@ -24,10 +24,9 @@ from restok.experiments.demand import GPU_FROM, parameters
 from restok.experiments.work import Draw
 from restok.generator.model import HAR
 from restok.generator.sampling import generate
-from restok.metrics.features import inception_features, load_features
+from restok.metrics.features import JUDGES, load_features, random_features
 from restok.metrics.reconstruction import similarity
 from restok.networks.classifier import SmallClassifier
-from restok.networks.inception import inception_network
 from restok.networks.lpips import random_lpips
 from restok.networks.pretrained import random_weights
 from restok.stages.bench.timing import machine, time_runs
@@ -58,8 +57,8 @@ class Speeds(NamedTuple):
 
 def measure(params: config.Params, draws: Iterable[Draw], within: float = WITHIN) -> Speeds:
     """The speeds by their names: 'image' (to decode and crop, on one core), 'tokenizer' and 'generator' (a training step, with
-    its update), 'encode', 'decode', 'judge' (features), 'compare' (a reconstruction with its original), and those of `draws`.
-    Weights are random and images noise: neither weights nor data are needed."""
+    its update), 'encode', 'decode', 'judge' (features), 'score' (those of the first network), 'compare' (a reconstruction with
+    its original), and those of `draws`. Weights are random and images noise: neither weights nor data are needed."""
     asked = json.dumps({"params": params.model_dump(mode="json"), "draws": list(draws)})
     command = [sys.executable, "-m", "restok.stages.doctor.speed"]
     try:
@@ -81,7 +80,7 @@ def measure(params: config.Params, draws: Iterable[Draw], within: float = WITHIN
         else:
             name = row.pop("name")
             found.speeds[name] = Speed(**row)
-    names = ("image", "tokenizer", "generator", "encode", "decode", "judge", "compare", *(draw.name for draw in draws))
+    names = ("image", "tokenizer", "generator", "encode", "decode", "judge", "score", "compare", *(draw.name for draw in draws))
     return found._replace(faults={name: ended for name in names if name not in found.speeds} | found.faults)
 
 
@@ -132,7 +131,8 @@ def _cases(params: config.Params, draws: Iterable[Draw], on: torch.device, scrat
         yield draw.name, params.sampling.batch_size, partial(_drawing, params, draw, on)
     yield "encode", params.codes.batch_size, partial(_encoding, params, on)
     yield "decode", params.sampling.batch_size, partial(_decoding, params, on)
-    yield "judge", params.evaluation.batch_size, partial(_judging, params, classifier, on)
+    for part, networks in (("judge", params.evaluation.networks), ("score", [params.evaluation.features])):
+        yield part, params.evaluation.batch_size, partial(_judging, params, networks, classifier, on)
     yield "compare", params.evaluation.batch_size, partial(_comparing, params, on)
 
 
@@ -159,11 +159,16 @@ def _decoding(params: config.Params, on: torch.device) -> Run:
     return lambda: model.decode(codes)
 
 
-def _judging(params: config.Params, classifier: Path | None, on: torch.device) -> Run:
-    images, inception = _pixels(params), params.evaluation.features == "inception"
-    network = (inception_features(inception_network(None), "random", on) if inception
-               else load_features(params.evaluation, classifier, on))
-    return lambda: network(images)
+def _judging(params: config.Params, names: Sequence[str], classifier: Path | None, on: torch.device) -> Run:
+    images = _pixels(params)
+    networks = [random_features(name, on) if name in JUDGES else load_features(params.evaluation, classifier, on, name)
+                for name in names]
+
+    def judge() -> None:
+        for network in networks:
+            network(images)
+
+    return judge
 
 
 def _comparing(params: config.Params, on: torch.device) -> Run:
