@@ -13,6 +13,8 @@ unexport PYTHONPATH PYTHONHOME
 .PHONY: demo ablations test short tracking pages artifacts slurm docs commands lint setup lock schema clean
 
 demo: $(READY)
+	@echo "About 5 minutes on 2 cores, for reports/demo/index.html. It may be stopped, and goes on where it was. How far it is:" \
+		".venv/bin/restok progress --follow in another terminal"
 	$(RUN) snakemake --cores $(CORES)
 	@echo "The demo is done: open reports/demo/index.html"
 	@echo "Its trainings, with their curves, in a browser: .venv/bin/restok ui"
@@ -23,6 +25,7 @@ demo: $(READY)
 ablations: $(READY)
 	$(RUN) snakemake --cores $(CORES) --prioritize reports/demo/index.html -- all ablations
 	$(RUN) snakemake --cores $(CORES)
+	@echo "All tables are done: open reports/demo/index.html, or .venv/bin/restok ui to compare their rows"
 
 test: $(READY)
 	$(RUN) python -m pytest
@@ -74,11 +77,12 @@ $(READY): requirements.lock pyproject.toml | $(BIN)/python
 	@if $(BIN)/python -m pip --version >/dev/null 2>&1; then pip="$(BIN)/python -m pip"; \
 	elif $(PYTHON) -m pip --version >/dev/null 2>&1; then pip="$(PYTHON) -m pip --python $(BIN)/python"; \
 	else echo "$(PYTHON) has neither ensurepip nor pip; on Debian and Ubuntu: apt install python3-venv" >&2; exit 1; fi; \
-	echo "Installing what requirements.lock pins into .venv: 3 GB. In the end it is compiled, in a minute or two without a word."; \
+	echo "Installing what requirements.lock pins into .venv: about 3 GB, and a pause while it is compiled"; \
 	$$pip install --quiet --disable-pip-version-check --require-hashes -r .venv/uv.txt
 	$(BIN)/uv pip sync --python $(BIN)/python --require-hashes --compile-bytecode requirements.lock
 	$(BIN)/uv pip install --python $(BIN)/python --no-deps --no-build-isolation --editable .
 	@touch $@
+	@echo "Ready. In each new terminal: source .venv/bin/activate"
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' || { \

@@ -195,7 +195,7 @@ def test_the_address_of_a_result_leads_to_its_run(clone, opened, seen):
         seen.page.goto(f"{HERE}/restok/{path}")
         expect(seen.page.get_by_role("heading", name=place.name)).to_be_visible(timeout=60_000)
     status, text = answer(f"{HERE}/restok/results/{RUN}/evaluation/nobody/1M")
-    assert status == 404 and "restok track-sync" in text
+    assert status == 404 and "restok track-sync" in text and f"/restok/{RUN}/table2" in text
     assert answer(f"{HERE}/restok/results/{RUN}/a'b")[0] == answer(f"{HERE}/restok/elsewhere")[0] == 404
 
 
@@ -246,6 +246,13 @@ def test_of_a_server_it_prints_the_addresses(clone, opened):
                           text=True)
     assert done.returncode == 0, done.stderr
     assert re.search(rf"{ITEMS['table2'].title} +{HERE}/#/experiments/\d+/runs\?\S*viewStateShareKey=table2", done.stderr)
+
+
+def test_where_nobody_reads_what_it_prints_it_ends(clone):
+    port = free_port()
+    command = f"{RESTOK[0]} ui {RUN} --port {port} --no-sync 2>&1 | head -n 1"           # bash waits for both
+    done = subprocess.run(["bash", "-c", command], cwd=clone, env=ENVIRONMENT, capture_output=True, text=True, timeout=180)
+    assert done.stdout.count("\n") == 1 and answer(f"http://127.0.0.1:{port}/health")[0] == 0
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])

@@ -72,7 +72,7 @@ def test_each_network_says_what_it_says_alone(files):
     first, second = (evaluate(measuring(*own), samples(files), files / "reference.npz") for own in ((), ALONE))
     for name, value in first["metrics"].items():
         assert both["metrics"][name] == value and both["intervals"][name] == first["intervals"][name]
-    plain = {"precision DINOv2": "precision", "recall DINOv2": "recall"}
+    plain = {"precision-DINOv2": "precision", "recall-DINOv2": "recall"}
     added = both["metrics"].keys() - first["metrics"].keys()
     assert added == {"FD-DINOv2", "KD-DINOv2", "MIND-DINOv2", *plain}
     for name in added:
@@ -108,7 +108,7 @@ def test_a_reference_of_one_network_leaves_the_others_unmeasured_with_the_reason
     write_statistics(measuring(), images_of(open_images(files / "reference.npz")), WHOLE, None, files / "r.safetensors")
     result = evaluate(measuring(*BOTH), samples(files), files / "r.safetensors")
     assert result["metrics"]["FID"] > 0 and result["metrics"]["FD-DINOv2"] is None
-    for name in ("FD-DINOv2", "KD-DINOv2", "MIND-DINOv2", "precision DINOv2"):
+    for name in ("FD-DINOv2", "KD-DINOv2", "MIND-DINOv2", "precision-DINOv2"):
         assert "was not measured with DINOv2: measure it again, with the same networks" in result["refused"][name]
 
 
@@ -117,7 +117,7 @@ def test_reconstructions_have_their_own_names(files):
     subject = reconstructions_of(open_images(files / "samples.npz"), originals, files / "samples.npz", None)
     result = evaluate(measuring(*BOTH), subject, files / "samples.npz")
     assert result["metrics"]["rFD-DINOv2"] == pytest.approx(0, abs=1e-9) and result["metrics"]["MIND-DINOv2"] == 0
-    assert "precision DINOv2" not in result["metrics"]
+    assert "precision-DINOv2" not in result["metrics"]
 
 
 def test_results_compare_where_the_networks_of_both_are_the_same(files):

@@ -98,6 +98,7 @@ def test_the_run_of_four_tables_is_trained_once():
     ("a\tmain\t\ttable1\t\tmy{weights}\t", r"column tokenizer: 'my\{weights\}' has white space or braces"),
     ("a\tmain\t\ttable10 HAR@900k", "no checkpoint '900k'; choose one of 250k"),
     ("a b\tablation\t\ttable2 #9", "column id: 'a b'"),
+    ("a   ablation   seed=5   table2 #9", "line 2: 'a   ablation .*' has no tab; tabs separate the columns, not spaces"),
     ("a\tablation\t\ttable2 #9\t\t\tfolder", "column tokenizer: blank, but a generator is named"),
     ("a\tablation\t\ttable2 #9\t\t\t\tmore", "line 2: 8 cells for 7 columns"),
 ])

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from restok.reporting.compare import Comparison, Cost
 
 Names = argument(list[str] | None, "Rows of params/experiments.tsv, two or more, such as main or restok; of one seed, "
-                 "restok.10086; at a checkpoint, main@750k.")
+                 "restok.10086; at a checkpoint, main@750k. Or results of `restok evaluate`, files in .json.")
 ItemName = option(str | None, "Instead of rows: a table or figure, such as table2, for all rows that it shows.", "--item")
 OwnParams = option(Path | None, "Parameter file; else that of the run in run.yaml.", "--params", "-p")
 Results = option(Path | None, "Run folder; else results/ and the parameter file's name.")
@@ -28,6 +28,7 @@ AsJson = option(bool, "Print everything as JSON.", "--json")
 WIDE = 160                               # characters of a line where no terminal limits them
 CELL = 26                                # at most of a column, but for the first
 TRAINED = "tokenizer", "generator"
+OF_IMAGES = "95 % intervals that do not overlap"
 STYLES = {"better": "green", "worse": "red", "undecided": "dim", "equal": "dim", "same": "dim"}
 Line = tuple[str, Sequence[Text | str]]
 
@@ -35,13 +36,17 @@ Line = tuple[str, Sequence[Text | str]]
 @verb
 def compare(rows: Names = None, item: ItemName = None, params: OwnParams = None, results: Results = None,
             as_json: AsJson = False, experiments: Experiments = None, overrides: Overrides = None) -> None:
-    """Put rows of experiments.tsv side by side: settings that differ, what was measured, with intervals, and the cost.
+    """Put rows of experiments.tsv side by side: settings that differ, what was measured, with intervals, and the cost. Or
+    results of `restok evaluate`, whatever made their images: which differences are larger than chance.
 
-    The first row is what the others are held against."""
+    The first one is what the others are held against."""
     from restok.reporting.compare import compare
+    if rows and len(rows) > 1 and all(row.endswith(".json") for row in rows):
+        _compare_files(rows, as_json)
+        return
     if bool(item) == bool(rows) or (rows and len(rows) < 2):
-        raise ConfigError("compare: name two rows or more, such as `restok compare baseline restok`, or --item table2 for all "
-                          "rows that a table shows")
+        raise ConfigError("compare: name two rows or more, such as `restok compare baseline restok`, or two results, such as "
+                          "`restok compare a.json b.json`, or --item table2 for all rows that a table shows")
     params = params or Path("params", f"{load_choice().run}.yaml")
     tree = Tree(results or Path("results", params.stem), load_sheet(params, overrides or [], experiments))
     found = compare(tree, rows or (), item and chosen(item, "table", "chart", "figure").name)
@@ -49,6 +54,22 @@ def compare(rows: Names = None, item: ItemName = None, params: OwnParams = None,
         print(json.dumps(found.as_json(), indent=2, allow_nan=False))
     else:
         _show(found, output(WIDE))
+
+
+def _compare_files(names: list[str], as_json: bool) -> None:
+    from restok.reporting.files import compare_files
+    found = compare_files([Path(name) for name in names])
+    if as_json:
+        print(json.dumps({"results": names, "metrics": [one.as_json() for one in found]}, indent=2, allow_nan=False))
+        return
+    console = output(WIDE)
+    lines = [(f"{one.name} {'↓' if one.lower else '↑'}", _values(one)) for one in found if one.known]
+    _tables(console, found[0].of.capitalize(), names, lines, "nothing was measured")
+    words = {against.verdict for one in found for against in one.against if against}
+    for text in _meanings(words, names[0], OF_IMAGES):
+        console.print(Text(text, "dim"))
+    for reason, missing in _refused(names, found).items():
+        console.print(Text(f"Not measured: {', '.join(missing)}: {reason}.", "dim"))
 
 
 def _show(found: "Comparison", console: Console) -> None:
@@ -131,16 +152,21 @@ def _reading(found: "Comparison", measured: "Sequence[Metric]") -> list[str]:
     """What the words in the tables say, and what they do not."""
     words = {against.verdict for one in measured for against in one.against if against}
     several = all(len(row.trials) > 1 for row in found.rows)
-    test = ("Student's t of both rows' seeds (95 %)" if several else "95 % intervals that do not overlap, of one seed each")
-    told = [f"better, worse: than {found.rows[0].key}, by {test}."] if words & {"better", "worse"} else []
-    if "undecided" in words:
-        told.append("undecided: chance may be the reason for the difference; that does not say that the two are alike.")
+    test = "Student's t of both rows' seeds (95 %)" if several else f"{OF_IMAGES}, of one seed each"
+    told = _meanings(words, found.rows[0].key, test)
     if len({len(row.trials) > 1 for row in found.rows}) > 1:
         told.append("One seed beside several is undecided: only as many seeds of both could say.")
     if "same" in words:
         told.append("same: both rows have this result in common.")
     if again := dict.fromkeys(one.name for one in measured if one.known and one.again):
         told.append(f"As other programs count it (--json has the values): {', '.join(again)}.")
+    return told
+
+
+def _meanings(words: set[str], first: str, test: str) -> list[str]:
+    told = [f"better, worse: than {first}, by {test}."] if words & {"better", "worse"} else []
+    if "undecided" in words:
+        told.append("undecided: chance may be the reason for the difference; that does not say that the two are alike.")
     return told
 
 

@@ -98,6 +98,8 @@ def _rows(sheet: Path) -> Iterator[tuple[str, Row]]:
             raise ConfigError(f"{sheet}, line {line}: {len(cells)} cells for {len(columns)} columns, which tabs separate")
         row = dict.fromkeys(columns, "") | dict(zip(columns, cells, strict=False))
         where = f"{sheet}, line {line}, row {row['id'] or '?'!r}, column"
+        if len(cells) == 1:
+            raise ConfigError(f"{sheet}, line {line}: {cells[0]!r} has no tab; tabs separate the columns, not spaces")
         try:
             yield where, Row.model_validate(row)
         except ValidationError as failure:

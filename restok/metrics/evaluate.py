@@ -85,7 +85,7 @@ def _others(comparison: Comparison, called: Callable[[dict[str, str]], dict[str,
     for kind, ours in comparison.samples.also.items():
         names, theirs = called(metric_names(kind)), comparison.reference.also.get(kind)
         if theirs is None:
-            shares = [f"{name} {kind}" for name in ("precision", "recall")] if neighbours else []
+            shares = [f"{name}-{kind}" for name in ("precision", "recall")] if neighbours else []
             comparison.refuse(f"the reference, {comparison.reference.name}, was not measured with {kind}: measure it again, "
                               "with the same networks", names["distance"], names["kernel"], names["sliced"], *shares)
             continue
@@ -95,7 +95,7 @@ def _others(comparison: Comparison, called: Callable[[dict[str, str]], dict[str,
         other = Comparison(ours, theirs)
         other.distances(names)
         if neighbours:
-            other.precision_recall(neighbours, ("exact",), f" {kind}")
+            other.precision_recall(neighbours, ("exact",), f"-{kind}")
         comparison.take(other)
         comparison.warnings += _few(ours, theirs, names["distance"])
 

@@ -30,8 +30,9 @@ for (const [name, value] of Object.entries(SETTINGS))
 if (location.hash === "") location.replace(START);
 </script><style>[data-assistant-ui] { display: none !important }</style>"""
 ASSISTANT = "/ajax-api/3.0/mlflow/assistant/{rest:path}"            # what is sent there runs commands on this machine
-ABSENT = """<!doctype html><meta charset="utf-8"><title>Not in MLflow</title><p>MLflow has no run of <code>PATH</code>.</p>
-<p>If it is there on disk, <code>restok track-sync</code> sends it.</p>"""
+ABSENT = """<!doctype html><meta charset="utf-8"><title>Not in MLflow</title><p>MLflow has no run and no view of
+<code>PATH</code>.</p><p>A result that is there on disk is sent by <code>restok track-sync</code>.</p>
+<p>There are these views: KNOWN.</p>"""
 
 
 class PortError(RestokError):
@@ -65,13 +66,15 @@ def serve(listening: socket.socket, stores: Mapping[str, Store], views: Mapping[
     thread = Thread(target=server.run, args=([listening],))       # beside the thread that hears signals
     thread.start()
     told = False
-    while thread.is_alive() and not signals.asked():
-        if server.started and not told:
-            ready()
-            told = True
-        thread.join(0.1)
-    server.should_exit = True
-    thread.join()
+    try:
+        while thread.is_alive() and not signals.asked():
+            if server.started and not told:
+                ready()
+                told = True
+            thread.join(0.1)
+    finally:                             # whatever `ready` raises, as where nobody reads what it prints
+        server.should_exit = True
+        thread.join()
     if not told and not signals.asked():
         raise TrackingError(f"{uri}: MLflow's pages did not start; what is above says why")
 
@@ -81,6 +84,8 @@ def _routes(index: Path, stores: Mapping[str, Store], views: Mapping[str, Sequen
     from starlette.routing import Route
     first = FIRST.replace("SETTINGS", json.dumps(SETTINGS)).replace("START", json.dumps(place(next(iter(stores.values())))))
     shown = index.read_text("utf-8").replace("<head>", f"<head>{first}", 1)
+    known = ", ".join(f'<a href="/restok/{run}/{view.key}">{run}: {escape(view.title)}</a>'
+                      for run, each in views.items() for view in each)
 
     def start(request: "Request") -> "Response":
         return HTMLResponse(shown, headers={"cache-control": "no-cache"})
@@ -89,7 +94,7 @@ def _routes(index: Path, stores: Mapping[str, Store], views: Mapping[str, Sequen
         path = request.path_params["path"].strip("/")
         if target := _target(path, stores, views):
             return RedirectResponse(target, headers={"cache-control": "no-store"})
-        return HTMLResponse(ABSENT.replace("PATH", escape(path)), 404)
+        return HTMLResponse(ABSENT.replace("PATH", escape(path)).replace("KNOWN", known), 404)
 
     def refuse(request: "Request") -> "Response":
         return HTMLResponse("`restok ui` does not offer this", 403)

@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from statistics import mean, variance
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from restok.metrics.intervals import side, student_quantile
 from restok.reporting.cells import Measure
@@ -38,10 +38,28 @@ class Metric:
         """Of any row."""
         return any(measure.value is not None for measure in self.measures)
 
+    def as_json(self) -> dict[str, Any]:
+        """All of it, for machines."""
+        values = [measure._asdict() | {"refused": why or None, "against_first": against and against._asdict()}
+                  for measure, why, against in zip(self.measures, self.refused, self.against, strict=True)]
+        return {"name": self.name, "of": self.of, "better": "lower" if self.lower else "higher", "values": values}
+
     @property
     def again(self) -> bool:
         """Whether it is another one once more, as other programs count it: 'IS ADM splits', 'precision adm-fp16'."""
         return " " in self.name and not self.name.startswith("codebook ")
+
+
+def better_lower(name: str) -> bool:
+    """Whether of a metric lower is better."""
+    return re.fullmatch(LOWER, name) is not None
+
+
+def judged(difference: float, where: int, lower: bool) -> Against:
+    """A difference from the first value, of which the other lies below (-1), above (1), or by chance where it does (0)."""
+    if not where:
+        return Against(difference, "undecided" if difference else "equal")
+    return Against(difference, "better" if (where < 0) == lower else "worse")
 
 
 def metrics(rows: Sequence[Row]) -> list[Metric]:
@@ -68,7 +86,7 @@ def _metric(rows: Sequence[Row], of: str, quantity: str) -> Metric:
                      for row, why in zip(rows, refused, strict=True))
     name = next(filter(None, (e.metric(quantity) for row in rows for e in row.measured)))
     name = f"g{name}" if quantity == "gfid" else f"codebook {quantity}" if name == "codebook" else name
-    lower = re.fullmatch(LOWER, name) is not None
+    lower = better_lower(name)
     against = tuple(_against(rows[0], row, quantity, measures[0], own, lower) if row is not rows[0] else None
                     for row, own in zip(rows, measures, strict=True))
     return Metric(name, of, lower, measures, refused, against)
@@ -90,10 +108,7 @@ def _against(first: Row, row: Row, quantity: str, base: Measure, own: Measure, l
     paths = [{e.record(quantity).path for e in each.measured} for each in (first, row)]
     if paths[0] == paths[1]:
         return Against(0.0, "same")
-    difference, where = own.value - base.value, _side(first.values(quantity), row.values(quantity), base, own)
-    if not where:
-        return Against(difference, "undecided" if difference else "equal")
-    return Against(difference, "better" if (where < 0) == lower else "worse")
+    return judged(own.value - base.value, _side(first.values(quantity), row.values(quantity), base, own), lower)
 
 
 def _side(first: Sequence[float], own: Sequence[float], base: Measure, other: Measure) -> int:

@@ -83,10 +83,7 @@ class Comparison:
         about = [{"name": row.key, "row": row.trials[0].id, "checkpoint": row.first.label,
                   "seeds": [trial.seed for trial in row.trials], "features": row.first.features,
                   "results": [record.path.as_posix() for e in row.measured for record in e.records]} for row in self.rows]
-        measured = [{"name": one.name, "of": one.of, "better": "lower" if one.lower else "higher",
-                     "values": [measure._asdict() | {"refused": why or None, "against_first": against and against._asdict()}
-                                for measure, why, against in zip(one.measures, one.refused, one.against, strict=True)]}
-                    for one in self.metrics]
+        measured = [one.as_json() for one in self.metrics]
         costs = {stage: [{"seconds": seconds_of(one.makings), "devices": sorted({call["device"] for call in one.makings}),
                           "memory_gb": one.memory("memory_gb"), "gpu_memory_gb": one.memory("gpu_memory_gb"),
                           "made_by": list(one.shared), "finished_weights": one.finished} for one in each]
