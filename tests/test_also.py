@@ -19,7 +19,7 @@ from restok.networks.inception import Features
 from restok.parts import WHOLE, Shard
 from restok.stages.evaluator import CHUNK, Evaluator
 from restok.stages.measure import added, evaluate, write_statistics
-from restok.stages.subjects import images_of, reconstructions_of
+from restok.stages.subjects import MeasureError, images_of, reconstructions_of
 
 N, SHA = CHUNK + 88, {"inception": "1" * 64, "dinov2": "2" * 64}
 
@@ -130,11 +130,29 @@ def test_results_compare_where_the_networks_of_both_are_the_same(files):
         require_comparable([("a", one["result"]), ("b", changed)])
 
 
+def test_samples_that_were_measured_by_fewer_networks_than_asked_for_are_refused(files):
+    write_statistics(measuring(), samples(files), WHOLE, None, files / "s.safetensors")
+    with pytest.raises(MeasureError, match=r"samples\.npz: was not measured with DINOv2, which is asked for"):
+        evaluate(measuring(*BOTH), Statistics.load(files / "s.safetensors"), files / "reference.npz")
+
+
+def test_one_network_is_written_as_before_there_were_several(files):
+    """So what was measured then still adds, resumes, and stands."""
+    evaluator = measuring()
+    evaluator.statistics(samples(files), None, Shard(0, 2)).save(files / "0.safetensors")
+    part = Statistics.load(files / "0.safetensors")
+    assert "also" not in part.facts and not part.also
+    both = measuring(*BOTH).statistics(samples(files), None, Shard(1, 2))
+    for one, other in ((part, both), (both, part)):
+        with pytest.raises(StatisticsError, match="do not add: also differ"):
+            one.require_same(other)
+
+
 def test_statistics_by_other_weights_do_not_compare_or_add(files, monkeypatch):
     write_statistics(measuring(*BOTH), images_of(open_images(files / "reference.npz")), WHOLE, None, files / "r.safetensors")
     monkeypatch.setitem(features.JUDGES, "dinov2", features.JUDGES["dinov2"]._replace(
         load=lambda *_: (Projected(7, 5), "9" * 64)))
-    with pytest.raises(ComparisonError, match="different networks DINOv2"):
+    with pytest.raises(ComparisonError, match=f"was measured with sha256 {'9' * 64} of DINOv2, reference.npz with 2222"):
         evaluate(measuring(*BOTH), samples(files), files / "r.safetensors")
     ours = Statistics.load(files / "r.safetensors")
     with pytest.raises(StatisticsError, match="also differ"):
@@ -146,7 +164,9 @@ def test_the_networks_are_named_in_the_settings_or_on_the_command_line(files, co
                      "samples.npz", "--reference", "reference.npz", "--out", "out.json")
     assert result.exit_code == 0, result.output
     assert {"FID", "FD-DINOv2"} <= json.loads((files / "out.json").read_text())["metrics"].keys()
-    for named, message in (("inception,inception", "name each network once"), ("inception,vgg", r"also\.0")):
+    refused = command("evaluate", "--features", "dinov2", "--weights", "w.pth", "--samples", "samples.npz")
+    assert refused.exit_code == 1 and "--weights is of the Inception network" in refused.output
+    for named, message in (("dinov2,dinov2", "name each network once"), ("dinov2,inception", r"also\.0")):
         result = command("evaluate", "--features", named, "--samples", "samples.npz", "--reference", "reference.npz")
         assert result.exit_code == 1 and "Traceback" not in result.output
         with pytest.raises(ConfigError, match=message):

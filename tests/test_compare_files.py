@@ -103,6 +103,27 @@ def test_what_does_not_compare_is_refused_by_name(results):
         compare_files([results[0], Path("none.json")])
 
 
+def test_what_a_result_refused_keeps_its_reason(results):
+    """A tokenizer's codes are known of the one, and not of the other."""
+    one = json.loads(results[0].read_text())
+    described = {"used": 4, "usage": 0.5, "dead": 4, "entropy": 1.5, "perplexity": 2.0}
+    unsure = {name: None for name in described if name != "used"}
+    one["metrics"]["codebook"] = described | {"levels": [described | {"level": 1, "tokens": 1}]}
+    one["intervals"]["codebook"] = unsure | {"levels": [unsure]}
+    Path("with.json").write_text(json.dumps(one))
+    other = one | {"metrics": one["metrics"] | {"codebook": None}, "intervals": one["intervals"] | {"codebook": None},
+                   "refused": one["refused"] | {"codebook": "the codes were not given"}}
+    Path("without.json").write_text(json.dumps(other))
+    found = {each.name: each for each in compare_files([Path("with.json"), Path("without.json")])}
+    assert found["codebook entropy"].refused == ("", "the codes were not given")
+    assert "codebook" not in found and "per_class_accuracy" not in found
+
+
+def test_options_of_rows_are_refused_with_files(results, command):
+    refused = command("compare", *results, "--item", "table2")
+    assert refused.exit_code == 1 and "only --json goes with them" in refused.output
+
+
 def test_a_metric_that_one_was_not_measured_by_is_said(results):
     result = json.loads(results[1].read_text())
     del result["metrics"]["MIND"], result["intervals"]["MIND"]

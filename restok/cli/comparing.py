@@ -42,6 +42,8 @@ def compare(rows: Names = None, item: ItemName = None, params: OwnParams = None,
     The first one is what the others are held against."""
     from restok.reporting.compare import compare
     if rows and len(rows) > 1 and all(row.endswith(".json") for row in rows):
+        if item or params or results or experiments or overrides:
+            raise ConfigError("compare: results in files know how they were measured; only --json goes with them")
         _compare_files(rows, as_json)
         return
     if bool(item) == bool(rows) or (rows and len(rows) < 2):

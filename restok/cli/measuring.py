@@ -113,6 +113,9 @@ class NetworkOptions:
         if self.experiment and not self.params:
             raise ConfigError("--experiment changes a parameter file; name one with --params")
         first, *others = self.features.split(",") if self.features else [None]
+        if self.weights and first and "inception" not in (first, *others):
+            raise ConfigError(f"--weights is of the Inception network, and --features {self.features} asks for others; of "
+                              "DINOv2 name a file with --set evaluation.dinov2_weights=FILE")
         named = {"features": first, "also": first and f"[{', '.join(others)}]", "weights": self.weights}
         overrides = [*(self.overrides or []), *(f"evaluation.{key}={value}" for key, value in named.items() if value)]
         params = read(self.params, overrides, self.experiment) if self.params else None

@@ -9,7 +9,7 @@ from restok.config.base import Config, Many, Place, Sizes, Steps, Weight
 
 class Evaluation(Config):
     features: Literal["digits", "inception", "dinov2"]      # of the network whose metrics bear the field's plain names
-    also: tuple[Literal["inception", "dinov2"], ...]        # further networks, over the same images
+    also: tuple[Literal["dinov2"], ...]    # further networks, over the same images
     weights: str | None                    # of the Inception network: a file instead of what `restok fetch` brings
     dinov2_weights: str | None             # of DINOv2: a file instead of what `restok fetch` brings
     lpips: bool                            # whether reconstructions are measured by LPIPS-Alex

@@ -52,7 +52,7 @@ def read_tree(path: str | Path) -> dict:
     return tree
 
 
-# The paper's protocols, as params/imagenet256.yaml writes them: for images that belong to no parameter file.
+# The paper's protocols, for images that belong to no parameter file: as params/imagenet256.yaml writes them, without DINOv2.
 PROTOCOL = {"features": "inception", "also": [], "weights": None, "dinov2_weights": None, "lpips": True,
             "lpips_weights": None, "reference": None, "samples_per_class": 50, "neighbours": 3,
             "distances": ["exact", "adm-fp16"], "batch_size": 64, "save_every": 5000}

@@ -66,4 +66,3 @@ def to_uint8(images: Float[Tensor, "b c h w"], rounding: str = "round") -> UInt8
     pixels = images.detach().float().clamp(0, 1).mul(255)
     pixels = (pixels.round() if rounding == "round" else pixels).to(torch.uint8)
     return pixels.permute(0, 2, 3, 1).contiguous().cpu().numpy()
-

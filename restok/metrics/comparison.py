@@ -92,7 +92,8 @@ class Comparison:
         score, n = self.samples.score, self.samples.n
         called = {mode: name if mode == own else f"{name} {mode}" for mode in MODES}
         if score is None:
-            return self.refuse("the feature network's weights have no classifier; take the whole file", *called.values())
+            return self.refuse("the feature network's weights have no classifier; of Inception, take the whole file",
+                               *called.values())
         in_order = n > SPLIT and (self.samples.facts["images"]["in_order"] or score.sorted_by_class)
         for mode, metric in called.items():
             if mode == "ADM splits" and in_order:

@@ -55,12 +55,16 @@ def evaluate_reconstruction(samples: Statistics, reference: Statistics) -> dict:
 
 
 def require_alike(samples: Statistics, reference: Statistics) -> None:
-    """Raises ComparisonError unless both are of one feature network and one image size, whether or not they are whole."""
+    """Raises ComparisonError unless both are of one feature network and one image size, whether or not they are whole; further
+    networks that both have are the same, too."""
     ours, theirs = samples.facts, reference.facts
-    for key, value in ours["features"].items():
-        if theirs["features"][key] != value:
-            raise ComparisonError(f"{samples.name} was measured with {key} {value} of the feature network, {reference.name} "
-                                    f"with {theirs['features'][key]}; measure both with one network")
+    pairs = [("the feature network", ours, theirs)]
+    pairs += [(kind, one.facts, reference.also[kind].facts) for kind, one in samples.also.items() if kind in reference.also]
+    for network, one, other in pairs:
+        for key, value in one["features"].items():
+            if other["features"][key] != value:
+                raise ComparisonError(f"{samples.name} was measured with {key} {value} of {network}, {reference.name} with "
+                                      f"{other['features'][key]}; measure both with one network")
     sizes = ours["images"]["size"], theirs["images"]["size"]
     if None not in sizes and sizes[0] != sizes[1]:
         raise ComparisonError(f"{samples.name} has images of {'x'.join(map(str, sizes[0]))}, {reference.name} of "
@@ -81,7 +85,7 @@ def _distances(samples: Statistics, reference: Statistics, names: dict[str, str]
 
 def _others(comparison: Comparison, called: Callable[[dict[str, str]], dict[str, str]], neighbours: int | None) -> None:
     """What further networks say of the same images, under what the names of metrics are `called`; with precision and recall
-    by so many neighbours. Raises ComparisonError where samples and reference were measured with different weights."""
+    by so many neighbours."""
     for kind, ours in comparison.samples.also.items():
         names, theirs = called(metric_names(kind)), comparison.reference.also.get(kind)
         if theirs is None:
@@ -89,9 +93,6 @@ def _others(comparison: Comparison, called: Callable[[dict[str, str]], dict[str,
             comparison.refuse(f"the reference, {comparison.reference.name}, was not measured with {kind}: measure it again, "
                               "with the same networks", names["distance"], names["kernel"], names["sliced"], *shares)
             continue
-        if theirs.facts["features"] != ours.facts["features"]:
-            raise ComparisonError(f"{ours.name} and {theirs.name} were measured with different networks {kind}, "
-                                  f"{ours.facts['features']} and {theirs.facts['features']}; measure both with one")
         other = Comparison(ours, theirs)
         other.distances(names)
         if neighbours:
@@ -117,7 +118,7 @@ def _warnings(samples: Statistics, reference: Statistics, distance: str) -> list
         warnings.append(f"the classes are unbalanced: the samples have {len(asked)}, the reference {len(reference.asked)}")
     for statistics in (samples, reference):
         if 0 < len(statistics.kept) < statistics.n:
-            warnings.append(f"{statistics.name}: precision, recall and the kernel distance take {len(statistics.kept)} of "
+            warnings.append(f"{statistics.name}: precision, recall, kernel and sliced distance take {len(statistics.kept)} of "
                          f"{statistics.n} images, evenly spaced")
     return warnings
 

@@ -10,7 +10,7 @@ from restok.errors import InputError
 from restok.metrics.features import full_precision
 from restok.metrics.intervals import GROUPS, Interval, group_of, jackknife
 
-DIRECTIONS, SEED = 1000, 2020        # torch-fidelity's
+DIRECTIONS, SEED = 1000, 2020        # torch-fidelity's, as below; its releases up to 0.4 have no MIND
 AT_ONCE = 64                         # directions, whose projections are in memory
 
 

@@ -20,19 +20,19 @@ class ComparisonError(RestokError):
 def require_comparable(results: Sequence[tuple[Path | str, dict]]) -> None:
     """Raises ComparisonError unless all (path, result) were measured by one protocol, with one feature network, against one
     reference, on images of one size and, where they are reconstructions, of the same originals."""
-    (first, one), *others = results
-    wanted = _compared(one)
-    for path, other in others:
-        for name, value in _compared(other).items():
-            if value != wanted.get(name, value):             # one may have been measured by more networks
-                raise ComparisonError(f"{first} and {path} do not compare: {name} differ, {wanted[name]} and {value}; measure "
+    seen: dict[str, tuple[Path | str, object]] = {}
+    for path, result in results:
+        for name, value in _compared(result).items():
+            first, wanted = seen.setdefault(name, (path, value))        # one may have been measured by more networks
+            if value != wanted:
+                raise ComparisonError(f"{first} and {path} do not compare: {name} differ, {wanted} and {value}; measure "
                                       "one again like the other")
 
 
 def _compared(result: dict) -> dict:
     """What two results that compare have in common, by its name."""
     parts = {f"{part} {key}": result[part][key] for part, keys in COMPARED.items() for key in keys}
-    also = result["also"] if "also" in result else {}        # earlier versions had one network
+    also = result.get("also") or {}                          # earlier versions had one network
     parts |= {f"{kind} {key}": one[key] for kind, one in also.items() for key in COMPARED["features"]}
     return {key: result[key] for key in EQUAL} | parts
 

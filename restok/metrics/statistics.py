@@ -29,7 +29,7 @@ from restok.networks.saved import write_tensors
 
 # Of what is known of images beside a network's features: it is counted once, beside those of the first network.
 NOTHING = {"spatial": 0, "logits": 0, "classes": 0, "knows_labels": False, "likeness": {}, "levels": [], "codebook_size": 0,
-           "also": []}
+           "also": ()}
 KEPT = 50_000       # the most images whose features are kept, for precision, recall, KID and MIND
 
 
@@ -69,11 +69,11 @@ class Statistics:
         they reconstruct) and in_order (whether their labels say that they are sorted by class); `classes` is the number of
         classes; `likeness` what is measured image by image, with the sha256 of its network's weights; `levels` the tokens of
         each level of the codes; `also` are further networks, whose features of the same images are kept beside."""
+        others = [{"features": one.identity, "shift": one.shift} for one in also]
         return cls({"features": network.identity, "batch_size": batch_size, "images": dict(images), "shift": network.shift,
                     "spatial": network.spatial if spatial else 0, "logits": network.classes, "classes": classes,
                     "knows_labels": network.knows_labels, "likeness": dict(likeness or {}), "levels": list(levels),
-                    "codebook_size": codebook_size,
-                    "also": [{"features": one.identity, "shift": one.shift} for one in also]}, network.device)
+                    "codebook_size": codebook_size, **({"also": others} if others else {})}, network.device)
 
     @property
     def n(self) -> int:
@@ -156,9 +156,10 @@ class Statistics:
 
     def require_same(self, other: "Statistics") -> None:
         """Raises StatisticsError where the two are not parts of the same images under the same network."""
-        for key, value in self.facts.items():
-            if other.facts[key] != value:
-                raise StatisticsError(f"{self.name} and {other.name} do not add: {key} differ, {value} and {other.facts[key]}")
+        for key in self.facts | other.facts:
+            ours, theirs = self.facts.get(key), other.facts.get(key)
+            if ours != theirs:
+                raise StatisticsError(f"{self.name} and {other.name} do not add: {key} differ, {ours} and {theirs}")
 
     def __add__(self, other: "Statistics") -> "Statistics":
         """Both states' images. Raises StatisticsError as `require_same`, and where published statistics come with one."""

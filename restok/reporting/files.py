@@ -10,7 +10,7 @@ from restok.experiments.loading import load_record
 from restok.experiments.records import Result
 from restok.metrics.intervals import side
 from restok.metrics.results import ComparisonError, require_comparable
-from restok.reporting.beside import Against, Metric, better_lower, judged
+from restok.reporting.beside import APART, Against, Metric, better_lower, judged
 from restok.reporting.cells import Measure
 
 CODEBOOK = "entropy", "usage"               # of the use of the codebook, what is shown
@@ -35,11 +35,12 @@ def compare_files(paths: Sequence[Path]) -> list[Metric]:
 
 
 def _measures(result: Mapping[str, Any]) -> Iterator[tuple[str, Measure]]:
+    """But for what is no single number."""
     for name, value in result["metrics"].items():
         interval = result["intervals"][name]
-        if name == "codebook" and value is not None:
-            yield from ((f"{name} {part}", _measure(value[part], interval[part])) for part in CODEBOOK)
-        elif not isinstance(value, list | dict):
+        if name == "codebook":
+            yield from ((f"{name} {part}", _measure(value and value[part], interval and interval[part])) for part in CODEBOOK)
+        elif name not in APART:
             yield name, _measure(value, interval)
 
 
@@ -49,7 +50,8 @@ def _measure(value: float | None, interval: Sequence[float] | None) -> Measure:
 
 def _metric(name: str, results: Sequence[Mapping[str, Any]], every: Sequence[Mapping[str, Measure]]) -> Metric:
     measures = tuple(one.get(name, Measure(None)) for one in every)
-    refused = tuple(result["refused"].get(name, "" if name in one else "was not measured")
+    refused = tuple(result["refused"].get(name.partition(" ")[0] if name.startswith("codebook") else name,
+                                          "" if name in one else "was not measured")
                     for result, one in zip(results, every, strict=True))
     lower = better_lower(name)
     against = (None, *(_against(measures[0], other, lower) for other in measures[1:]))

@@ -94,6 +94,8 @@ def _settings(tree: Tree, params: Params, best: Row) -> list[Line]:
          f"top-p {sampling['top_p']:g}", search.path if search else "all parameters, below"),
         *([("search for guidance", f"{among(search)}; {cost(drawn(search))}", search.path)] if search else []),
         ("features", f"{chosen.features}, weights sha256 {chosen.generation['features']['sha256']}", chosen.generation.path),
+        *((f"features {kind}", f"{one['name']}, weights sha256 {one['sha256']}", chosen.generation.path)
+          for kind, one in (chosen.generation.get("also") or {}).items()),
     ]
     if params.classifier:
         trained = read(tree.path("classifier") / "metrics.json", TrainedClassifier)
@@ -116,7 +118,7 @@ def _headline(best: Row, among: int) -> list[Line]:
         best_of += f", as the mean of {seeds} seeds; below, seed {best.trials[0].seed}"
     return [
         ("best checkpoint", best_of, generation.path),
-        *_lines("reconstruction", reconstruction, "class_accuracy", names["distance"], names["kernel"], names["sliced"],
+        *_lines("reconstruction", reconstruction, "class_accuracy", names["distance"], names["kernel"], names.get("sliced"),
                 names["score"], *_also(reconstruction), "psnr", "ssim", "ms_ssim", "lpips"),
         ("codebook: entries used, over all levels", _sure(*chosen.value("usage"), _percent), reconstruction.path),
         ("codebook: entropy (bits)", _sure(*chosen.value("entropy")), reconstruction.path),
@@ -127,12 +129,12 @@ def _headline(best: Row, among: int) -> list[Line]:
 
 def _also(record: Record) -> list[str]:
     """The distances by further networks."""
-    kinds = record["also"] if "also" in record else ()
+    kinds = record.get("also") or ()
     return [name for kind in kinds for name in record["metrics"] if name.endswith(f"-{kind}")]
 
 
-def _lines(what: str, record: Record, *metrics: str) -> Iterator[Line]:
-    for metric in metrics:
+def _lines(what: str, record: Record, *metrics: str | None) -> Iterator[Line]:
+    for metric in filter(None, metrics):                  # earlier results have fewer
         if record["metrics"][metric] is not None:
             show = _percent if metric == "class_accuracy" else number
             text = _sure(record["metrics"][metric], record["intervals"][metric], show)

@@ -82,7 +82,8 @@ class Evaluator:
         sums, first = self.begin(subject), start
         if state is not None and state.exists():
             start, sums = _resume(state, sums, start, stop)
-        log.info("%s: keeps the features of %d images, %.0f MB", subject.name, len(sums.kept), sums.kept.nbytes / 1e6)
+        kept = sum(each.kept.nbytes for each in (sums, *sums.also.values()))
+        log.info("%s: keeps the features of %d images, %.0f MB", subject.name, len(sums.kept), kept / 1e6)
         unsaved, chunks = 0, subject.batches(CHUNK, start, stop) if start < stop else ()
         for batch in track(chunks, f"measuring {subject.name}", stop - first, "images", before=start - first,
                            size=lambda batch: len(batch.images)):

@@ -152,6 +152,9 @@ def _begun(evaluator: Evaluator, subject: Subject | Statistics, expected: int | 
     begun = subject if isinstance(subject, Statistics) else evaluator.begin(subject)
     if begun is subject:
         begun.require_whole()
+        if lacking := [one.kind for one in evaluator.also if one.kind not in begun.also]:
+            raise MeasureError(f"{begun.name}: was not measured with {', '.join(lacking)}, which is asked for; measure it "
+                               "again, or ask for fewer networks (--features)")
     if expected is not None and begun.n != expected:
         raise MeasureError(f"{begun.name}: {begun.n} images, not the {expected} asked for; a distance depends on their number: "
                            "make the others, or ask for this number")

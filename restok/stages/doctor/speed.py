@@ -80,6 +80,8 @@ def measure(params: config.Params, draws: Iterable[Draw], within: float = WITHIN
         else:
             name = row.pop("name")
             found.speeds[name] = Speed(**row)
+    if not params.evaluation.also and "judge" in found.speeds:           # one network: it is the first
+        found.speeds["score"] = found.speeds["judge"]
     names = ("image", "tokenizer", "generator", "encode", "decode", "judge", "score", "compare", *(draw.name for draw in draws))
     return found._replace(faults={name: ended for name in names if name not in found.speeds} | found.faults)
 
@@ -131,7 +133,8 @@ def _cases(params: config.Params, draws: Iterable[Draw], on: torch.device, scrat
         yield draw.name, params.sampling.batch_size, partial(_drawing, params, draw, on)
     yield "encode", params.codes.batch_size, partial(_encoding, params, on)
     yield "decode", params.sampling.batch_size, partial(_decoding, params, on)
-    for part, networks in (("judge", params.evaluation.networks), ("score", [params.evaluation.features])):
+    parts = {"judge": params.evaluation.networks} | ({"score": [params.evaluation.features]} if params.evaluation.also else {})
+    for part, networks in parts.items():
         yield part, params.evaluation.batch_size, partial(_judging, params, networks, classifier, on)
     yield "compare", params.evaluation.batch_size, partial(_comparing, params, on)
 
