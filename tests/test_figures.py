@@ -516,6 +516,13 @@ def test_an_ablation_has_a_panel_for_each_quantity_that_was_measured(chart):
         chart(rfid="four")
 
 
+def test_a_row_that_looks_like_one_above_it_says_what_it_changes(chart):
+    axis = chart(description=["same", "other", "same"], changes=["x=1", "y=2", "z=3"], entropy=5).axes[0]
+    assert [text.get_text().strip() for text in axis.texts if text.get_ha() == "right" and "\n" in text.get_text()
+            and text.get_text().startswith("\n")] == ["same", "other", "same; z=3"]
+    assert {axis.get_xlabel().split("\n")[1] for axis in axis.figure.axes} == {"(lower is better)"}
+
+
 def test_the_legend_of_an_ablation_says_what_its_bars_are(chart):
     figure = chart(n_seeds=3, rfid_sd=[0.2, 0.1, 0.25])
     assert legend(figure) == ["standard deviation over 3 seeds"]

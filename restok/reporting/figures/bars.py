@@ -78,9 +78,9 @@ def codebook(inputs: Inputs, item: str, out: Path) -> None:
 def chart(table_csv: str | Path, out: str | Path) -> None:
     """Tables 2 to 5 as bars: a panel a quantity that was measured, a row a setting, in the table's order.
 
-    Reads `setting`, `description` and `n_seeds`; of rfid, entropy and gfid the value, `_sd` or `_low` and `_high`, `_paper` and
-    `_metric`. A blank cell is unknown, and so is a column that is absent. The table is the data: no CSV is written. The
-    paper's values are drawn where the table's are of the paper's metric: on another's axis they would say nothing.
+    Reads `setting`, `description`, `changes` and `n_seeds`; of rfid, entropy and gfid the value, `_sd` or `_low` and `_high`,
+    `_paper` and `_metric`. A blank cell is unknown, and so is a column that is absent. The table is the data: no CSV is
+    written. The paper's values are drawn where the table's are of the paper's metric: on another's axis they would say nothing.
     """
     table = read_csv(table_csv)
     for column in ("setting", "description", "n_seeds"):
@@ -89,7 +89,7 @@ def chart(table_csv: str | Path, out: str | Path) -> None:
     panels = {name: frame for name in QUANTITIES if (frame := _quantity(table, name, Path(table_csv)))["value"].notna().any()}
     if not panels:
         raise fault(Path(table_csv), f"has no value of {', '.join(QUANTITIES)} to draw")
-    described = [fill(text.replace(" = ", "\u00a0=\u00a0"), 36) for text in table["description"]]
+    described = [fill(text.replace(" = ", "\u00a0=\u00a0"), 36) for text in _told_apart(table)]
     lines = max(2 + text.count("\n") for text in described)
     with drawing(2.2 + 1.8 * len(panels), 1.1 + len(table) * (0.13 * lines + 0.06), out, None, table_csv) as figure:
         axes = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
@@ -102,6 +102,13 @@ def chart(table_csv: str | Path, out: str | Path) -> None:
         handles = _legend(pd.concat(panels.values()))
         if handles:
             figure.legend(handles=handles, loc="outside upper center", ncols=len(handles))
+
+
+def _told_apart(table: pd.DataFrame) -> list[str]:
+    """The descriptions; of a row that has that of one above it, such as a row of one's own, with what it changes."""
+    changes = table["changes"] if "changes" in table else [""] * len(table)
+    rows = zip(table["description"], changes, table["description"].duplicated(), strict=True)
+    return [f"{text}; {own}".strip("; ") if again else text for text, own, again in rows]
 
 
 def _quantity(table: pd.DataFrame, name: str, path: Path) -> pd.DataFrame:
@@ -138,7 +145,7 @@ def _bars(axis, frame: pd.DataFrame, colour: str) -> None:
               error_kw={"elinewidth": 1})
     axis.plot(frame["paper"], y, "D", color="C3", markersize=5, markeredgecolor="black", markeredgewidth=0.6)
     metric = frame["metric"].iloc[0]
-    axis.set_xlabel("entropy (bits)" if metric == "entropy" else f"{metric}\n(lower is better)", parse_math=False)
+    axis.set_xlabel(f"{'entropy (bits)' if metric == 'entropy' else metric}\n(lower is better)", parse_math=False)
     if wants_log(frame["value"], frame["paper"]):
         axis.set_xscale("log")
         ends = frame[["value", "low", "paper"]].to_numpy(float)
