@@ -17,6 +17,7 @@ from restok.experiments import ITEMS, Tree, load_sheet
 from restok.experiments.places import pattern
 from restok.mirror.pages import HOST
 from restok.mirror.results import places
+from restok.reporting.provenance import short_settings
 from restok.reporting.sources import UI, Sources
 
 REPORT, PUBLISHED = "reports/run/table1.csv", "params/published.csv"
@@ -71,6 +72,15 @@ def test_a_number_leads_back_to_the_images(home, command):
         assert any(re.search(part, line) for line in lines), part
     whole = [line for line in lines if f" {DATA} " in line and "as above" not in line]
     assert len(whole) == 1                               # what many are made of is told once
+
+
+def test_of_artifacts_of_a_kind_the_settings_that_differ_come_first(home, command):
+    """The two tokenizers are of two checkpoints."""
+    lines = command("provenance", REPORT).stdout.splitlines()
+    told = [at for at, text in enumerate(lines) if re.search(" (previous|tokenizer) results/", text) and "above" not in text]
+    below = [lines[at + 1].strip("│├└─ ") for at in told]
+    assert len(below) == 2 and all(re.match(r"checkpoint=(750k|1M) ", text) for text in below), below
+    assert short_settings({"a": 1, "b": {"c": 2}}, 99, {"b.c"}) == "b.c=2 a=1"
 
 
 def test_for_machines_there_is_all_of_it(home, command):

@@ -2,7 +2,7 @@
 """
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -198,9 +198,18 @@ def _facts(node: Node) -> dict[str, Any]:
             "settings": about.facts["settings"], "made": about.facts["made"], "files": about.facts.get("files")}
 
 
-def short_settings(settings: Mapping[str, Any], width: int) -> str:
-    """As much of 'seed=10086 threads=1 tokenizer.width=64 ...' as fits, the plain ones first."""
-    leaves = sorted(_leaves(settings), key=lambda leaf: leaf[0].count("."))
+def telling(nodes: Iterable[Node]) -> dict[str, set[str]]:
+    """By kind, the settings in which some of these differ."""
+    values: dict[str, dict[str, set[str]]] = {}
+    for about in (node.artifact for node in nodes if node.artifact):
+        for name, value in _leaves(about.facts["settings"]):
+            values.setdefault(about.kind, {}).setdefault(name, set()).add(value)
+    return {kind: {name for name, found in names.items() if len(found) > 1} for kind, names in values.items()}
+
+
+def short_settings(settings: Mapping[str, Any], width: int, first: Container[str] = ()) -> str:
+    """As much of 'seed=10086 threads=1 tokenizer.width=64 ...' as fits: those of `first`, then the plain ones."""
+    leaves = sorted(_leaves(settings), key=lambda leaf: (leaf[0] not in first, leaf[0].count(".")))
     words, left = [], width
     for number, (name, value) in enumerate(leaves):
         word = f"{name}={value}"
