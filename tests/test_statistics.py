@@ -13,7 +13,8 @@ from safetensors.torch import save_file
 from restok.metrics import statistics as module
 from restok.metrics.features import Features
 from restok.metrics.intervals import GROUPS
-from restok.metrics.statistics import Statistics, StatisticsError, published_gaussians
+from restok.metrics.published import published_gaussians
+from restok.metrics.statistics import Statistics, StatisticsError
 from restok.networks import saved
 
 FEATURES = {"kind": "digits", "name": "first", "sha256": "f" * 64, "dims": 5, "resize": "none"}

@@ -5,7 +5,12 @@ from typing import Annotated
 from pydantic import Field, JsonValue
 
 from restok.config.base import Count, Positive
+from restok.errors import RestokError
 from restok.experiments.loading import Known
+
+
+class StatisticsError(RestokError):
+    """Statistics that are damaged, incomplete, or of other images or another network; the message names the remedy."""
 
 
 class _Features(Known):

@@ -17,7 +17,7 @@ from restok.config import Evaluation
 from restok.errors import InputError
 from restok.files import sha256_file
 from restok.networks.classifier import load_classifier
-from restok.networks.dinov2 import dinov2_network, load_dinov2
+from restok.networks.dinov2 import SIDE, dinov2_network, load_dinov2
 from restok.networks.inception import Features, inception_network, load_inception
 from restok.networks.saved import WEIGHTS
 
@@ -43,7 +43,7 @@ class Judge(NamedTuple):
 JUDGES = {
     "inception": Judge("inception", "inception-v3-compat", load_inception, lambda: inception_network(None), "weights", 299,
                        "(x - 128) / 128", "the last pooling, 2048; for sFID 7 channels of Mixed_6d; logits without bias", 0.4),
-    "dinov2": Judge("DINOv2", "dinov2-vit-l-14", load_dinov2, lambda: dinov2_network(None), "dinov2_weights", 224,
+    "dinov2": Judge("DINOv2", "dinov2-vit-l-14", load_dinov2, lambda: dinov2_network(None), "dinov2_weights", SIDE,
                     "by ImageNet's mean and deviation", "class token after the last norm, 1024", 0.0)}
 
 

@@ -13,28 +13,25 @@ from safetensors import safe_open
 from torch import Tensor
 
 from restok.distributed import gathered, is_first, summed
-from restok.errors import InputError, RestokError
+from restok.errors import InputError
 from restok.experiments.loading import checked
 from restok.files import reading
 from restok.files.artifact import FORMAT, seen_from
 from restok.files.making import made, together
 from restok.files.tensors import arrays_sha256
 from restok.metrics.codebook import code_counts
-from restok.metrics.facts import About
+from restok.metrics.facts import About, StatisticsError
 from restok.metrics.features import FeatureNetwork, Features
 from restok.metrics.frechet import Gaussian, Moments
 from restok.metrics.inception_score import Score
 from restok.metrics.intervals import GROUPS, group_of
+from restok.metrics.published import take_published
 from restok.networks.saved import write_tensors
 
 # Of what is known of images beside a network's features: it is counted once, beside those of the first network.
 NOTHING = {"spatial": 0, "logits": 0, "classes": 0, "knows_labels": False, "likeness": {}, "levels": [], "codebook_size": 0,
            "also": ()}
 KEPT = 50_000       # the most images whose features are kept, for precision, recall, KID and MIND
-
-
-class StatisticsError(RestokError):
-    """Statistics that are damaged, incomplete, or of other images or another network; the message names the remedy."""
 
 
 class Statistics:
@@ -206,7 +203,7 @@ class Statistics:
             facts, made, paths = (json.loads(text) for text in (about["facts"], about["made"], about.get("paths", "{}")))
         try:
             checked({"facts": facts, "made": made, "paths": paths}, About)
-            published = _take_published(tensors, facts)
+            published = take_published(tensors, facts)
             cls._check(tensors, facts)
         except InputError as error:
             raise damaged(error) from None
@@ -228,35 +225,3 @@ class Statistics:
                 raise InputError(f"{name} holds NaN, infinity or a negative count")
         if tensors["pooled.count"].sum() != tensors["seen"].sum(dtype=torch.int64):
             raise InputError("pooled.count and seen are of other numbers of images")
-
-
-def _take_published(tensors: dict[str, Tensor], facts: Mapping) -> dict[str, Gaussian]:
-    """The published statistics of a file, taken out of its tensors. Raises InputError for half a pair, and for what is none."""
-    taken = {name: tensors.pop(name) for name in list(tensors) if name.startswith("published.")}
-    published = {}
-    for part, width in (("pooled", facts["features"]["dims"]), ("spatial", facts["spatial"])):
-        pair = [taken.pop(name) for name in (f"published.{part}.mean", f"published.{part}.covariance") if name in taken]
-        if pair and (len(pair) < 2 or pair[0].shape != (width,)):
-            raise InputError(f"published.{part}: not a mean and a covariance of {width} features")
-        if pair:
-            published[part] = Gaussian(*pair)
-    if taken:
-        raise InputError(f"{next(iter(taken))}: not known")
-    return published
-
-
-def published_gaussians(path: str | Path) -> dict[str, Gaussian]:
-    """What an ADM reference npz holds beside its images: 'pooled' from mu and sigma, 'spatial' from mu_s and sigma_s, in
-    float64. Raises StatisticsError for a mean without its covariance, and for what is neither."""
-    published = {}
-    with np.load(path) as file:
-        for part, mean, covariance in (("pooled", "mu", "sigma"), ("spatial", "mu_s", "sigma_s")):
-            if (mean in file) != (covariance in file):
-                raise StatisticsError(f"{path}: has only one of {mean!r} and {covariance!r}; take the published file whole")
-            if mean in file:
-                try:
-                    published[part] = Gaussian(*(torch.from_numpy(file[name].astype(float)) for name in (mean, covariance)))
-                    published[part].require_covariance()
-                except Exception as error:           # numpy raises many kinds for a damaged array
-                    raise StatisticsError(f"{path}: {mean!r}, {covariance!r}: {error}; take the published file again") from None
-    return published

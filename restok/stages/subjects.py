@@ -21,7 +21,7 @@ from restok.files import sha256_file
 from restok.files.artifact import digest_of
 from restok.files.npz import NpzArray, npz_names
 from restok.metrics.frechet import Gaussian
-from restok.metrics.statistics import published_gaussians
+from restok.metrics.published import published_gaussians
 from restok.stages.images import Sampler, balanced_labels, guided, reconstruction
 from restok.weights import load_tokenizer
 
