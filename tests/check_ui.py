@@ -144,6 +144,7 @@ def test_the_eight_runs_of_table2_are_selected_and_compared(clone, opened, seen)
         expect(page.get_by_text(setting).first).to_be_visible()
     for name in expected("table2"):
         expect(page.get_by_text(name, exact=True)).not_to_have_count(0)
+    assert [name for name in expected("table2") if not page.get_by_text(name, exact=True).count()] == []
     picture(seen, "mlflow-compare")
 
 
@@ -156,6 +157,7 @@ def test_charts_are_grouped_and_have_a_bar_a_run(clone, opened, seen):
     expect(bars).not_to_have_count(0, timeout=60_000)
     expect(page.get_by_test_id("experiment-view-compare-runs-section-header").first).to_have_text(re.compile(r"^\s*eval\b"))
     expect(page.locator(".js-plotly-plot").first.locator(".bars .point")).to_have_count(8, timeout=60_000)
+    assert page.locator(".js-plotly-plot").first.locator(".bars .point").count() == 8
     picture(seen, "mlflow-charts")
 
 
@@ -168,6 +170,7 @@ def test_trainings_have_curves(clone, opened, seen):
     expect(losses).to_be_visible(timeout=60_000)
     losses.scroll_into_view_if_needed()
     expect(page.locator(".js-plotly-plot .scatterlayer .trace").first).to_be_attached(timeout=60_000)
+    assert losses.inner_text().split()[0] == "loss" and page.locator(".js-plotly-plot .scatterlayer .trace").count() > 0
     picture(seen, "mlflow-curves")
 
 
@@ -186,6 +189,7 @@ def test_the_menu_has_the_views_the_first_table_first(clone, opened, seen):
     menu = seen.page.get_by_role("menu").or_(seen.page.get_by_role("dialog"))
     expect(menu.get_by_text(ITEMS["table2"].title)).to_be_visible()
     shows(lambda: [line for line in menu.inner_text().splitlines() if line in addresses(clone)], list(addresses(clone))[1:])
+    assert next(iter(addresses(clone))) == RUN
     picture(seen, "mlflow-views")
 
 
