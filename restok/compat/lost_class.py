@@ -25,6 +25,10 @@ class RestartingCache(Cache):
             self.length, self.restarted = 0, True
         return filled
 
+    def clear(self) -> None:
+        super().clear()
+        self.restarted = False
+
 
 def generate_with_lost_class(generator: HAR, labels: Int[Tensor, " b"], *args: Any, **options: Any) -> Int[Tensor, "b n"]:
     """`restok.generate`, with its arguments, and with the fault, to compare with: the second call writes its keys and values

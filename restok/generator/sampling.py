@@ -1,8 +1,8 @@
-"""generate(): codes from classes, one group a step, with a KV cache (Fig. 4)."""
+"""Codes from classes, one group a step, with a KV cache (Fig. 4): once by `generate`, batch after batch by `Steps`."""
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from restok.config import Guidance
@@ -39,41 +39,106 @@ def draw(logits: Float[Tensor, "b g k"], u: Float[Tensor, "b g"]) -> Int[Tensor,
     return chosen.clamp(max=logits.shape[-1] - 1)
 
 
-@torch.no_grad()
+class Steps:
+    """All steps of batches of one size, over one cache and without waiting for the device: on a GPU one CUDA graph, captured
+    once, which holds each step at its own shapes. `guidance`: None is none."""
+
+    def __init__(self, generator: HAR, images: int, guidance: Guidance | None = None, temperature: float = 1.0,
+                 top_k: int = 0, top_p: float = 0.0, greedy: bool = False):
+        config = generator.config
+        self.generator, self.images = generator, images
+        self.temperature, self.top_k, self.top_p, self.greedy = temperature, top_k, top_p, greedy
+        self.scales = [1.0] * len(config.groups) if guidance is None else guidance_scales(guidance, config.groups)
+        self.guided = any(scale != 1 for scale in self.scales)
+        self.on = generator.head.weight.device
+        self.labels = torch.full((images * (1 + self.guided),), generator.no_class, device=self.on)         # (2b), or b
+        self.noise = torch.zeros(images, config.tokens, dtype=torch.float64, device=self.on)
+        self.codes = torch.zeros(images, config.tokens, dtype=torch.int64, device=self.on)
+        self.sound = torch.ones(len(config.groups), dtype=torch.bool, device=self.on)
+        self.cache = generator.new_cache(len(self.labels))
+        self.graph: torch.cuda.CUDAGraph | None = None
+
+    @torch.no_grad()
+    def capture(self) -> None:
+        """On a GPU, from here on: replay what one run records. Elsewhere nothing changes."""
+        if self.on.type == "cuda":
+            side = torch.cuda.Stream(self.on)
+            side.wait_stream(torch.cuda.current_stream(self.on))
+            with torch.cuda.stream(side):                # kernels are chosen, and libraries begin, outside of the record
+                self._run()
+            torch.cuda.current_stream(self.on).wait_stream(side)
+            graph = torch.cuda.CUDAGraph()
+            with torch.cuda.graph(graph):
+                self._run()
+            self.graph = graph
+
+    @torch.no_grad()
+    def __call__(self, labels: Int[Tensor, " b"], seed: int = 0,
+                 offset: int = 0) -> tuple[Int[Tensor, "b n"], Bool[Tensor, " steps"]]:
+        """Codes of one image a label, and whether each step's logits were finite (`require_sound`), on the device. Image i
+        draws from (seed, offset + i) alone; of fewer labels than `images` the rest is drawn and dropped.
+
+        Raises ValueError for a label that is not a class.
+        """
+        require_classes(labels, self.generator.config.classes)
+        count = len(labels)
+        self.labels[:count].copy_(_pinned(labels, self.on), non_blocking=True)
+        if not self.greedy:
+            noise = uniforms(seed, offset, count, self.noise.shape[1])
+            self.noise[:count].copy_(_pinned(noise, self.on), non_blocking=True)
+        if self.graph is None:
+            self._run()
+        else:
+            self.graph.replay()
+        return self.codes[:count].clone(), self.sound.clone()
+
+    def _run(self) -> None:
+        generator, previous, drawn = self.generator, None, 0
+        for layer in self.cache:
+            layer.clear()
+        for step, (size, scale) in enumerate(zip(generator.config.groups, self.scales, strict=True)):
+            logits = generator.step(generator.group_input(step, previous, self.labels), self.cache)         # (2)b g k
+            if self.guided:
+                conditional, unconditional = logits.chunk(2)
+                logits = unconditional + scale * (conditional - unconditional) if scale != 1 else conditional
+            logits = logits if self.greedy else logits / self.temperature
+            self.sound[step] = is_finite(logits)                                                          # looked at in the end
+            if self.greedy:
+                tokens = logits.argmax(-1)
+            else:
+                tokens = draw(filter_logits(logits, self.top_k, self.top_p), self.noise[:, drawn:drawn + size])
+            self.codes[:, drawn:drawn + size] = tokens                                                    # b g
+            previous = torch.cat([tokens, tokens]) if self.guided else tokens
+            drawn += size
+
+
+def require_classes(labels: Int[Tensor, " b"], classes: int) -> None:
+    """Raises ValueError for a label that is not a class."""
+    if len(labels) and not (0 <= int(labels.min()) and int(labels.max()) < classes):
+        raise ValueError(f"labels from {int(labels.min())} to {int(labels.max())}: expected classes 0 to {classes - 1}")
+
+
+def require_sound(sound: Bool[Tensor, " steps"]) -> None:
+    """Raises NotFiniteError for a step whose logits were not finite. Waits for the device."""
+    if False in (steps := sound.tolist()):
+        raise NotFiniteError(f"NaN or infinity in the logits, first in step {steps.index(False) + 1} of {len(steps)}: no code "
+                             "stands for it; take sound weights of the generator, and float32 where they overflow in less")
+
+
+def _pinned(tensor: Tensor, on: torch.device) -> Tensor:
+    """Host memory that a GPU copies from while the host goes on."""
+    return tensor.pin_memory() if on.type == "cuda" and tensor.device.type == "cpu" else tensor
+
+
 def generate(generator: HAR, labels: Int[Tensor, " b"], guidance: Guidance | None = None, temperature: float = 1.0,
              top_k: int = 0, top_p: float = 0.0, greedy: bool = False, seed: int = 0, offset: int = 0) -> Int[Tensor, "b n"]:
     """Codes of one image a label. Image i draws from (seed, offset + i) alone. `guidance`: None is none.
 
     Raises ValueError for a label that is not a class, NotFiniteError for logits that are NaN or infinite.
     """
-    config = generator.config
-    if len(labels) and not (0 <= int(labels.min()) and int(labels.max()) < config.classes):
-        raise ValueError(f"labels from {int(labels.min())} to {int(labels.max())}: expected classes 0 to {config.classes - 1}")
-    scales = [1.0] * len(config.groups) if guidance is None else guidance_scales(guidance, config.groups)
-    guided = any(scale != 1 for scale in scales)
-    device = generator.head.weight.device
-    labels = labels.to(device)
-    rows = torch.cat([labels, torch.full_like(labels, generator.no_class)]) if guided else labels
-    noise = None if greedy else uniforms(seed, offset, len(labels), config.tokens).to(device)
     was_training = generator.training
     generator.eval()
-    cache, groups, sound, previous, drawn = generator.new_cache(len(rows)), [], [], None, 0
-    for step, (size, scale) in enumerate(zip(config.groups, scales, strict=True)):
-        logits = generator.step(generator.group_input(step, previous, rows), cache)                  # (2)b g k
-        if guided:
-            conditional, unconditional = logits.chunk(2)
-            logits = unconditional + scale * (conditional - unconditional) if scale != 1 else conditional
-        logits = logits if greedy else logits / temperature
-        sound.append(is_finite(logits))                                                               # looked at in the end
-        if greedy:
-            tokens = logits.argmax(-1)
-        else:
-            tokens = draw(filter_logits(logits, top_k, top_p), noise[:, drawn:drawn + size])
-        groups.append(tokens)                                                                         # b g
-        previous = torch.cat([tokens, tokens]) if guided else tokens
-        drawn += size
+    codes, sound = Steps(generator, len(labels), guidance, temperature, top_k, top_p, greedy)(labels, seed, offset)
     generator.train(was_training)
-    if False in (sound := torch.stack(sound).tolist()):
-        raise NotFiniteError(f"NaN or infinity in the logits, first in step {sound.index(False) + 1} of {len(sound)}: no code "
-                             "stands for it; take sound weights of the generator, and float32 where they overflow in less")
-    return torch.cat(groups, dim=1)
+    require_sound(sound)
+    return codes

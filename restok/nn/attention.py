@@ -24,6 +24,10 @@ class Cache:
         self.length = end
         return self.keys[:, :, :end], self.values[:, :, :end]
 
+    def clear(self) -> None:
+        """For the next images, in the same memory."""
+        self.length = 0
+
 
 class Attention(nn.Module):
     """`biased`: the tokenizer's, biases on q, v and output, LayerNorm over each head's q and k; else Llama's, plain."""
