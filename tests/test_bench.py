@@ -14,7 +14,7 @@ from restok.files.outputs import require_writable
 from restok.networks.pretrained import random_weights
 from restok.objective.discriminator import FeatureDiscriminator
 from restok.objective.perceptual import build_perceptual
-from restok.stages.bench import codes, metrics, training
+from restok.stages.bench import codes, metrics, sampling, training
 from restok.stages.bench.chain import benchmark
 from restok.stages.bench.peaks import operations, share_of_peak
 from restok.stages.bench.timing import WARMUP, time_runs
@@ -35,6 +35,33 @@ def test_networks_that_would_be_downloaded_are_left_out(tmp_path):
     cases = [row["case"] for row in benchmark(params, 1, 1, tmp_path / "bench.json")]
     assert "tokenizer training step" not in cases and "tokenizer update, alone" in cases
     assert [case for case in cases if case.startswith("generate,")] == ["generate, 16 steps (ntp all)"]
+
+
+def test_sampling_is_timed_at_each_batch_with_guidance_and_without(tmp_path):
+    params = small_params()
+    rows = sampling.benchmark(params, 4, 1, tmp_path / "bench.json")
+    assert read_json(tmp_path / "bench.json") == rows
+    assert [(row["case"], row["steps"], row["guided"]) for row in rows] == [
+        *((case, steps, guided) for steps in (6, 5, 16) for guided in (True, False) for case in ("generator", "both")),
+        ("decoder", None, None)]
+    assert all(row["batch_size"] in (1, 2, 4) and row["latency"] > 0 and row["dtype"] == "fp32" for row in rows)
+    assert all(row["images_per_second"] == pytest.approx(row["batch_size"] / row["seconds"]) for row in rows)
+    work = {(row["case"], row["steps"], row["guided"]): row["gigaflop_per_image"] for row in rows}
+    assert work["both", 6, True] == pytest.approx(work["generator", 6, True] + work["decoder", None, None])
+    assert work["generator", 6, True] == pytest.approx(2 * work["generator", 6, False])
+
+
+def test_a_batch_that_does_not_fit_is_the_last_that_is_tried(tmp_path, monkeypatch):
+    whole = sampling.Drawing.steps_of
+
+    def small(self, guidance, count):
+        if count > 2:
+            raise torch.OutOfMemoryError
+        return whole(self, guidance, count)
+
+    monkeypatch.setattr(sampling.Drawing, "steps_of", small)
+    rows = sampling.benchmark(small_params(), 8, 1, tmp_path / "bench.json")
+    assert max(row["batch_size"] for row in rows if row["case"] != "decoder") <= 2
 
 
 @pytest.fixture

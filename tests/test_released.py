@@ -14,8 +14,8 @@ from restok import compat
 from restok.files import read_json, sha256_file
 from restok.generator.model import HAR
 from restok.networks.saved import WeightsError
-from restok.stages.images import Sampler
 from restok.stages.released import to_release
+from restok.stages.sampler import Sampler
 from restok.tokenizer.model import ResTok
 from restok.weights import load_generator, load_tokenizer, save_model
 
@@ -67,7 +67,7 @@ def test_a_checkpoint_and_a_hubs_folder_become_folders_of_ours(theirs, ours):
     assert generator["tokenizer"] == sha256_file(folder / "tokenizer/model.safetensors") and generator["sampling_steps"] == 8
     assert generator["source"]["assumed"] == {} and load_generator(folder / "generator").config.ntp == 1
     assert "from 750k.pt, ema" in said and "settings: config.json" in said
-    Sampler(folder / "tokenizer", folder / "generator")
+    Sampler(folder / "tokenizer", folder / "generator", small_params().sampling)
 
 
 def test_every_tensor_came_along_and_goes_back(theirs, ours, command, tmp_path):
@@ -106,11 +106,11 @@ def test_samples_and_reconstructions_need_no_parameter_file(ours, command, tmp_p
 
 def test_the_class_is_lost_where_the_parameters_say_so(ours):
     """A generator with ntp 1: its codes differ by class_cache, their first tokens do not."""
-    sampler = Sampler(ours[0] / "tokenizer", ours[0] / "generator")
-    drawn, sampler.tokenizer.decode = [], lambda codes: drawn.append(codes) or torch.zeros(len(codes), 3, 2, 2)
-    kept = small_params().sampling
+    drawn, kept = [], small_params().sampling
     for cache in ("kept", "overwritten"):
-        sampler(kept.model_copy(update={"class_cache": cache}), None, np.array([1, 8]), seed=0)
+        sampler = Sampler(ours[0] / "tokenizer", ours[0] / "generator", kept.model_copy(update={"class_cache": cache}))
+        sampler.tokenizer.decode = lambda codes: drawn.append(codes) or torch.zeros(len(codes), 3, 2, 2)
+        list(sampler.batches(None, np.array([1, 8]), seed=0, size=2))
     assert torch.equal(drawn[0][:, 0], drawn[1][:, 0]) and not torch.equal(*drawn)
 
 

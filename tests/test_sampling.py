@@ -7,7 +7,7 @@ from conftest import small_params
 from restok.config import Guidance
 from restok.generator.guidance import guidance_scales
 from restok.generator.model import HAR
-from restok.generator.sampling import draw, filter_logits, generate, uniforms
+from restok.generator.sampling import Steps, draw, filter_logits, generate, require_sound, uniforms
 from restok.hierarchy import group_sizes
 from restok.nn.finite import NotFiniteError
 
@@ -142,6 +142,56 @@ def test_an_image_depends_on_the_seed_and_its_own_number_alone(generator):
     assert torch.equal(whole[3:4], generate(generator, LABELS[3:4], offset=13, **options))
     torch.manual_seed(99)                                                         # the global state has no say
     assert torch.equal(whole, generate(generator, LABELS, offset=10, **options))
+
+
+def test_steps_draw_batch_after_batch_in_the_same_memory_what_one_call_draws(generator):
+    """Whatever was there before; of fewer labels than there is room for the others are dropped."""
+    steps, options = Steps(generator.eval(), 4, SCHEDULES[1], top_p=0.9), {"guidance": SCHEDULES[1], "top_p": 0.9, "seed": 3}
+    places = [buffer.data_ptr() for layer in steps.cache for buffer in (layer.keys, layer.values)]
+    for labels, offset in ((LABELS[:4], 0), (LABELS[2:6], 8), (LABELS[5:], 1), (LABELS[:4], 0)):
+        codes, sound = steps(labels, seed=3, offset=offset)
+        assert torch.equal(codes, generate(generator, labels, offset=offset, **options)) and sound.all()
+        codes.zero_()                                                             # they are the caller's
+    assert places == [buffer.data_ptr() for layer in steps.cache for buffer in (layer.keys, layer.values)]
+
+
+@pytest.mark.parametrize("options", [{}, {"greedy": True}, {"guidance": SCHEDULES[3], "top_k": 9, "top_p": 0.9}], ids=str)
+def test_no_step_waits_for_a_number(options):
+    """On the meta device there are none: what asks for one ends with an error, as the capture of a graph would."""
+    with torch.device("meta"):
+        model = HAR(small_params().generator).eval()
+    steps = Steps(model, 3, **options)
+    steps._run()
+    with pytest.raises(NotImplementedError):
+        require_sound(steps.sound)
+
+
+def test_one_unsound_batch_does_not_spoil_the_next():
+    model = noisy(4).eval()
+    steps = Steps(model, 2)
+    with torch.no_grad():
+        sound = model.mask_tokens.clone()
+        model.mask_tokens.fill_(torch.nan)
+        assert steps(LABELS[:2])[1].tolist() == [True] * 4 + [False] * 2
+        model.mask_tokens.copy_(sound)
+    codes, flags = steps(LABELS[:2])
+    assert flags.all() and torch.equal(codes, generate(model, LABELS[:2]))
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="takes a GPU")
+@pytest.mark.parametrize("guidance", [None, SCHEDULES[1]], ids=str)
+def test_a_captured_graph_draws_the_same_without_waiting(generator, guidance):
+    generator = generator.cuda().eval()
+    plain, captured = (Steps(generator, 4, guidance, top_p=0.9) for _ in range(2))
+    captured.capture()
+    for labels, offset in ((LABELS[:4], 0), (LABELS[2:6], 8), (LABELS[5:], 1)):
+        expected = plain(labels, offset=offset)
+        torch.cuda.set_sync_debug_mode("error")
+        try:
+            found = captured(labels, offset=offset)
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
+        assert all(torch.equal(*pair) for pair in zip(found, expected, strict=True))
 
 
 @pytest.mark.parametrize("ntp", [4, 1, "all"])

@@ -24,10 +24,11 @@ from restok.networks.saved import WeightsError
 from restok.parts import WHOLE, Shard
 from restok.stages.codes import encode
 from restok.stages.evaluator import CHUNK, Evaluator
-from restok.stages.images import Sampler, balanced_labels, sample
+from restok.stages.images import balanced_labels, sample
 from restok.stages.images import panel as make_panel
 from restok.stages.measure import evaluate, write_statistics
 from restok.stages.reconstruct import reconstruct
+from restok.stages.sampler import Sampler
 from restok.stages.subjects import MeasureError, images_of, reconstructed, reconstructions_of, sampled
 from restok.tokenizer.model import ResTok
 from restok.weights import load_tokenizer, save_model
@@ -94,7 +95,7 @@ def test_samples_do_not_depend_on_the_batch_and_are_measured_without_a_file(chai
     sample(*models, sampling.model_copy(update={"batch_size": 30}), *rest, tmp_path / "whole.npz")
     apart = np.abs(np.load(tmp_path / "whole.npz")["arr_0"].astype(int) - found["arr_0"])
     assert apart.max() <= 1 and (apart > 0).mean() < 0.01      # the same codes; a product of another shape rounds otherwise
-    streamed = sampled(Sampler(chain / "tokenizer", chain / "generator"), PARAMS, guidance, 3, PARAMS.seed)
+    streamed = sampled(Sampler(chain / "tokenizer", chain / "generator", PARAMS.sampling), PARAMS, guidance, 3, PARAMS.seed)
     evaluator, results = evaluator_of(chain), []
     for subject in (streamed, images_of(open_images(tmp_path / "s.npz"))):
         results.append(evaluate(evaluator, subject, chain / "data", tmp_path / "e.json", seed=PARAMS.seed))
@@ -120,7 +121,7 @@ def test_labels_are_balanced_in_every_stretch():
 def test_a_generator_refuses_another_tokenizer(chain, tmp_path):
     save_model(tmp_path, ResTok(PARAMS.tokenizer))
     with pytest.raises(WeightsError, match="trained on codes of tokenizer"):
-        Sampler(tmp_path, chain / "generator")
+        Sampler(tmp_path, chain / "generator", PARAMS.sampling)
 
 
 # Measuring: files, shards, processes, interrupted runs

@@ -70,13 +70,13 @@ class SubjectOptions:
         from restok.data.images import open_images
         from restok.files import read_json
         from restok.stages import subjects
-        from restok.stages.images import Sampler
+        from restok.stages.sampler import Sampler
         from restok.stages.search import read_guidance
         if self.generator:
             guidance = read_guidance(self.guidance) if self.guidance else params.sampling.guidance
             if guidance is None:
                 raise ConfigError("samples from a generator take --guidance, or parameters whose sampling.guidance is not null")
-            return subjects.sampled(Sampler(self.tokenizer, self.generator), params, guidance,
+            return subjects.sampled(Sampler(self.tokenizer, self.generator, params.sampling), params, guidance,
                                     params.evaluation.samples_per_class, self.drawn_from(params), self.guidance)
         crop, workers = evaluator.crop, evaluator.workers
         if self.tokenizer:

@@ -16,10 +16,10 @@ Reports = option(Path, "Folder with the tables and figures.")
 TableFile = option(Path | None, "Of a table that is drawn: the file that `restok table` wrote.")
 FigureParams = option(Path | None, "Parameter file; tables go without.", "--params", "-p")
 FigureResults = option(Path | None, "Run folder, such as results/demo; tables go without.")
-What = argument(str, "chain, metrics or codes.")
+What = argument(str, "chain, sampling, metrics or codes.")
 BenchSamples = option(int, "Samples, and references, of precision and recall; images whose codes are read.")
 BenchImages = option(int, "Images that go through the Inception network.")
-BatchSize = option(int, "Images a step.")
+BatchSize = option(int, "Images a step; of sampling, the largest batch to try.")
 Everything = option(bool, "Both trainings at each micro-batch that fits, compiled and not, then the chain and the loading of "
                     "images, of --params, else of params/imagenet256.yaml; write Markdown beside the JSON, too.", "--all")
 Repeats = option(int, "Timed runs of each row, after a warm-up.")
@@ -132,8 +132,8 @@ def report(inputs: InputOptions, reports: Reports, out: out_file(".html")) -> No
 def bench(out: out_file("benchmark"), what: What = "chain", params: AnyParams = None, batch_size: BatchSize = 16,
           repeats: Repeats = 5, samples: BenchSamples = 10_000, images: BenchImages = 64, everything: Everything = False,
           overrides: Overrides = None) -> None:
-    """Time the steps of the chain (of --params), or the metrics, or the reading of codes, beside the field's usual way; write
-    JSON."""
+    """Time the steps of the chain (of --params), or sampling at each batch that fits; or the metrics, or the reading of codes,
+    beside the field's usual way. Write JSON."""
     if everything and what == "chain":
         from restok.stages.bench.training import benchmark
         benchmark(read(params or Path("params/imagenet256.yaml"), overrides), batch_size, repeats, out)
@@ -143,8 +143,11 @@ def bench(out: out_file("benchmark"), what: What = "chain", params: AnyParams = 
     elif what == "codes" and not everything:
         from restok.stages.bench.codes import benchmark
         benchmark(samples, batch_size, repeats, out)
+    elif what == "sampling" and not everything:
+        from restok.stages.bench.sampling import benchmark
+        benchmark(read(params or Path("params/imagenet256.yaml"), overrides), batch_size, repeats, out)
     elif what == "chain" and params:
         from restok.stages.bench.chain import benchmark
         benchmark(read(params, overrides), batch_size, repeats, out)
     else:
-        raise ConfigError(f"bench {what}: choose metrics or codes, or chain with --params")
+        raise ConfigError(f"bench {what}: choose sampling, metrics or codes, or chain with --params")

@@ -5,7 +5,7 @@ configuration mapping (as their checkpoints carry it); a missing or unexpected n
 """
 
 from restok.compat.files import read_settings, read_weights, shards
-from restok.compat.lost_class import generate_with_lost_class
+from restok.compat.lost_class import generate_with_lost_class, losing_class
 from restok.compat.settings import (
     ReleasedWeightsError,
     complete_generator_settings,

@@ -30,9 +30,9 @@ class RestartingCache(Cache):
         self.restarted = False
 
 
-def generate_with_lost_class(generator: HAR, labels: Int[Tensor, " b"], *args: Any, **options: Any) -> Int[Tensor, "b n"]:
-    """`restok.generate`, with its arguments, and with the fault, to compare with: the second call writes its keys and values
-    over the class token's, so that from there on no logit depends on the class.
+def losing_class(generator: HAR) -> HAR:
+    """The same weights with the fault: the second call writes its keys and values over the class token's, so that from there on
+    no logit depends on the class.
 
     That much of the release is recorded. Here token 1 takes the class token's slot and position, and the later groups follow
     from there; where the release puts those is not recorded. Raises ValueError for another `ntp` than 1.
@@ -42,4 +42,9 @@ def generate_with_lost_class(generator: HAR, labels: Int[Tensor, " b"], *args: A
                          "sampling.class_cache 'kept'")
     faulty = copy.copy(generator)                                               # the same weights, another cache
     faulty.new_cache = lambda images: [RestartingCache(layer.keys, layer.values) for layer in generator.new_cache(images)]
-    return generate(faulty, labels, *args, **options)
+    return faulty
+
+
+def generate_with_lost_class(generator: HAR, labels: Int[Tensor, " b"], *args: Any, **options: Any) -> Int[Tensor, "b n"]:
+    """`restok.generate`, with its arguments, and `losing_class`, to compare with."""
+    return generate(losing_class(generator), labels, *args, **options)

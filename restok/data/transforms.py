@@ -59,10 +59,20 @@ def to_tensor(images: Sequence[Pixels] | UInt8[np.ndarray, "b h w c"]) -> Float[
 
 
 def to_uint8(images: Float[Tensor, "b c h w"], rounding: str = "round") -> UInt8[np.ndarray, "b h w c"]:
+    """`eight_bits`, on the host. Raises ValueError on NaN and infinity."""
+    require_pixels(bool(images.isfinite().all()))
+    return eight_bits(images, rounding).cpu().numpy()
+
+
+def eight_bits(images: Float[Tensor, "b c h w"], rounding: str = "round") -> UInt8[Tensor, "b h w c"]:
     """Clamp to [0, 1] and bring to 8 bits, the only place where that is done: rounded, or as the release's samples 'truncate'd,
-    half a grey level darker. Raises ValueError on NaN and infinity."""
-    if not images.isfinite().all():
-        raise InputError("images hold NaN or infinity, which no 8-bit value stands for: the model that made them has diverged")
+    half a grey level darker. Of finite images, on their own device, for which it does not wait."""
     pixels = images.detach().float().clamp(0, 1).mul(255)
     pixels = (pixels.round() if rounding == "round" else pixels).to(torch.uint8)
-    return pixels.permute(0, 2, 3, 1).contiguous().cpu().numpy()
+    return pixels.permute(0, 2, 3, 1).contiguous()
+
+
+def require_pixels(finite: bool) -> None:
+    """Raises ValueError for images that are not."""
+    if not finite:
+        raise InputError("images hold NaN or infinity, which no 8-bit value stands for: the model that made them has diverged")

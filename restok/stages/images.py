@@ -13,28 +13,24 @@ from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
 
 from restok import config
-from restok.compat import generate_with_lost_class
 from restok.config.load import ConfigError
 from restok.data.table import open_split
 from restok.data.transforms import center_crop, to_tensor, to_uint8
 from restok.distributed import device
-from restok.experiments.loading import load_model
-from restok.experiments.records import MadeFrom
 from restok.files import atomic_file, sha256_file
-from restok.files.artifact import Origin, digest_of
+from restok.files.artifact import Origin
 from restok.files.npz import write_npz, write_npz_rows
 from restok.files.outputs import MARK
-from restok.generator.sampling import generate
 from restok.hierarchy import prefixes
 from restok.metrics.reconstruction import psnr
-from restok.networks.saved import WeightsError
 from restok.progress import track
+from restok.stages.sampler import Sampler, guided
 from restok.tokenizer.model import ResTok
-from restok.weights import load_generator, load_tokenizer
+from restok.weights import load_tokenizer
 
 # What the verbs sample by without a parameter file: Table 6's row of the main model, without its guidance.
 SAMPLING = {"temperature": 1.0, "top_k": 0, "top_p": 0.95, "guidance": None, "class_cache": "kept", "rounding": "round",
-            "batch_size": 16}
+            "precision": "fp32", "batch_size": 16}
 PICTURES = (".png", ".jpg", ".jpeg")
 SHOWN, CLASSES_SHOWN, COUNT = 256, 10, 16      # images in one picture at most; its classes and samples of each, unasked
 
@@ -104,46 +100,6 @@ def _panel(model: ResTok, images: Float[Tensor, "m 3 h w"]) -> dict[str, np.ndar
             "psnr": torch.stack([psnr(prefix, target) for prefix in shown], dim=1).numpy()}           # m l
 
 
-def pair(tokenizer: Path, generator: Path) -> dict[str, str]:
-    """The sha256 of a generator and of the tokenizer that its codes came from. Raises WeightsError for another tokenizer, or
-    where there are no models."""
-    for folder in (tokenizer, generator):
-        if not (folder / "model.safetensors").is_file():
-            raise WeightsError(f"{folder}: no model here (model.safetensors, config.json); train one, or `restok convert` one")
-    trained_on, given = load_model(generator / "metrics.json", MadeFrom).tokenizer, sha256_file(tokenizer / "model.safetensors")
-    if trained_on != given:
-        raise WeightsError(f"{generator}: trained on codes of tokenizer {trained_on[:12]}, but {tokenizer} is "
-                           f"{given[:12]}; train it on this tokenizer's codes (`restok encode`, `restok train-generator`)")
-    return {"tokenizer": given, "generator": sha256_file(generator / "model.safetensors")}
-
-
-class Sampler:
-    """A generator with the tokenizer that its codes came from. Raises WeightsError for another tokenizer."""
-
-    def __init__(self, tokenizer: Path, generator: Path):
-        self.name, self.digests = generator.as_posix(), pair(tokenizer, generator)
-        self.paths = {"tokenizer": tokenizer, "generator": generator}
-        self.tokenizer, self.generator = load_tokenizer(tokenizer).to(device()), load_generator(generator).to(device())
-
-    @torch.inference_mode()
-    def __call__(self, sampling: config.Sampling, guidance: config.Guidance | None, labels: Int[np.ndarray, " n"], seed: int,
-                 offset: int = 0) -> UInt8[np.ndarray, "n h w c"]:
-        """One image a label; image i of a call depends on its label and on (seed, offset + i) alone."""
-        draw = generate if sampling.class_cache == "kept" else generate_with_lost_class
-        pictures = []
-        for start in range(0, len(labels), sampling.batch_size):
-            classes = torch.from_numpy(labels[start:start + sampling.batch_size])
-            codes = draw(self.generator, classes, guidance, sampling.temperature, sampling.top_k, sampling.top_p,
-                         seed=seed, offset=offset + start)
-            pictures.append(to_uint8(self.tokenizer.decode(codes), sampling.rounding))
-        return np.concatenate(pictures)
-
-
-def guided(guidance: config.Guidance | None) -> dict[str, str | None]:
-    """The setting as an input: what is chosen by a search is known by the choice alone."""
-    return {"guidance": guidance and digest_of(guidance.model_dump(mode="json"))}
-
-
 def balanced_labels(classes: int, per_class: int) -> np.ndarray:
     """0, 1, 2, ..., 0, 1, 2, ...: every class equally often, and in every contiguous split."""
     return np.tile(np.arange(classes), per_class)
@@ -160,7 +116,7 @@ def sample(tokenizer: Path, generator: Path, sampling: config.Sampling, seed: in
     picture, per_class = out.suffix.lower() in PICTURES, per_class or COUNT
     if not picture and out.suffix != ".npz":
         raise ConfigError(f"{out}: expected a name that ends in .npz, {', '.join(PICTURES)}")
-    sampler = Sampler(tokenizer, generator)
+    sampler = Sampler(tokenizer, generator, sampling)
     side, known = sampler.tokenizer.config.image_size, sampler.generator.config.classes
     if faults := [c for c in chosen if not 0 <= c < known]:
         raise ConfigError(f"class {faults[0]}: {generator} has the classes 0 to {known - 1}")
@@ -168,12 +124,11 @@ def sample(tokenizer: Path, generator: Path, sampling: config.Sampling, seed: in
         raise ConfigError(f"{some} classes: {generator} has {known}; ask for as many at most")
     some = some or (min(CLASSES_SHOWN, known) if picture else known)
     classes = np.array(chosen) if chosen else np.linspace(0, known - 1, some).round().astype(np.int64)
-    labels, size = np.tile(classes, per_class), sampling.batch_size
+    labels = np.tile(classes, per_class)
     if picture:
         require_shown(out, len(labels))
-    starts = range(0, len(labels), size)
-    batches = track(starts, "sample", len(labels), "images", size=lambda start: len(labels[start:start + size]))
-    pictures = (sampler(sampling, sampling.guidance, labels[start:start + size], seed, start) for start in batches)
+    drawn = (images for _, images in sampler.batches(sampling.guidance, labels, seed, sampling.batch_size))
+    pictures = track(drawn, "sample", len(labels), "images", size=len)
     if not picture:
         made_of = Origin("samples", sampling.model_dump(mode="json") | {"seed": seed},
                          sampler.digests | guided(sampling.guidance), sampler.paths | {"guidance": guidance})

@@ -21,7 +21,7 @@ from restok.metrics.evaluate import evaluate_candidate, evaluate_generation, eva
 from restok.metrics.statistics import Statistics, StatisticsError
 from restok.parts import WHOLE, Shard
 from restok.stages.evaluator import Evaluator
-from restok.stages.images import Sampler
+from restok.stages.sampler import Sampler
 from restok.stages.search import SearchError, ranked, scored, setting
 from restok.stages.subjects import MeasureError, Subject, sampled
 
@@ -105,7 +105,7 @@ def evaluate(evaluator: Evaluator, subject: Subject | Statistics, reference: Pat
 def score_guidance(evaluator: Evaluator, params: config.Params, guidance: config.Guidance, tokenizer: Path, generator: Path,
                    reference: Path, state: Path | None, out: Path, show: Show = lambda _: None) -> None:
     """Measure one candidate on samples of its own, drawn from another seed than the final ones. Writes JSON."""
-    sampler = Sampler(tokenizer, generator)
+    sampler = Sampler(tokenizer, generator, params.sampling)
     _score(evaluator, params, sampler, guidance, params.guidance_search.candidate_samples, reference, state, out, show)
 
 
@@ -118,7 +118,7 @@ def score_finalist(evaluator: Evaluator, params: config.Params, candidates: list
     rows = ranked(scored(candidates))
     if rank > len(rows):
         raise SearchError(f"rank {rank}: there are {len(rows)} candidates; name a rank that there is")
-    sampler = Sampler(tokenizer, generator)
+    sampler = Sampler(tokenizer, generator, params.sampling)
     for row in rows:
         own = sampled(sampler, params, setting(row), row["n"] // sampler.generator.config.classes, params.seed + 1)
         if row["samples"]["digest"] != own.facts["digest"]:

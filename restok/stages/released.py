@@ -12,7 +12,7 @@ from restok.files import atomic_folder, real, require_free, sha256_file, write_j
 from restok.files.artifact import MANIFEST, Origin
 from restok.generator.model import HAR
 from restok.networks.saved import write_tensors
-from restok.stages.images import pair
+from restok.stages.sampler import pair
 from restok.tokenizer.model import ResTok
 from restok.weights import load_generator, load_tokenizer, save_model
 

@@ -22,7 +22,8 @@ from restok.files.artifact import digest_of
 from restok.files.npz import NpzArray, npz_names
 from restok.metrics.frechet import Gaussian
 from restok.metrics.published import published_gaussians
-from restok.stages.images import Sampler, balanced_labels, guided, reconstruction
+from restok.stages.images import balanced_labels, reconstruction
+from restok.stages.sampler import Sampler, guided
 from restok.weights import load_tokenizer
 
 Images = UInt8[np.ndarray, "b h w c"]
@@ -150,18 +151,14 @@ def sampled(sampler: Sampler, params: config.Params, guidance: config.Guidance, 
     labels = balanced_labels(sampler.generator.config.classes, per_class)
     side = sampler.tokenizer.config.image_size
 
-    def batches(size, start, stop):
-        for first in range(start, stop, size):
-            wanted = labels[first:min(first + size, stop)]
-            yield Batch(first, sampler(params.sampling, guidance, wanted, seed, first))
-
     made_by = {"models": sampler.digests, "guidance": guidance.model_dump(), "sampling": canonical_json(params, "sampling"),
                "per_class": per_class, "seed": seed}
     rounding = ROUNDED if params.sampling.rounding == "round" else TRUNCATED
     facts = _facts(f"samples by {sampler.name}", digest_of(made_by), len(labels), (side, side), rounding, labels)
     settings = {"guidance": guidance.model_dump(mode="json"), **json.loads(canonical_json(params, "sampling")),
                 "per_class": per_class, "seed": seed}
-    return Subject(facts | {"inputs": sampler.digests | guided(guidance), "settings": settings}, labels, batches,
+    return Subject(facts | {"inputs": sampler.digests | guided(guidance), "settings": settings}, labels,
+                   lambda *wanted: starmap(Batch, sampler.batches(guidance, labels, seed, *wanted)),
                    paths=sampler.paths | {"guidance": path})
 
 

@@ -15,6 +15,11 @@ REGIONS = {Block: ("attend", "transform"), LlamaBlock: ("forward",)}      # what
 VARIANTS = 32            # of a region: sequences of the scales, with gradients and without; more are an error of torch's
 
 
+def autocast(precision: str, on: torch.device) -> torch.autocast:
+    dtype = torch.bfloat16 if precision == "bf16" else torch.float16
+    return torch.autocast(on.type, dtype=dtype, enabled=precision != "fp32")
+
+
 @contextmanager
 def float32_products(tf32: bool) -> Iterator[None]:
     """Of matrices and in convolutions, on GPUs: as written, or in TF32. Elsewhere it changes nothing."""

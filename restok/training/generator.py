@@ -15,8 +15,8 @@ from restok.experiments.places import origin
 from restok.files import sha256_file
 from restok.files.artifact import verify
 from restok.generator.model import HAR
-from restok.training.compute import arrange
-from restok.training.loop import Job, autocast, train
+from restok.training.compute import arrange, autocast
+from restok.training.loop import Job, train
 from restok.training.optim import Average, Updater
 from restok.training.parallel import exchanging, micro_batches, replicated, step_generator
 

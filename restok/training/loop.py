@@ -41,11 +41,6 @@ class LossError(RestokError):
     """A loss, or the weights after it, that is not finite; the message names it and the state that was kept."""
 
 
-def autocast(precision: str, on: torch.device) -> torch.autocast:
-    dtype = torch.bfloat16 if precision == "bf16" else torch.float16
-    return torch.autocast(on.type, dtype=dtype, enabled=precision != "fp32")
-
-
 def train(build: Callable[[], Job], name: str, batches: Callable[[int], Iterator], steps: range, training: config.Training,
           run_folder: Path, origin: Origin, out: Path, facts: dict, previous: Path | None = None,
           keep_state: bool = False) -> None:

@@ -27,9 +27,9 @@ from restok.objective.tokenizer import Adversary, TokenizerObjective
 from restok.tokenizer.model import ResTok
 from restok.tokenizer.nested_dropout import draw_keep
 from restok.tokenizer.quantizer import Revival
-from restok.training.compute import arrange, channels_last
+from restok.training.compute import arrange, autocast, channels_last
 from restok.training.log import CodebookUse
-from restok.training.loop import Job, autocast, train
+from restok.training.loop import Job, train
 from restok.training.optim import Average, Updater
 from restok.training.parallel import (
     averaged,

@@ -22,8 +22,8 @@ from restok.stages.bench.peaks import operations, share_of_peak
 from restok.stages.bench.timing import machine, report, require_positive, time_runs
 from restok.tokenizer.model import ResTok
 from restok.tokenizer.nested_dropout import draw_keep
+from restok.training.compute import autocast
 from restok.training.generator import GeneratorJob
-from restok.training.loop import autocast
 from restok.training.optim import Updater
 from restok.training.parallel import step_generator
 from restok.training.tokenizer import TokenizerJob

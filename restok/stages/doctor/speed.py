@@ -23,7 +23,7 @@ from restok.distributed import device, peak_memory, use_threads
 from restok.experiments.demand import GPU_FROM, parameters
 from restok.experiments.work import Draw
 from restok.generator.model import HAR
-from restok.generator.sampling import generate
+from restok.generator.sampling import Steps
 from restok.metrics.features import JUDGES, load_features, random_features
 from restok.metrics.reconstruction import similarity
 from restok.networks.classifier import SmallClassifier
@@ -32,6 +32,7 @@ from restok.networks.pretrained import random_weights
 from restok.stages.bench.timing import machine, time_runs
 from restok.stages.bench.training import Trained, generator_training, jpegs, loading, tokenizer_training
 from restok.tokenizer.model import ResTok
+from restok.training.compute import autocast
 
 WITHIN = 120                             # seconds, all together
 REPEATS = 3                              # timed runs of each case, after the warm-up
@@ -145,9 +146,11 @@ def _training(train: Callable[[config.Params], Trained], params: config.Params, 
 
 def _drawing(params: config.Params, draw: Draw, on: torch.device) -> Run:
     settings, sampling = params.generator.model_copy(update={"ntp": draw.ntp}), params.sampling
-    model, labels = HAR(settings).to(on).eval(), torch.arange(sampling.batch_size) % settings.classes
+    model = HAR(settings).to(on, torch.bfloat16 if sampling.precision == "bf16" else torch.float32).eval()
     guidance = config.Guidance(schedule="constant", scale=2.0 if draw.guided else 1.0)
-    return lambda: generate(model, labels, guidance, sampling.temperature, sampling.top_k, sampling.top_p)
+    steps = Steps(model, sampling.batch_size, guidance, sampling.temperature, sampling.top_k, sampling.top_p)
+    steps.capture()
+    return lambda: steps(torch.arange(sampling.batch_size) % settings.classes)
 
 
 def _encoding(params: config.Params, on: torch.device) -> Run:
@@ -159,7 +162,12 @@ def _encoding(params: config.Params, on: torch.device) -> Run:
 def _decoding(params: config.Params, on: torch.device) -> Run:
     model, settings = ResTok(params.tokenizer).to(on).eval(), params.tokenizer
     codes = torch.randint(settings.codebook_size, (params.sampling.batch_size, settings.latents)).to(on)
-    return lambda: model.decode(codes)
+
+    def decode() -> None:
+        with autocast(params.sampling.precision, on):
+            model.decode(codes)
+
+    return decode
 
 
 def _judging(params: config.Params, names: Sequence[str], classifier: Path | None, on: torch.device) -> Run:
