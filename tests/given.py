@@ -148,7 +148,8 @@ PAGES: dict[str, tuple[Callable[[Path], None], dict[str, str]]] = {
         "results/imagenet256/tokenizer/main/750k results/imagenet256/generator/main/750k theirs":
             "weights/tokenizer weights/generator back"}),
     "docs/benchmarks.md": (nothing, {"--repeats 20": "--repeats 1", "--samples 10000 --images 64": "--samples 300 --images 2",
-                                     "--repeats 3": "--repeats 1", "--samples 100000": "--samples 300"}),
+                                     "--repeats 3": "--repeats 1", "--samples 100000": "--samples 300",
+                                     "--batch-size 64 --repeats 5": "--batch-size 2 --repeats 1"}),
     "docs/steps.md": (nothing, {"250k": "750k", "500k": "1M"}),          # the checkpoints that params/short.yaml has
     "docs/tracking.md": (nothing, {"track-sync demo --follow": "track-sync demo"}),
     "docs/training.md": (nothing, {
