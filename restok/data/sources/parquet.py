@@ -21,7 +21,7 @@ from restok.files import require_no_pipe
 
 ROWS = 64                                # read at a time
 HELD = 8 * ROWS                          # images of a file that stay in memory, for threads that ask for those in turn
-BUFFER = 2 ** 20                         # bytes: of a row group as large as its file, no more is read at once
+BUFFER = 2 ** 20                         # bytes read at once
 NUMBERED = re.compile(r"(.+)-(\d{5})-of-(\d{5})\.parquet")
 
 
@@ -70,10 +70,11 @@ def _source(folder: Path, split: str, names: list[str], chosen: tuple[str, ...] 
                   read)
 
 
-def _opened(path: Path, buffer: int = 0) -> ParquetFile:
+def _opened(path: Path, by_page: bool = False) -> ParquetFile:
+    """With `by_page`, of a row group as large as its file no more than some pages are held."""
     require_no_pipe(path)
     try:
-        return ParquetFile(path, buffer_size=buffer)
+        return ParquetFile(path, buffer_size=BUFFER if by_page else 0, pre_buffer=not by_page)
     except (OSError, ValueError) as error:               # pyarrow's are ValueErrors and OSErrors
         raise DataError(f"{path}: not a whole parquet file ({error}); copy it again") from None
 
@@ -175,7 +176,7 @@ def _image(folder: Path, group: _Group, row: int, label: int | None, about: dict
 def parquet_images(path: Path) -> Iterator[Listed]:
     """The images of a file, which need no classes, in order. Raises DataError for columns that hold no images, for labels that
     are no numbers of classes, and for what is no whole file."""
-    with _opened(path, BUFFER) as file:
+    with _opened(path, by_page=True) as file:
         schema = {field.name: field.type for field in file.schema_arrow}
         _require_images(path, file, schema)
         parts = {field.name for field in schema["image"]} if pyarrow.types.is_struct(schema["image"]) else ()
@@ -216,7 +217,7 @@ class Rows:
         with self._lock:
             if wanted not in self._held and (self._group != wanted[:2] or row <= self._last):
                 if self._file is None or self._group[0] != path:
-                    self._file = _opened(path, BUFFER)
+                    self._file = _opened(path, by_page=True)
                 self._group, self._last = wanted[:2], -1
                 self._coming = _rows(path, self._file, group, ["image"])
             while wanted not in self._held:
