@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow
 import pyarrow.parquet
 import pytest
+from conftest import small_params
 from image_sets import write_tar
 from PIL import Image
 from test_compare_files import Few
@@ -22,9 +23,13 @@ from restok.data.sources.parquet import HELD, Rows
 from restok.metrics import features
 from restok.metrics.features import JUDGES
 from restok.parts import Shard
+from restok.reporting.provenance import Walk
 from restok.stages.evaluator import CHUNK, Evaluator
 from restok.stages.measure import added, evaluate, write_statistics
+from restok.stages.reconstruct import reconstruct
 from restok.stages.subjects import images_of, reconstructions_of
+from restok.tokenizer.model import ResTok
+from restok.weights import save_model
 
 PICTURES = np.random.default_rng(0).integers(256, size=(10, 12, 16, 3), dtype=np.uint8)
 STRUCT = pyarrow.struct({"bytes": pyarrow.binary(), "path": pyarrow.string()})
@@ -157,6 +162,15 @@ def test_reconstructions_in_shards_go_with_the_originals_of_their_names(tmp_path
                            tmp_path, None)
 
 
+def test_images_of_shards_are_reconstructed_under_their_names(tmp_path):
+    (tmp_path / "tokenizer").mkdir()
+    save_model(tmp_path / "tokenizer", ResTok(small_params().tokenizer))
+    shards = [in_shards(tmp_path, "tar"), in_shards(tmp_path, "bytes")]
+    known = reconstruct(shards, tmp_path / "tokenizer", tmp_path / "r")
+    assert [name for name, _ in known] == [f"{i:06}" for i in range(10)] + [f"set-{i:06}" for i in range(10)]
+    assert len(list((tmp_path / "r").glob("*.png"))) == 20
+
+
 def test_two_processes_list_shards_once_and_check_each_image_once(tmp_path):
     path = in_shards(tmp_path, "tars", list(range(10)))
     alone = open_images(path)
@@ -195,7 +209,8 @@ def test_samples_in_shards_are_measured_as_those_of_an_npz_in_parts_and_after_a_
             pass
     assert taken == [0, CHUNK, CHUNK, 2 * CHUNK]
     assert all(resumed.tensors[name].equal(tensor) for name, tensor in whole.tensors.items())
-    result = evaluate(evaluator, images_of(source), path)
+    result = evaluate(evaluator, images_of(source, path), path, tmp_path / "e.json")
+    Walk(tmp_path / "e.json").require_matching()
     assert result["metrics"]["FID"] == pytest.approx(0, abs=1e-9)
     assert result["reference"]["digest"] == result["samples"]["digest"] == source.digest
 
@@ -241,7 +256,16 @@ TARS = {
     "a key twice": (lambda items: [items[0], {"000000.png": PNGS[1]}], r"s\.tar: holds 000000\.png twice"),
     "nothing": (lambda items: [{"LICENSE": b"CC0"}], r"s\.tar: holds no images"),
 }
+def blotted(root):
+    """Some of its pages are lost, which the threads meet together."""
+    path = in_shards(root, "one group", images=[encoded(picture) for picture in np.repeat(PICTURES, 40, axis=0)])
+    data = path.read_bytes()
+    path.write_bytes(data[:len(data) // 3] + bytes(len(data) // 3) + data[2 * len(data) // 3:])
+    return path
+
+
 WHOLE = {
+    "a parquet file with lost pages": (blotted, r"set\.parquet: "),
     "a tar that is cut": (cut_tar, r"set\.tar: not a whole tar file"),
     "a compressed tar": (compressed, r"s\.tar: not a whole tar file .*must be unpacked"),
     "a file of another kind": (lambda root: folder(root / "plain") and (root / "plain/000000.png").rename(root / "s.parquet"),
@@ -254,7 +278,7 @@ def test_what_is_wrong_in_a_shard_is_refused_by_name(tmp_path, what):
     spoil, message = WHOLE[what] if what in WHOLE else (spoilt_tar(TARS[what][0]), TARS[what][1])
     path = spoil(tmp_path)
     with pytest.raises(DataError, match=message):
-        everything(open_images(path, workers=2))
+        everything(open_images(path, workers=8))
 
 
 @pytest.mark.parametrize(("columns", "message"), [
@@ -262,6 +286,7 @@ def test_what_is_wrong_in_a_shard_is_refused_by_name(tmp_path, what):
     ({"image": PICTURES.reshape(10, -1).tolist()}, r"columns image list<element: int64>; expected image binary"),
     ({"image": [{"path": "a.png"}] * 10}, r"columns image struct<path: string>"),
     ({"image": PNGS, "label": ["cat"] * 10}, r"columns image binary, label string; expected .*label int64"),
+    ({"image": [{"bytes": b"text", "path": 7}]}, r"row 0 of row group 0: not a readable image"),
     ({"image": PNGS, "label": [-1] * 10}, r"row 0 of row group 0 has label -1.*leave out the column"),
     ({"image": PNGS, "label": [0] * 9 + [None]}, r"row 9 of row group 0 has no class, and .*row 0 of row group 0 has"),
     ({"image": [*PNGS[:9], None]}, r"row 9 of row group 0 holds no bytes"),

@@ -179,8 +179,9 @@ def parquet_images(path: Path) -> Iterator[Listed]:
     with _opened(path, by_page=True) as file:
         schema = {field.name: field.type for field in file.schema_arrow}
         _require_images(path, file, schema)
-        parts = {field.name for field in schema["image"]} if pyarrow.types.is_struct(schema["image"]) else ()
-        columns = [*(["image.path"] if "path" in parts else []), *(["label"] if "label" in schema else [])]
+        parts = {field.name: str(field.type) for field in schema["image"]} if pyarrow.types.is_struct(schema["image"]) else {}
+        columns = ["image.path"] if parts.get("path") in ("string", "large_string") else []
+        columns += ["label"] if "label" in schema else []
         for group in range(file.num_row_groups):
             count = file.metadata.row_group(group).num_rows
             told = _rows(path, file, group, columns) if columns else ((row, None, None) for row in range(count))
@@ -215,18 +216,24 @@ class Rows:
     def __call__(self, path: Path, group: int, row: int) -> bytes:
         wanted = path, group, row
         with self._lock:
-            if wanted not in self._held and (self._group != wanted[:2] or row <= self._last):
-                if self._file is None or self._group[0] != path:
-                    self._file = _opened(path, by_page=True)
-                self._group, self._last = wanted[:2], -1
-                self._coming = _rows(path, self._file, group, ["image"])
-            while wanted not in self._held:
-                self._last, image, _ = next(self._coming)
-                self._held[*self._group, self._last] = image["bytes"] if isinstance(image, dict) else image
-                if len(self._held) > HELD:
-                    del self._held[next(iter(self._held))]
+            if wanted not in self._held:
+                self._read(path, group, row)
             data = self._held[wanted]
         if data is None:
             raise DataError(f"{path}: row {row} of row group {group} holds no bytes, but a path alone; take files that hold "
                             "the images")
         return data
+
+    def _read(self, path: Path, group: int, row: int) -> None:
+        """On to a row, from the one before where that was asked for last; else, or after an error, from the group's first."""
+        before, self._group = self._group, None
+        if before is None or before[0] != path:
+            self._file = _opened(path, by_page=True)
+        if before != (path, group) or row <= self._last:
+            self._last, self._coming = -1, _rows(path, self._file, group, ["image"])
+        while self._last < row:
+            self._last, image, _ = next(self._coming, (row, None, None))         # no more of a file that was changed meanwhile
+            self._held[path, group, self._last] = image["bytes"] if isinstance(image, dict) else image
+            if len(self._held) > HELD:
+                del self._held[next(iter(self._held))]
+        self._group = path, group
