@@ -8,13 +8,17 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet
 import timm
 import torch
 from conftest import ROOT
+from image_sets import write_tar
 from PIL import Image
 from safetensors.torch import save_file
 from sklearn.datasets import load_digits
 from test_released import GENERATOR, TOKENIZER
+from torch_fidelity.metric_fid import fid_features_to_statistics
+from torch_fidelity.utils_torch import torch_atomic_save
 
 from restok import compat
 from restok.files import write_json
@@ -103,6 +107,20 @@ def measured(clone: Path) -> None:
             Image.fromarray(image).resize(size).save(clone / folder / f"{number}.png")
 
 
+def scored(clone: Path) -> None:
+    """The same images as tar shards, as parquet, and as a folder; statistics as torch-fidelity keeps them."""
+    measured(clone)
+    (clone / "titok_s_128.npz").symlink_to("theirs.npz")
+    (clone / "mar_samples").symlink_to("reconstructed")
+    files = sorted((clone / "reconstructed").glob("*.png"))
+    for name, those in (("shards/0.tar", files[:6]), ("shards/1.tar", files[6:]),
+                        ("validation.tar", sorted((clone / "validation").glob("*.png")))):
+        write_tar(clone / name, [{file.name: file.read_bytes()} for file in those])
+    pyarrow.parquet.write_table(pyarrow.table({"image": [file.read_bytes() for file in files]}), clone / "samples.parquet")
+    torch_atomic_save(fid_features_to_statistics(torch.rand(2100, 2048)),
+                      str(clone / "theirs-inception-v3-compat-stat-fid-2048.pt"))
+
+
 def readme(clone: Path) -> None:
     for prepare in (mine, released, measured):
         prepare(clone)
@@ -143,6 +161,8 @@ PAGES: dict[str, tuple[Callable[[Path], None], dict[str, str]]] = {
             "--guidance results/demo/guidance/main/1M.json --classifier results/demo/classifier",
         "--reference reference.safetensors --state run.safetensors --out r.json":
             "--reference results/demo/reference/validation.safetensors --state run.safetensors --out models.json"}),
+    "docs/evaluate.md": (scored, {"evaluate --samples": f"evaluate {JUDGES} --samples",
+                                  "statistics validation.tar": f"statistics {JUDGES} validation.tar"}),
     "docs/released.md": (released, {
         "--class 207": "--class 207 --per-class 1",
         "results/imagenet256/tokenizer/main/750k results/imagenet256/generator/main/750k theirs":

@@ -254,6 +254,9 @@ def test_a_reference_without_images_has_no_precision_and_no_kernel_distance():
     assert result["metrics"]["FID"] > 0 and result["reference"]["published"] == ["pooled"]
     assert "adm.npz" in result["refused"]["sFID"] and "4 images" in result["refused"]["KID"]
     assert "without 'arr_0'" in result["refused"]["precision"] and result["metrics"]["recall adm-fp16"] is None
+    assert "resized" not in str(result["warnings"])
+    reference.facts["images"]["caution"] = "resized otherwise"
+    assert "resized otherwise" in evaluate_generation(samples, reference, SETTINGS)["warnings"]
 
 
 def test_sets_that_were_not_measured_alike_are_refused():

@@ -3,19 +3,25 @@
 import itertools
 import json
 import os
+import zipfile
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
+from torch_fidelity.metric_fid import fid_features_to_statistics
+from torch_fidelity.utils_torch import torch_atomic_save
 
+from restok.files import FileError, sha256_file
 from restok.metrics import statistics as module
 from restok.metrics.features import Features
 from restok.metrics.intervals import GROUPS
 from restok.metrics.published import published_gaussians
 from restok.metrics.statistics import Statistics, StatisticsError
 from restok.networks import saved
+from restok.stages.subjects import MeasureError, reference_of
 
 FEATURES = {"kind": "digits", "name": "first", "sha256": "f" * 64, "dims": 5, "resize": "none"}
 IMAGES = {"name": "set", "digest": "abc", "n": 90, "size": [16, 16], "rounding": "8 bit, as stored", "originals": None,
@@ -224,3 +230,82 @@ def test_a_full_disk_is_one_message_and_leaves_nothing(tmp_path, monkeypatch):
     with pytest.raises(OSError, match=r"state\.safetensors: cannot be written .*No space left.*make room"):
         empty().save(tmp_path / "state.safetensors")
     assert list(tmp_path.iterdir()) == []
+
+
+# Other packages' files
+
+def fidelity_cache(path, features):
+    """As torch-fidelity writes its cache."""
+    torch_atomic_save(fid_features_to_statistics(torch.from_numpy(features)), str(path))
+    return path
+
+
+VALUES = np.random.default_rng(3).normal(size=(40, 5)).astype(np.float32)
+
+
+def test_torch_fidelitys_cache_is_read_as_it_writes_it(tmp_path):
+    path = fidelity_cache(tmp_path / "mine-inception-v3-compat-stat-fid-2048.pt", VALUES)
+    found = published_gaussians(path)["pooled"]
+    np.testing.assert_allclose(found.mean, VALUES.mean(0), rtol=1e-6)
+    np.testing.assert_allclose(found.covariance, np.cov(VALUES, rowvar=False), rtol=1e-6)
+    subject = reference_of(path, None, 0)
+    assert subject.facts["digest"] == sha256_file(path) and subject.name == path.name and "caution" not in subject.facts
+    torch.save({"mu": torch.zeros(5), "sigma": torch.eye(5)}, tmp_path / "tensors.pt")
+    assert published_gaussians(tmp_path / "tensors.pt")["pooled"].covariance.equal(torch.eye(5).double())
+
+
+def test_a_cache_by_numpy_1_is_read_too(tmp_path):
+    """It names the function that makes an array by another module."""
+    with zipfile.ZipFile(fidelity_cache(tmp_path / "new.pt", VALUES)) as new, zipfile.ZipFile(tmp_path / "old.pt", "w") as old:
+        for name in new.namelist():
+            content = new.read(name)
+            old.writestr(name, content.replace(b"cnumpy._core.multiarray\n", b"cnumpy.core.multiarray\n"))
+    assert b"numpy.core.multiarray" in (tmp_path / "old.pt").read_bytes()
+    np.testing.assert_allclose(published_gaussians(tmp_path / "old.pt")["pooled"].mean, VALUES.mean(0), rtol=1e-6)
+
+
+class Code:
+    def __reduce__(self):
+        return Path.touch, (Path("touched"),)
+
+
+@pytest.mark.parametrize("content", [
+    {"mu": np.zeros(5)}, {"mu": np.zeros(5), "sigma": -np.eye(5)}, {"mu": np.zeros(5), "sigma": np.full((5, 5), np.nan)},
+    {"mu": np.zeros(5), "sigma": np.zeros((4, 4))}, {"mu": "a", "sigma": np.eye(5)}, {"mean": np.zeros(5)}, VALUES,
+    torch.zeros(3, 5), [1], {"mu": Code(), "sigma": np.eye(5)}, {"mu": np.array([Code()]), "sigma": np.eye(5)}])
+def test_a_cache_that_holds_no_statistics_is_refused_and_no_code_in_it_is_run(unchecked, tmp_path, monkeypatch, content):
+    monkeypatch.chdir(tmp_path)
+    torch.save(content, "theirs.pt")
+    with pytest.raises(StatisticsError, match=r"theirs\.pt: (has only one of|'mu', 'sigma': |no statistics as torch-fidelity)"):
+        published_gaussians("theirs.pt")
+    assert not Path("touched").exists()
+    Path("theirs.pt").write_bytes(Path("theirs.pt").read_bytes()[:-300])
+    with pytest.raises(StatisticsError, match=r"theirs\.pt: no statistics as torch-fidelity keeps them, .*stat-fid-2048\.pt"):
+        published_gaussians("theirs.pt")
+    with pytest.raises(FileError, match=r"nowhere\.pt: cannot be read \(No such file"):
+        reference_of(Path("nowhere.pt"), None, 0)
+
+
+PAIR = {"mu": np.zeros(5), "sigma": np.eye(5)}
+
+
+@pytest.mark.parametrize(("name", "arrays", "caution"), [
+    ("adm.npz", PAIR | {"mu_s": np.zeros(7), "sigma_s": np.eye(7)}, False),
+    ("pytorch_fid.npz", PAIR, True), ("ffhq_legacy_pytorch_trainval_1024.npz", PAIR, True),
+    ("ffhq_legacy_tensorflow_trainval_1024.npz", PAIR, False), ("mine_clean.npz", PAIR, True)])
+def test_whose_resize_may_be_another_is_said_beside_the_distance(tmp_path, name, arrays, caution):
+    np.savez_compressed(tmp_path / name, **arrays)
+    subject = reference_of(tmp_path / name, None, 0)
+    assert ("caution" in subject.facts) is caution
+    if caution:
+        assert subject.facts["caution"].startswith(f"{name} does not say how its images were resized")
+
+
+def test_clean_fids_own_mode_and_its_features_are_refused(tmp_path):
+    for name in ("cifar10_clean_train_32.npz", "mine_clean_custom_na.npz"):
+        np.savez_compressed(tmp_path / name, **PAIR)
+        with pytest.raises(StatisticsError, match=rf"{name}: clean-fid's statistics in its mode 'clean'.*take clean-fid's"):
+            reference_of(tmp_path / name, None, 0)
+    np.savez_compressed(tmp_path / "mine_clean_custom_na_kid.npz", feats=VALUES)
+    with pytest.raises(MeasureError, match=r"_kid\.npz: features, as clean-fid keeps them for KID; name its file"):
+        reference_of(tmp_path / "mine_clean_custom_na_kid.npz", None, 0)

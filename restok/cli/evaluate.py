@@ -15,13 +15,13 @@ if TYPE_CHECKING:
     from restok.metrics.statistics import Statistics
 
 AnyOutFile = option(Path | None, "JSON file to write.", "--out", "-o", writes=Written(False, ("evaluation",)))
-AnyReference = option(Path | None, "A statistics file, an ADM npz, or images as in --originals; else the originals, or what "
-                      "evaluation.reference names.")
+AnyReference = option(Path | None, "A statistics file, an npz of ADM, pytorch-fid or clean-fid, torch-fidelity's .pt, or "
+                      "images as in --originals; else the originals, or what evaluation.reference names.")
 Count = option(int | None, "Refuse any other number of images.")
 KeepStatistics = option(Path | None, "Keep what was measured in this file, to be --samples or --reference.",
                         writes=Written(False, ("statistics",)))
-Images = argument(Path | None, "An npz (arr_0), an image folder, or a folder that `restok prepare` wrote, as a "
-                  "reference; else what the options name.")
+Images = argument(Path | None, "An npz (arr_0), a folder of images, tar or parquet, or a folder that `restok prepare` wrote, "
+                  "as a reference; else what the options name.")
 SeedResults = argument(list[Path], "Results of `restok evaluate` that differ in their seed.")
 
 

@@ -19,10 +19,10 @@ if TYPE_CHECKING:                        # torch takes seconds to import, and `-
 class SubjectOptions:
     """What to measure: images of files, or straight from the models."""
 
-    samples: option(list[Path] | None, "What to measure: an npz (arr_0), an image folder, or statistics files of all its "
-                    "parts (repeat the option); with --tokenizer, of what it makes.") = None
-    originals: option(Path | None, "Measure reconstructions of these, image by image: an npz, an image folder, or a folder "
-                      "that `restok prepare` wrote.") = None
+    samples: option(list[Path] | None, "What to measure: an npz (arr_0), a folder of images, tar or parquet, or statistics "
+                    "files of all its parts (repeat the option); with --tokenizer, of what it makes.") = None
+    originals: option(Path | None, "Measure reconstructions of these, image by image: an npz, a folder of images, tar or "
+                      "parquet, or a folder that `restok prepare` wrote.") = None
     tokenizer: option(Path | None, "Measure images straight from this tokenizer: reconstructions, or with --generator "
                       "samples.") = None
     generator: option(Path | None, "Generator to sample from, with --tokenizer and --guidance.") = None

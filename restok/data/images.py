@@ -1,4 +1,4 @@
-"""Images to be measured, 8 bits as they are, read in batches from an npz of samples, a prepared split or a folder of files.
+"""Images to be measured, 8 bits as they are, read in batches from an npz of samples, a prepared split, files or shards of them.
 
 Nothing is skipped and nothing resized unasked: the number of images and their pixels are part of what a distance means.
 """
@@ -7,6 +7,7 @@ import hashlib
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import NamedTuple, TypeVar
@@ -15,7 +16,17 @@ import numpy as np
 from jaxtyping import Int, UInt8
 
 from restok.data.classes import CLASSES
-from restok.data.reading import SUFFIXES, DataError, image_names, looks_like_an_image, opened, require_suffix
+from restok.data.reading import (
+    SUFFIXES,
+    DataError,
+    Encoded,
+    image_names,
+    looks_like_an_image,
+    plain_image,
+    read_bytes,
+    require_suffix,
+)
+from restok.data.shards import KINDS, open_shards, shards_in
 from restok.data.sources.folder import class_names
 from restok.data.table import open_split, read_manifest
 from restok.data.threads import map_ahead
@@ -38,13 +49,13 @@ class ImageSource:
     """Images in a fixed order. Raises DataError or FileError while reading, which name the file."""
 
     name: str                            # for reports: 'samples.npz', 'folder samples', 'digits validation, centre crops of 16'
-    digest: str                          # sha256 of the npz file, of a folder's names and bytes, or the prepared split's own
+    digest: str                          # sha256 of the npz file, of images' names and bytes, or the prepared split's own
     n: int
     size: tuple[int, int]                # h, w
     labels: Int[np.ndarray, " n"] | None
     rounding: str                        # STORED, ROUNDED or TRUNCATED
     read: Read                           # images start, ..., stop - 1, at least one
-    names: Sequence[Path] | None = None  # of the files, where each image is one; relative to their folder
+    names: Sequence[Path] | None = None  # of the files, where each image is one; relative to their folder, or as a shard has it
 
     def batches(self, batch_size: int, start: int = 0,
                 stop: int | None = None) -> Iterator[tuple[int, UInt8[np.ndarray, "b h w c"]]]:
@@ -70,26 +81,35 @@ def open_images(path: str | Path, crop: int | None = None, workers: int = 0, spl
     - an npz file: arr_0 (n h w 3 uint8) as stored; labels from 'labels', or from 'arr_1' where that holds n integers;
     - a folder that `restok prepare` wrote: `split` as centre crops of `crop` x `crop`;
     - a folder of png, jpg, jpeg, webp and bmp files, as FILE or as CLASS/FILE, in the order of their names: as stored, all of
-      one size, or as centre crops. Grey, palette and CMYK become RGB; EXIF orientation is left alone, as `prepare` does.
+      one size, or as centre crops. Grey, palette and CMYK become RGB; EXIF orientation is left alone, as `prepare` does;
+    - a webdataset tar, a parquet file with a column `image`, or a folder of those of one set: such images in the order of the
+      shards; labels from .cls or .json, or from a column `label`.
 
     `workers` threads, at least one, decode. Raises DataError or FileError, which name the file and the remedy.
     """
     path = Path(path)
     _require_crop(crop)
     if path.is_file():
+        if path.suffix in KINDS:
+            return _shards(path, [path], path.name, crop, workers)
         if path.suffix != ".npz" and looks_like_an_image(path):
             raise DataError(f"{path}: a single image; put it into a folder, and name that, or name an npz file")
         return _npz(path, crop)
     if not path.is_dir():
         what = "no regular file" if path.exists() else "no such file or folder"
-        raise DataError(f"{path}: {what}; name an npz file or a folder of images")
-    return _prepared(path, crop, workers, split) if (path / "manifest.json").is_file() else _folder(path, crop, workers)
+        raise DataError(f"{path}: {what}; name an npz, tar or parquet file, or a folder of images")
+    if (path / "manifest.json").is_file():
+        return _prepared(path, crop, workers, split)
+    if files := from_first(lambda: shards_in(path)):
+        return _shards(path, files, f"folder {path.resolve().name}", crop, workers)
+    return _folder(path, crop, workers)
 
 
 def open_files(files: Sequence[Path], crop: int | None = None, workers: int = 0) -> ImageSource:
     """Single image files in the order given, checked and hashed as those of a folder are."""
     _require_crop(crop)
-    return _files(files, [Path(file.name) for file in files], f"{len(files)} files", None, crop, workers)
+    names = [Path(file.name) for file in files]
+    return _encoded(_of_files(files), names, map(Path.as_posix, names), f"{len(files)} files", None, crop, workers)
 
 
 def _require_crop(crop: int | None) -> None:
@@ -141,35 +161,46 @@ def _prepared(folder: Path, crop: int | None, workers: int, name: str) -> ImageS
 
 def _folder(folder: Path, crop: int | None, workers: int) -> ImageSource:
     names, what = from_first(lambda: _names(folder)), f"folder {folder.resolve().name}"
-    return _files([folder / name for name in names], names, what, _classes(folder, names), crop, workers)
+    images = _of_files([folder / name for name in names])
+    return _encoded(images, names, map(Path.as_posix, names), what, _classes(folder, names), crop, workers)
 
 
-def _files(files: Sequence[Path], names: Sequence[Path], what: str, labels: Int[np.ndarray, " n"] | None, crop: int | None,
-           workers: int) -> ImageSource:
+def _shards(path: Path, files: Sequence[Path], what: str, crop: int | None, workers: int) -> ImageSource:
+    shards = open_shards(path, files)
+    return _encoded(shards.images, shards.names, shards.entries, what, shards.labels, crop, workers)
+
+
+def _of_files(files: Iterable[Path]) -> list[Encoded]:
+    return [Encoded(str(file), partial(read_bytes, file)) for file in files]
+
+
+def _encoded(images: Sequence[Encoded], names: Sequence[Path] | None, entries: Iterable[str], what: str,
+             labels: Int[np.ndarray, " n"] | None, crop: int | None, workers: int) -> ImageSource:
+    """`entries`: what the digest takes beside each image's bytes."""
     with shared_errors():
-        share = files[slice(*own_share().bounds(len(files)))]
+        share = images[slice(*own_share().bounds(len(images)))]
         checked = track(map_ahead(check_image, share, workers), f"checking {what}", len(share), "images")
         checked = _of_one_size(share, checked, crop)
-    checked = _of_one_size(files, chain.from_iterable(gathered(checked)), crop)
+    checked = _of_one_size(images, chain.from_iterable(gathered(checked)), crop)
     digest, size = hashlib.sha256(), checked[0][0]
-    for name, (_, sha256) in zip(names, checked, strict=True):
-        digest.update(f"{sha256}  ".encode() + os.fsencode(name.as_posix()) + b"\n")     # as `sha256sum` prints them
-    rounding, read = STORED, _Reader(lambda file: decode_image(file, crop), files, workers)
+    for entry, (_, sha256) in zip(entries, checked, strict=True):
+        digest.update(f"{sha256}  ".encode() + os.fsencode(entry) + b"\n")               # as `sha256sum` prints them
+    rounding, read = STORED, _Reader(lambda image: decode_image(image, crop), images, workers)
     if crop is not None:
         what, size, rounding = f"{what}, centre crops of {crop}", (crop, crop), ROUNDED
-    return ImageSource(what, digest.hexdigest(), len(files), size, labels, rounding, read, names)
+    return ImageSource(what, digest.hexdigest(), len(images), size, labels, rounding, read, names)
 
 
-def _of_one_size(files: Sequence[Path], checked: Iterable[tuple[tuple[int, int], str]],
+def _of_one_size(images: Sequence[Encoded], checked: Iterable[tuple[tuple[int, int], str]],
                  crop: int | None) -> list[tuple[tuple[int, int], str]]:
-    """What `check_image` said of every file. Raises DataError at the first whose size is not the first one's, unless crops are
+    """What `check_image` said of every image. Raises DataError at the first whose size is not the first one's, unless crops are
     taken."""
     result = []
-    for file, about in zip(files, checked, strict=True):
+    for image, about in zip(images, checked, strict=True):
         result.append(about)
         if about[0] != result[0][0] and crop is None:
-            raise DataError(f"{file}: {_pixels(about[0])}, but {files[0]} has {_pixels(result[0][0])}; take centre crops of "
-                            "one size with `--crop SIZE`")
+            raise DataError(f"{image.place}: {_pixels(about[0])}, but {images[0].place} has {_pixels(result[0][0])}; take "
+                            "centre crops of one size with `--crop SIZE`")
     return result
 
 
@@ -177,7 +208,8 @@ def _names(folder: Path) -> list[Path]:
     """The image files in a folder, relative to it, in order: all as FILE, or all as CLASS/FILE."""
     names = [Path(name) for name in image_names(folder)]
     if not names:
-        raise DataError(f"{folder}: holds no images; put them there as FILE or as CLASS/FILE ({', '.join(SUFFIXES)})")
+        raise DataError(f"{folder}: holds no images; put them there as FILE or as CLASS/FILE ({', '.join(SUFFIXES)}), or in "
+                        f"shards ({', '.join(KINDS)})")
     for name in names:
         require_suffix(folder / name)
         if len(name.parts) > 2 or len(name.parts) != len(names[0].parts):
@@ -196,15 +228,16 @@ def _classes(folder: Path, names: list[Path]) -> Int[np.ndarray, " n"] | None:
     return labels.astype(np.int64)
 
 
-def check_image(file: Path) -> tuple[tuple[int, int], str]:
-    """Height and width of an image file, and sha256 of its bytes. Raises what `opened` does."""
-    with opened(file) as (image, data):
+def check_image(encoded: Encoded) -> tuple[tuple[int, int], str]:
+    """Height and width of an encoded image, and sha256 of its bytes. Raises what `plain_image` does."""
+    data = encoded.read()
+    with plain_image(data, encoded.place) as image:
         return (image.height, image.width), hashlib.sha256(data).hexdigest()
 
 
-def decode_image(file: Path, crop: int | None) -> Pixels:
-    """The RGB image of a file that `check_image` accepts, whole or its centre crop. Raises DataError for a damaged one."""
-    with opened(file) as (image, _):
+def decode_image(encoded: Encoded, crop: int | None) -> Pixels:
+    """The RGB image that `check_image` accepts, whole or its centre crop. Raises DataError for a damaged one."""
+    with plain_image(encoded.read(), encoded.place) as image:
         image = image.convert("RGB")
     return np.array(image) if crop is None else center_crop(image, crop)
 

@@ -3,9 +3,10 @@
 import io
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 from PIL import Image, UnidentifiedImageError
 
@@ -18,6 +19,13 @@ SLIMMEST = 100                           # the longer side over the shorter at m
 
 class DataError(RestokError):
     """Images that cannot be used; the message names the file or folder and the remedy."""
+
+
+class Encoded(NamedTuple):
+    """An image as it is stored."""
+
+    place: str                           # for messages: the file, and within a shard the image
+    read: Callable[[], bytes]            # raises DataError
 
 
 def image_names(folder: str | Path) -> list[str]:
@@ -86,13 +94,12 @@ def read_bytes(file: Path) -> bytes:
 
 
 @contextmanager
-def opened(file: Path) -> Iterator[tuple[Image.Image, bytes]]:
-    """An image of a file, and the file's bytes. Raises DataError, which names the file, for what is no image of FORMATS of 8
-    bits a channel without alpha, and for what pillow cannot do with it within the block."""
-    data = read_bytes(file)
-    with image_of(data, str(file)) as image:
-        _require_plain(file, image, data)
-        yield image, data
+def plain_image(data: bytes, name: str) -> Iterator[Image.Image]:
+    """An encoded image, not yet decoded. Raises DataError, by `name`, for what is no image of FORMATS of 8 bits a channel
+    without alpha, and for what pillow cannot do with it within the block."""
+    with image_of(data, name) as image:
+        _require_plain(name, image, data)
+        yield image
 
 
 @contextmanager
@@ -113,11 +120,11 @@ def image_of(data: bytes, name: str) -> Iterator[Image.Image]:
         raise DataError(f"{name}: not a readable image ({reason}); replace it, or leave it out") from None
 
 
-def _require_plain(file: Path, image: Image.Image, data: bytes) -> None:
+def _require_plain(name: str, image: Image.Image, data: bytes) -> None:
     if image.has_transparency_data:
-        raise DataError(f"{file}: has an alpha channel; lay it over the background that was meant, and save it as RGB")
+        raise DataError(f"{name}: has an alpha channel; lay it over the background that was meant, and save it as RGB")
     if bits(image, data) > 8:
-        raise DataError(f"{file}: has {bits(image, data)} bits a channel; round it to 8 bits first")
+        raise DataError(f"{name}: has {bits(image, data)} bits a channel; round it to 8 bits first")
 
 
 def bits(image: Image.Image, data: bytes) -> int:

@@ -109,8 +109,12 @@ def _reconstructions(names: dict[str, str]) -> dict[str, str]:
 def _warnings(samples: Statistics, reference: Statistics, distance: str) -> list[str]:
     """What makes the numbers less sure than they look."""
     warnings = _few(samples, reference, distance)
-    if samples.facts["features"]["kind"] == "inception" and samples.n < PUBLISHED_N:
-        warnings.append(f"{distance} over {samples.n} images does not compare with the paper's, which is over {PUBLISHED_N}")
+    if samples.facts["features"]["kind"] == "inception":
+        if samples.n < PUBLISHED_N:
+            warnings.append(f"{distance} over {samples.n} images does not compare with the paper's, which is over "
+                            f"{PUBLISHED_N}")
+        if caution := reference.facts["images"].get("caution"):
+            warnings.append(caution)
     asked = samples.asked
     if len(asked) and asked.min() < 0.9 * asked.max():     # a stratified split of a small set is not exactly even
         warnings.append(f"the classes are unbalanced: from {asked.min()} to {asked.max()} images each")

@@ -17,6 +17,7 @@ from restok.progress import track
 from restok.reporting.run import remedy
 
 WEIGHTS = "model.safetensors"
+SHARDS = ".tar", ".parquet"              # of images, which are known by what they hold, as folders are
 AS_FOUND = {"train", "validation", "images", "originals", "reference images"}      # inputs that may be images of anybody's
 MADE_BY = {"evaluation": "evaluate", "chart": "figure", "codes_part": "encode --part", "data part": "prepare --part",
            "images": "reconstruct", "released tokenizer": "convert", "released generator": "convert"} | {
@@ -120,7 +121,7 @@ class Walk:
             known, now = found.artifact.known_as, found.artifact.digest
         else:
             file = place if place.is_file() else place / WEIGHTS                # weights from elsewhere have no manifest
-            if not file.is_file() or (stage_of(place) and "results" in place.parts):
+            if not file.is_file() or file.suffix in SHARDS or (stage_of(place) and "results" in place.parts):
                 if not set(digests) <= AS_FOUND:
                     self._fault(found, found.path, f"has no manifest, so it may be another than {node.path} was made of",
                                 _again(place))

@@ -10,6 +10,7 @@ from PIL import Image
 
 from restok.config.load import ConfigError
 from restok.data.images import ImageSource, open_files, open_images
+from restok.data.shards import KINDS
 from restok.data.transforms import to_tensor
 from restok.distributed import device
 from restok.files import atomic_folder, require_free, sha256_file
@@ -46,7 +47,7 @@ def reconstruct(images: Sequence[Path], tokenizer: Path, out: Path, keep: int | 
     config, sources, names, values, codes = model.config, [], [], [], []
     if keep is not None and not 1 <= keep <= config.latents:
         raise ConfigError(f"keep {keep}: {tokenizer} makes {config.latents} codes; keep 1 to {config.latents}")
-    for plain, paths in groupby(images, lambda path: path.is_file() and path.suffix != ".npz"):
+    for plain, paths in groupby(images, lambda path: path.is_file() and path.suffix not in (".npz", *KINDS)):
         for path in [list(paths)] if plain else paths:                             # single files are batched together
             sources.append((open_files if plain else open_images)(path, config.image_size, workers))
             names += _names(sources[-1], path)

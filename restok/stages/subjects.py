@@ -21,7 +21,7 @@ from restok.files import sha256_file
 from restok.files.artifact import digest_of
 from restok.files.npz import NpzArray, npz_names
 from restok.metrics.frechet import Gaussian
-from restok.metrics.published import published_gaussians
+from restok.metrics.published import CACHE, published_gaussians, resized_otherwise
 from restok.stages.images import balanced_labels, reconstruction
 from restok.stages.sampler import Sampler, guided
 from restok.weights import load_tokenizer
@@ -71,17 +71,20 @@ def images_of(source: ImageSource, path: Path | None = None) -> Subject:
 
 
 def reference_of(path: Path, crop: int | None, workers: int) -> Subject:
-    """Images to measure against, as `open_images` reads them; of an ADM npz with the statistics published in it, which may be
-    all that it holds."""
-    if path.suffix != ".npz":
+    """Images to measure against, as `open_images` reads them; of an npz or a .pt with the statistics published in it, which may
+    be all that it holds."""
+    if path.suffix not in (".npz", CACHE):
         return images_of(open_images(path, crop, workers), path)
-    names, published = npz_names(path), published_gaussians(path)
+    names, published = npz_names(path) if path.suffix == ".npz" else (), published_gaussians(path)
     if "arr_0" in names:
         return replace(images_of(open_images(path, crop, workers), path), published=published)
+    if "feats" in names:
+        raise MeasureError(f"{path}: features, as clean-fid keeps them for KID; name its file of mu and sigma, without _kid")
     if not published:
         raise MeasureError(f"{path}: has neither arr_0 (images) nor mu and sigma (statistics), only {', '.join(names)}")
-    facts = _facts(path.name, sha256_file(path), 0, None, "unknown", None)
-    return Subject(facts, None, lambda *_: iter(()), published=published, paths={"images": path})
+    facts, caution = _facts(path.name, sha256_file(path), 0, None, "unknown", None), resized_otherwise(path, names)
+    return Subject(facts | ({"caution": caution} if caution else {}), None, lambda *_: iter(()), published=published,
+                   paths={"images": path})
 
 
 def reconstructions_of(source: ImageSource, originals: ImageSource, path: Path, tokenizer: config.Tokenizer | None) -> Subject:

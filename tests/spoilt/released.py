@@ -2,14 +2,16 @@
 
 import json
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
+import numpy as np
 import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from spoilt.case import DROP, Case, Spoil, both, copied, cut, keys, mishaps, written
-from spoilt.chain import E, P, R, T
+from spoilt.chain import SAMPLES, C, E, P, R, T
 from spoilt.models import GEN, MEASURE, TOK, WEIGHTS, Harmful, one, pickled, spoiled, tensors
 
 CONVERT = "convert --from release theirs/tokenizer.pt theirs/generator.safetensors out"
@@ -95,7 +97,20 @@ def header(key: str, value: object) -> Spoil:
     return spoil
 
 
+def cache(home: Path, **changes: object) -> None:
+    """Statistics as torch-fidelity keeps them."""
+    torch.save({"mu": np.zeros(64), "sigma": np.eye(64)} | changes, home / "theirs.pt")
+
+
+FOREIGN = f"evaluate {P} {C} {SAMPLES} --reference theirs.pt --out out.json"
 STATISTICS = [
+    Case("a cache of torch-fidelity", FOREIGN, "theirs.pt", cache, read=True),
+    *(case._replace(spoil=both(cache, case.spoil)) for case in mishaps("a cache of torch-fidelity", "theirs.pt", FOREIGN)),
+    *(Case(f"a cache of torch-fidelity, {what}", FOREIGN, f"theirs.pt.*{named}", partial(cache, **changes))
+      for what, named, changes in (("of NaN", "NaN", {"sigma": np.full((64, 64), np.nan)}),
+                                   ("of another network", "2048", {"mu": np.zeros(2048), "sigma": np.eye(2048)}),
+                                   ("with code in it", "no statistics", {"mu": Harmful()}),
+                                   ("of no pair", "mean of shape", {"sigma": np.eye(3)}))),
     *mishaps("statistics", REF, MEASURE),
     *(Case(f"statistics, {key} is {'missing' if value is DROP else value}", MEASURE, "validation.safetensors",
            header(key, value))

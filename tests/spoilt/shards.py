@@ -11,13 +11,15 @@ import pyarrow.parquet
 from restok.config.load import load_params
 from restok.data.prepare import prepare_part
 from restok.parts import Shard
-from spoilt.case import DROP, Case, altered, both, copied, gone, keys, mishaps
-from spoilt.chain import RUN, P, R
+from spoilt.case import DROP, Case, altered, both, copied, folder, gone, keys, mishaps, moved, written
+from spoilt.chain import RUN, E, P, R
 from spoilt.images import picture, saved
 
 SHARDS, TABLES = (f"prepare {P} --set data.source={source} --set data.path=. --set data.train=train.{kind} --set "
                   f"data.validation=validation.{kind} --set data.classes=classes.txt --out out"
                   for source, kind in (("webdataset", "tar"), ("parquet", "parquet")))
+
+SCORED = f"evaluate {P} {E} --samples {{}} --out out.json"
 
 
 def shards(home: Path) -> None:
@@ -49,6 +51,14 @@ SHARDED = first_shards([
     *mishaps("a list of classes", "classes.txt", SHARDS, without=("cut short",)),       # half a list is a shorter one
     Case("a shard, one byte altered", SHARDS, r"train\.tar", altered("train.tar", 0.05)),
     Case("a parquet file, one byte altered", TABLES, r"train\.parquet", altered("train.parquet", 0.99)),
+    *(case for kind in ("tar", "parquet") for case in (
+        Case(f"samples in a {kind}", SCORED.format(f"train.{kind}"), f"train.{kind}", read=True),
+        *mishaps(f"samples in a {kind}", f"train.{kind}", SCORED.format(f"train.{kind}")),
+        Case(f"a folder of a {kind} and of images", SCORED.format("both"), f"both: holds train.{kind} and 1.png", both(
+            folder("both"), moved(f"train.{kind}", f"both/train.{kind}"), written("both/1.png", saved(picture())))))),
+    Case("samples in a tar, one byte altered", SCORED.format("train.tar"), r"train\.tar", altered("train.tar", 0.05)),
+    Case("samples in a parquet, one byte altered", SCORED.format("train.parquet"), r"train\.parquet",
+         altered("train.parquet", 0.99)),
 ])
 
 

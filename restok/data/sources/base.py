@@ -27,6 +27,15 @@ class Found(NamedTuple):
     read: Callable[[], bytes]            # its encoded bytes; raises DataError
 
 
+class Listed(NamedTuple):
+    """An image of a shard, to be measured, and where its bytes are, for whoever asks for them later."""
+
+    name: str                            # the path that the shard gives it, with its suffix; empty where it gives none
+    place: str                           # for messages: the file, and within it the image
+    label: int | None                    # None where nothing tells its class
+    at: tuple                            # file and place in it
+
+
 @dataclass(frozen=True)
 class Source:
     """The images of a split. Pieces are cut by what the source holds alone: whoever reads some of them need not look at the

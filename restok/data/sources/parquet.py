@@ -3,10 +3,11 @@
 import json
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from threading import Lock
+from typing import Any, NamedTuple
 
 import pyarrow
 from pyarrow.parquet import ParquetFile
@@ -15,10 +16,12 @@ from restok import config
 from restok.config.text import ConfigError, read_text, read_yaml
 from restok.data.classes import WORDNET, require_known, stem, wordnet_id
 from restok.data.reading import DataError
-from restok.data.sources.base import Found, Source, cut, facts_of_file, shards
+from restok.data.sources.base import Found, Listed, Source, cut, facts_of_file, shards
 from restok.files import require_no_pipe
 
 ROWS = 64                                # read at a time
+HELD = 8 * ROWS                          # images of a file that stay in memory, for threads that ask for those in turn
+BUFFER = 2 ** 20                         # bytes read at once
 NUMBERED = re.compile(r"(.+)-(\d{5})-of-(\d{5})\.parquet")
 
 
@@ -38,17 +41,18 @@ def parquet(data: config.Data, image_size: int, chosen: tuple[str, ...] | None) 
 
 
 def _source(folder: Path, split: str, names: list[str], chosen: tuple[str, ...] | None, data: config.Data) -> Source:
-    groups, classes = [], None
+    groups, classes, counts = [], None, {}
     for name in names:
         with _opened(folder / name) as file:
             _require_columns(folder / name, file)
+            counts[name] = file.metadata.num_rows
             groups += [_Group(name, i, about.num_rows, about.total_byte_size)
                        for i in range(file.num_row_groups) if (about := file.metadata.row_group(i)).num_rows]
             classes = _class_label(folder / name, file, classes)
     if not groups:
         raise DataError(f"{folder / names[0]}: holds no rows; copy it again, or leave it out")
     own_choice = "{" in getattr(data, split)             # some files, named one by one
-    promise = "the footer" if own_choice else _require_whole(folder, names, sum(group.rows for group in groups))
+    promise = "the footer" if own_choice else require_all_files(folder, counts)
     if chosen and classes and not all(map(WORDNET.fullmatch, chosen)):
         require_known(chosen, classes, data.classes, f"{folder}/{split}")
     pieces = cut([group.size for group in groups])
@@ -61,15 +65,16 @@ def _source(folder: Path, split: str, names: list[str], chosen: tuple[str, ...] 
         for group in (groups[i] for i in pieces[piece]):
             yield b"%d %d " % (group.number, group.rows) + facts_of_file(group.file, folder / group.file)
 
-    counts = tuple(sum(groups[i].rows for i in piece) for piece in pieces)
-    return Source(f"{folder}/{split}", classes, False, len(pieces), counts, promise, sum(group.size for group in groups), facts,
+    rows = tuple(sum(groups[i].rows for i in piece) for piece in pieces)
+    return Source(f"{folder}/{split}", classes, False, len(pieces), rows, promise, sum(group.size for group in groups), facts,
                   read)
 
 
-def _opened(path: Path) -> ParquetFile:
+def _opened(path: Path, by_page: bool = False) -> ParquetFile:
+    """With `by_page`, of a row group as large as its file no more than some pages are held."""
     require_no_pipe(path)
     try:
-        return ParquetFile(path)
+        return ParquetFile(path, buffer_size=BUFFER if by_page else 0, pre_buffer=not by_page)
     except (OSError, ValueError) as error:               # pyarrow's are ValueErrors and OSErrors
         raise DataError(f"{path}: not a whole parquet file ({error}); copy it again") from None
 
@@ -101,18 +106,17 @@ def _class_label(path: Path, file: ParquetFile, before: tuple[str, ...] | None) 
     return tuple(names)
 
 
-def _require_whole(folder: Path, names: Sequence[str], rows: int) -> str:
-    """Who says how many images there are. Raises DataError where a file of those numbered ...-of-00294 is not there, and where
-    README.md beside the files counts other images."""
-    here = set(names)
-    for name in names:
+def require_all_files(folder: Path, counts: Mapping[str, int]) -> str:
+    """Who says how many images there are in files of so many rows. Raises DataError where a file of those numbered
+    ...-of-00294 is not there, and where README.md beside the files counts other images."""
+    for name in counts:
         if match := NUMBERED.fullmatch(name):
             first, _, count = match.groups()
             for other in (f"{first}-{i:05}-of-{count}.parquet" for i in range(int(count))):
-                if other not in here:
+                if other not in counts:
                     raise DataError(f"{folder / other}: is missing, of the {int(count)} files that {Path(name).name} counts; "
                                     "copy it there")
-    split = Path(names[0]).name.partition("-")[0]
+    split, rows = Path(next(iter(counts))).name.partition("-")[0], sum(counts.values())
     for readme in (folder / "README.md", folder.parent / "README.md"):
         if (said := _said(readme, split)) is not None:
             if said != rows:
@@ -135,19 +139,23 @@ def _said(readme: Path, split: str) -> int | None:
 
 def _found(folder: Path, group: _Group, classes: tuple[str, ...] | None) -> Iterator[Found]:
     """The images of a row group. Raises DataError for a label that names no class, and for a row without bytes."""
-    row = 0
     with _opened(folder / group.file) as file:
-        try:
-            for batch in file.iter_batches(ROWS, row_groups=[group.number], columns=["image.bytes", "image.path", "label"]):
-                images, labels = batch.column("image"), batch.column("label").to_pylist()
-                for i, label in enumerate(labels):
-                    about = images[i].as_py()
-                    yield _image(folder, group, row, label, about, classes)
-                    row += 1
-        except (OSError, ValueError) as error:
-            if isinstance(error, DataError):
-                raise
-            raise DataError(f"{folder / group.file}: cannot be read ({error}); copy it again") from None
+        for row, about, label in _rows(folder / group.file, file, group.number, ["image.bytes", "image.path", "label"]):
+            yield _image(folder, group, row, label, about, classes)
+
+
+def _rows(path: Path, file: ParquetFile, group: int, columns: list[str]) -> Iterator[tuple[int, Any, int | None]]:
+    """Number, image and label of each row of a row group, of the columns that are asked for."""
+    row = 0
+    try:
+        for batch in file.iter_batches(ROWS, row_groups=[group], columns=columns):
+            images, labels = (batch.column(name) if name in batch.schema.names else pyarrow.nulls(len(batch))
+                              for name in ("image", "label"))
+            for image, label in zip(images, labels, strict=True):
+                yield row, image.as_py(), label.as_py()
+                row += 1
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path}: cannot be read ({error}); copy it again") from None
 
 
 def _image(folder: Path, group: _Group, row: int, label: int | None, about: dict | None,
@@ -163,3 +171,69 @@ def _image(folder: Path, group: _Group, row: int, label: int | None, about: dict
     kind = wordnet_id(path) or (classes[label] if classes is not None else None)
     return Found(f"{label if kind is None else kind}/{stem(path)}", f"{folder / group.file}: {path}", group.file, label, kind,
                  partial(bytes, about["bytes"]))
+
+
+def parquet_images(path: Path) -> Iterator[Listed]:
+    """The images of a file, which need no classes, in order. Raises DataError for columns that hold no images, for labels that
+    are no numbers of classes, and for what is no whole file."""
+    with _opened(path, by_page=True) as file:
+        schema = {field.name: field.type for field in file.schema_arrow}
+        _require_images(path, file, schema)
+        parts = {field.name: str(field.type) for field in schema["image"]} if pyarrow.types.is_struct(schema["image"]) else {}
+        columns = ["image.path"] if parts.get("path") in ("string", "large_string") else []
+        columns += ["label"] if "label" in schema else []
+        for group in range(file.num_row_groups):
+            count = file.metadata.row_group(group).num_rows
+            told = _rows(path, file, group, columns) if columns else ((row, None, None) for row in range(count))
+            for row, about, label in told:
+                name = Path(about["path"] or "").name if about else ""
+                place = f"{path}: {name or f'row {row} of row group {group}'}"
+                if label is not None and label < 0:
+                    raise DataError(f"{place} has label {label}; classes are numbered from 0 on: leave out the column, or name "
+                                    "a split that has classes")
+                yield Listed(name, place, label, (path, group, row))
+
+
+def _require_images(path: Path, file: ParquetFile, schema: dict[str, pyarrow.DataType]) -> None:
+    image, label = schema.get("image"), schema.get("label", pyarrow.int64())
+    if image is not None and pyarrow.types.is_struct(image) and "bytes" in {field.name for field in image}:
+        image = image.field("bytes").type
+    named = [field.name for field in file.schema_arrow]
+    fits = image is not None and (pyarrow.types.is_binary(image) or pyarrow.types.is_large_binary(image))
+    if not fits or not pyarrow.types.is_integer(label) or max(named.count("image"), named.count("label")) > 1:
+        found = ", ".join(f"{field.name} {field.type}" for field in file.schema_arrow)
+        raise DataError(f"{path}: columns {found}; expected image binary, or struct<bytes: binary, path: string>, of encoded "
+                        "images, and label int64 where they have classes: rename or convert them")
+
+
+class Rows:
+    """The bytes of images in files by file, row group and row: quickest in order, by whatever threads. Raises DataError for a
+    row without bytes."""
+
+    def __init__(self):
+        self._lock, self._file, self._group, self._last, self._coming, self._held = Lock(), None, None, -1, iter(()), {}
+
+    def __call__(self, path: Path, group: int, row: int) -> bytes:
+        wanted = path, group, row
+        with self._lock:
+            if wanted not in self._held:
+                self._read(path, group, row)
+            data = self._held[wanted]
+        if data is None:
+            raise DataError(f"{path}: row {row} of row group {group} holds no bytes, but a path alone; take files that hold "
+                            "the images")
+        return data
+
+    def _read(self, path: Path, group: int, row: int) -> None:
+        """On to a row, from the one before where that was asked for last; else, or after an error, from the group's first."""
+        before, self._group = self._group, None
+        if before is None or before[0] != path:
+            self._file = _opened(path, by_page=True)
+        if before != (path, group) or row <= self._last:
+            self._last, self._coming = -1, _rows(path, self._file, group, ["image"])
+        while self._last < row:
+            self._last, image, _ = next(self._coming, (row, None, None))         # no more of a file that was changed meanwhile
+            self._held[path, group, self._last] = image["bytes"] if isinstance(image, dict) else image
+            if len(self._held) > HELD:
+                del self._held[next(iter(self._held))]
+        self._group = path, group

@@ -3,17 +3,19 @@
 import json
 import os
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from functools import partial
 from itertools import groupby
 from pathlib import Path
 
 from restok import config
 from restok.data.classes import imagenet_ids, stem, wordnet_id
 from restok.data.reading import SUFFIXES, DataError
-from restok.data.sources.base import Found, Source, cut, facts_of_file, shards
+from restok.data.sources.base import Found, Listed, Source, cut, facts_of_file, shards
 from restok.files import FileError, read_json
 
 IMAGES = tuple(suffix[1:] for suffix in SUFFIXES)
+Parts = dict[str, partial[bytes]]        # of a sample, by kind, read when they are called
 INFO = "_info.json"                      # beside the shards, as timm writes it: how many samples each holds
 
 
@@ -33,13 +35,10 @@ def _source(folder: Path, split: str, names: list[str], named: bool, classes: tu
     def read(piece: int) -> Iterator[Found]:
         for name in (names[i] for i in pieces[piece]):
             count = 0
-            for sample in _samples(folder, name):
+            for key, parts in samples(folder / name):
                 count += 1
-                yield sample
-            if not count:
-                raise DataError(f"{folder / name}: holds no samples; copy it again, or leave it out")
-            if promised and count != promised[name]:
-                raise DataError(f"{folder / name}: {count} samples, but {INFO} promises {promised[name]}; copy the shard again")
+                yield _sample(folder / name, name, key, parts)
+            _require_all(folder / name, count, promised and promised[name])
 
     counts = tuple(sum(promised[names[i]] for i in piece) for piece in pieces) if promised else None
     return Source(f"{folder}/{split}", classes, False, len(pieces), counts, INFO if promised else None, sum(sizes),
@@ -74,28 +73,42 @@ def _promised(folder: Path, names: list[str], named: bool) -> dict[str, int] | N
     return {name: lengths[Path(name).name] for name in names}
 
 
-def _samples(folder: Path, shard: str) -> Iterator[Found]:
-    """The samples of a shard, in order. Raises DataError for what is no plain tar, or one cut short, and for a sample without
-    an image or a class."""
-    path = folder / shard
+def require_all_shards(folder: Path, counts: Mapping[str, int]) -> None:
+    """Raises DataError where shards of so many samples are not all that _info.json beside them lists, and for one without."""
+    promised = _promised(folder, list(counts), False)
+    for name, count in counts.items():
+        _require_all(folder / name, count, promised and promised[name])
+
+
+def _require_all(path: Path, count: int, promised: int | None) -> None:
+    if not count:
+        raise DataError(f"{path}: holds no samples; copy it again, or leave it out")
+    if promised is not None and count != promised:
+        raise DataError(f"{path}: {count} samples, but {INFO} promises {promised}; copy the shard again")
+
+
+def samples(path: Path) -> Iterator[tuple[str, Parts]]:
+    """The samples of a shard, in order: the key of each, and what it holds by kind. Raises DataError for what is no plain tar,
+    or one cut short."""
     try:
         with open(path, "rb") as file, tarfile.TarFile(fileobj=file) as archive:
             members, last = (member for member in archive if member.isfile() and all(_parts(member.name))), None
             for key, together in groupby(members, lambda member: _parts(member.name)[0]):
                 if last:
-                    yield _sample(path, shard, *last)
+                    yield last
                 parts = {}
                 for member in together:
                     if (kind := _parts(member.name)[1]) in parts:
                         raise DataError(f"{path}: holds {key}.{kind} twice; leave one out, or give it a key of its own")
-                    parts[kind] = archive.extractfile(member).read()
+                    parts[kind] = (partial(read_at, path, member.offset_data, member.size) if kind in IMAGES else
+                                   partial(bytes, archive.extractfile(member).read()))
                 last = key, parts
                 archive.members.clear()                  # which tarfile would keep, of millions
             file.seek(archive.offset)                    # where reading ended: tarfile takes damage for the end
             if file.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
                 raise tarfile.ReadError("no end mark")
             if last:                                     # only now it is sure to be whole
-                yield _sample(path, shard, *last)
+                yield last
     except tarfile.TarError as error:
         raise DataError(f"{path}: not a whole tar file ({error}); copy the shard again (a compressed one must be unpacked)"
                         ) from None
@@ -111,24 +124,56 @@ def _parts(name: str) -> tuple[str, str]:
     return base and folder + slash + base, kind.lower()
 
 
-def _sample(path: Path, shard: str, key: str, parts: dict[str, bytes]) -> Found:
+def _sample(path: Path, shard: str, key: str, parts: Parts) -> Found:
     place = f"{path}: {key}"
-    image = next((parts[kind] for kind in IMAGES if kind in parts), None)
-    if image is None:
-        raise DataError(f"{place} has no image ({', '.join(IMAGES)}), but {', '.join(parts)}; mend the shard")
-    try:
-        about = json.loads(parts.get("json", b"{}"))
-        about = about if isinstance(about, dict) else {}
-        label = int(parts["cls"]) if "cls" in parts else about["label"]
-        if type(label) is not int or about.get("label", label) != label:
-            raise ValueError(f"cls is {label!r}, json says {about.get('label')!r}")
-    except KeyError:
-        raise DataError(f"{place} has no class: write its number into {key}.cls, or as 'label' into {key}.json") from None
-    except (ValueError, RecursionError) as error:        # of a json that nests without end
-        raise DataError(f"{place} has a class that is no number ({error}); write one from 0 on") from None
-    if label < 0:
-        raise DataError(f"{place} has label {label}; classes are numbered from 0 on")
+    image = parts[_images(place, parts)[0]]
+    label, about = _class(place, parts)
+    if label is None:
+        raise DataError(f"{place} has no class: write its number into {key}.cls, or as 'label' into {key}.json")
     said = about.get("filename")
     said = said if isinstance(said, str) else key
     kind = wordnet_id(said) or wordnet_id(key) or said.rpartition("/")[0].rpartition("/")[2] or None
-    return Found(f"{label if kind is None else kind}/{stem(key)}", place, shard, label, kind, lambda: image)
+    return Found(f"{label if kind is None else kind}/{stem(key)}", place, shard, label, kind, image)
+
+
+def _images(place: str, parts: Parts) -> list[str]:
+    """The kinds of a sample's images. Raises DataError where it has none."""
+    if kinds := [kind for kind in IMAGES if kind in parts]:
+        return kinds
+    raise DataError(f"{place} has no image ({', '.join(IMAGES)}), but {', '.join(parts)}; mend the shard")
+
+
+def _class(place: str, parts: Parts) -> tuple[int | None, dict]:
+    """The number of a sample's class, where it says one, and what its json says."""
+    try:
+        about = json.loads(parts["json"]()) if "json" in parts else {}
+        about = about if isinstance(about, dict) else {}
+        label = int(parts["cls"]()) if "cls" in parts else about.get("label")
+        if label is not None and (type(label) is not int or about.get("label", label) != label):
+            raise ValueError(f"cls is {label!r}, json says {about.get('label')!r}")
+    except (ValueError, RecursionError) as error:        # of a json that nests without end
+        raise DataError(f"{place} has a class that is no number ({error}); write one from 0 on") from None
+    if label is not None and label < 0:
+        raise DataError(f"{place} has label {label}; classes are numbered from 0 on")
+    return label, about
+
+
+def tar_images(path: Path) -> Iterator[Listed]:
+    """The images of a shard, which need no classes, in order: where each lies. Raises DataError as `samples` does, and for a
+    sample without an image or with two."""
+    for key, parts in samples(path):
+        place = f"{path}: {key}"
+        kind, *others = _images(place, parts)
+        if others:
+            raise DataError(f"{place} has {len(others) + 1} images, {kind} and {', '.join(others)}; give each a key of its own")
+        yield Listed(f"{key}.{kind}", place, _class(place, parts)[0], parts[kind].args)
+
+
+def read_at(path: Path, offset: int, size: int) -> bytes:
+    """So many bytes of a file. Raises DataError where they cannot be read."""
+    try:
+        with open(path, "rb") as file:
+            file.seek(offset)
+            return file.read(size)
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror}); check the file") from None
