@@ -50,7 +50,7 @@ def test_table1_adds_this_run_to_the_published_systems():
     assert list(table["method"][:-1]) == list(Published(ROOT / "params/published.csv").rows("table1"))
     last = table.iloc[-1]
     assert PARAMS.stem in last["method"]
-    for column in ("reconstruction_distance", "generation_distance", "score", "precision", "recall"):
+    for column in ("reconstruction_distance", "generation_distance", "unguided_distance", "score", "precision", "recall"):
         assert np.isfinite(float(last[column])), f"{column}: {last[column]!r}"
     assert float(last["reconstruction_distance"]) > 0 and float(last["generation_distance"]) > 0
     assert 0 <= float(last["precision"]) <= 1 and 0 <= float(last["recall"]) <= 1
@@ -83,6 +83,7 @@ def test_table10_compares_both_ways_to_generate_on_one_tokenizer():
     table = read_csv(REPORTS / "table10.csv").set_index("setting")
     assert list(table.index) == ["HAR", "vanilla"] and set(table["gfid_paper"]) == {"2.34", "2.18"}
     assert int(table.loc["HAR", "steps"]) < int(table.loc["vanilla", "steps"])
+    assert (numbers("table10.csv", ["gfid", "gfid_unguided"]) > 0).all(axis=None)
 
 
 def test_every_choice_of_the_release_is_measured():
@@ -102,7 +103,7 @@ def test_the_markdown_page_has_every_table():
 def test_fig7_has_every_checkpoint(params):
     table = pd.read_csv(REPORTS / "fig7.csv")
     assert dict(zip(table["checkpoint"], table["step"], strict=True)) == params.tokenizer_training.checkpoints
-    assert (numbers("fig7.csv", ["reconstruction_distance", "generation_distance"]) > 0).all(axis=None)
+    assert (numbers("fig7.csv", ["reconstruction_distance", "generation_distance", "unguided_distance"]) > 0).all(axis=None)
 
 
 def test_the_codebook_has_every_level(params):
@@ -187,8 +188,9 @@ MEASURING |= {"score_finalist"} if load_params(PARAMS).guidance_search.coarse el
 @pytest.mark.parametrize(("section", "changed", "runs", "stays"), [
     ("codes", {"five_crops": False}, MEASURING | {"encode", "train_generator"},
      {"prepare", "train_tokenizer", "evaluate_reconstruction"}),
-    ("evaluation", {"neighbours": 5}, {"evaluate_generation", "table"},
+    ("evaluation", {"neighbours": 5}, {"evaluate_generation", "evaluate_unguided", "table"},
      TRAINING | {"encode", "evaluate_reconstruction", "reference", "score_guidance", "sample"}),
+    ("guidance_search", {"scales": [1.5]}, MEASURING, TRAINING | {"encode", "evaluate_reconstruction", "evaluate_unguided"}),
     ("evaluation", {"lpips_weights": "alexnet.pth"}, {"evaluate_reconstruction"}, TRAINING | MEASURING - {"sample"}),
     ("generator", {"class_dropout": 0.2}, MEASURING | {"train_generator"},
      {"train_tokenizer", "encode", "evaluate_reconstruction", "reference"}),

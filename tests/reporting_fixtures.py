@@ -57,7 +57,8 @@ def result(protocol: str, names: dict, metrics: dict, refused: dict, **changes) 
 
 def write_evaluations(run: Path, label: str, kind: str = "digits", refused: dict | None = None,
                       numbers: tuple[float, float, float] | None = None, trial: str = MAIN, **changes) -> None:
-    """Both results of a checkpoint; `refused` and `changes` are those of the generation, `numbers` rFID, entropy and gFID."""
+    """The results of a checkpoint; `refused` is of the generation, `changes` also of that without guidance, whose gFID is
+    twice the one of `numbers`: rFID, entropy and gFID."""
     rfid, entropy, gfid = numbers or (4.0, 11.5, DISTANCES[label])
     names = metric_names(kind)
     levels = [{"level": 1, "tokens": 1, "used": 40, "usage": 40 / 8192, "entropy": 5.0, "dead": 8152},
@@ -79,6 +80,7 @@ def write_evaluations(run: Path, label: str, kind: str = "digits", refused: dict
     metrics = {names["distance"]: gfid, **{names[role]: found for role, found in others.items() if role in names},
                "precision": 0.71, "recall": 0.6, "class_accuracy": 0.625}
     write(home / "generation.json", result("generation", names, metrics, refused or {}, **changes))
+    write(home / "unguided.json", result("generation", names, metrics | {names["distance"]: 2 * gfid}, {}, **changes))
 
 
 def candidate(schedule: str, scale: float, start: float, distance: float, n: int = 20) -> dict:
@@ -133,8 +135,8 @@ def write_experiments(results: Path, sheet: Sheet, numbers: Callable[[Trial, str
         for label in trial.labels:
             measured = results / "both"
             write_evaluations(measured, label, numbers=numbers(trial, label))
-            for protocol in ("reconstruction", "generation"):
-                path = tree.path(protocol, trial, label)
+            for stage in ("reconstruction", "generation", *(["unguided"] if tree.unguided(trial, label) else [])):
+                path = tree.path(stage, trial, label)
                 path.parent.mkdir(parents=True, exist_ok=True)
                 (measured / "evaluation" / "main" / label / path.name).rename(path)
             write(tree.path("tokenizer", trial, label) / "metrics.json",

@@ -130,6 +130,15 @@ def test_of_one_seed_intervals_decide_and_what_overlaps_is_undecided(tree):
     assert [each.name for each in found.metrics if each.of == "generation"][:2] == ["gFD-digits", "IS-digits"]
 
 
+def test_samples_without_guidance_are_compared_where_there_are_some(tree):
+    assert {each.of for each in compare(tree, ["baseline", "restok"]).metrics} == {"reconstruction", "generation"}
+    found = compare(tree, ["main@750k", "main@1M", "restok"])
+    assert [each.name for each in found.metrics if each.of == "unguided"][:2] == ["gFD-digits", "IS-digits"]
+    distance = metric(found, "gFD-digits", "unguided")
+    assert distance.lower and list(map(str, distance.measures)) == ["40.00 [36.00 to 44.00]", "50.00 [45.00 to 55.00]", ""]
+    assert [against and against.verdict for against in distance.against] == [None, "worse", None]
+
+
 def test_of_a_score_higher_is_better(tree):
     path = tree.path("generation", tree.sheet.trial("baseline.10086"), "150k")
     record = read_json(path)

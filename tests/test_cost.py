@@ -23,6 +23,12 @@ def test_hours_are_images_by_operations_over_a_rate():
     assert cost.hours(work.task("data", PAPER, None, work.IMAGENET)) == pytest.approx(1_331_167 * cost.READING / 12 / 3600)
 
 
+def test_samples_without_guidance_take_half_the_draws():
+    guided, unguided = (work.task(stage, PAPER, "750k", work.IMAGENET) for stage in ("generation", "unguided"))
+    assert unguided.images == guided.images == 50_000 and guided.parts[1:] == unguided.parts[1:]
+    assert cost.operations(guided.parts[0], PAPER) == 2 * cost.operations(unguided.parts[0], PAPER)
+
+
 def test_what_measures_images_is_no_faster_than_its_readers():
     for also, waits in (([], True), (["dinov2"], False)):        # Inception alone waits for them; for DINOv2 they wait
         params = load_params(ROOT / "params/imagenet256.yaml", [f"evaluation.also={also}"])

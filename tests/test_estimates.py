@@ -72,7 +72,7 @@ def test_hours_are_images_by_seconds_and_say_what_they_are_scaled_from(tmp_path)
     known = {name: Speed(0.01, 0, 8) for name in names}
     table = {row.verb: row for row in hours(main, every, Speeds("GPU", 10**9, known, {"draw, ntp 4, guided": "too late"}))}
     assert list(table) == ["prepare", "statistics", "train-tokenizer", "encode", "train-generator", "score-guidance",
-                           "evaluate, reconstructions", "evaluate, samples"]
+                           "evaluate, reconstructions", "evaluate, samples", "evaluate, samples without guidance"]
     assert table["prepare"].main == pytest.approx(1100 * 0.01 / 2 / 3600) and not table["prepare"].gpu
     assert table["encode"].main == pytest.approx(4 * 5000 * 0.01 / 3600) and table["encode"].gpu
     assert table["evaluate, reconstructions"].main == pytest.approx(4 * 100 * 0.04 / 3600)

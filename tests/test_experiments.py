@@ -7,9 +7,10 @@ import torch
 from conftest import ROOT
 
 from restok.compat import generate_with_lost_class
-from restok.config.load import ConfigError
+from restok.config.load import ConfigError, load_params
 from restok.data.transforms import to_uint8
-from restok.experiments import COLUMNS, Tree, load_sheet, load_trial
+from restok.experiments import COLUMNS, ITEMS, Tree, load_sheet, load_trial, work
+from restok.experiments.places import depends_on
 from restok.generator.model import HAR
 from restok.generator.sampling import generate
 from restok.training.tokenizer import TokenizerJob
@@ -52,6 +53,22 @@ def test_ablations_train_vanilla_autoregression_for_their_own_steps_without_guid
         if {feed.item for feed in trial.feeds} & {"table2", "table3", "table4"}:
             assert trial.labels == ["150k"] and trial.params.generator.ntp == "all"
             assert trial.params.sampling.guidance.scale == 1
+
+
+def test_samples_without_guidance_are_measured_where_a_table_shows_them_and_of_no_guidance():
+    tree, path = Tree("results/demo", DEMO), ROOT / "params/demo.yaml"
+    made = {str(file) for file in work.results(tree, load_params(path), DEMO.trials) if file.name == "unguided.json"}
+    shown = *(f"main/{label}" for label in ("250k", "500k", "750k", "1M")), "vanilla_searched.10086/750k"
+    assert made == {f"results/demo/evaluation/{row}/unguided.json" for row in shown}
+    assert made == {str(file) for name in ("table1", "fig7", "table10") for file in tree.inputs(ITEMS[name])
+                    if file.name == "unguided.json"}
+    plain = depends_on("unguided", load_params(path))
+    for other in ("sampling.guidance={schedule: linear, scale: 2.0}", "guidance_search.scales=[1.5]"):
+        assert depends_on("unguided", load_params(path, [other])) == plain
+    for other in ("sampling.top_p=0.9", "evaluation.samples_per_class=7", "evaluation.neighbours=5", "seed=7"):
+        assert depends_on("unguided", load_params(path, [other])) != plain
+    guided = DEMO.by_name["guided_by_tokens.10086"]                # differs from another row by its guidance alone
+    assert tree.home("unguided", guided, "150k").id == "har_ntp_4" and tree.home("generation", guided, "150k") is guided
 
 
 def test_the_run_of_four_tables_is_trained_once():

@@ -173,6 +173,8 @@ def test_fig7_of_one_seed_has_intervals(run, params):
     data = fig7_data(params, run)
     assert data["step"].tolist() == [10, 20, 30]
     assert data["generation_distance"].tolist() == list(DISTANCES.values())
+    assert data["unguided_distance"].tolist() == [2 * distance for distance in DISTANCES.values()]
+    assert data.loc[0, ["unguided_distance_low", "unguided_distance_high"]].tolist() == pytest.approx([54, 66])
     assert data.loc[0, ["generation_distance_low", "generation_distance_high"]].tolist() == pytest.approx([27, 33])
     assert data.loc[0, ["reconstruction_distance_low", "reconstruction_distance_high"]].tolist() == pytest.approx([3.6, 4.4])
     assert set(data["reconstruction_metric"] + " " + data["generation_metric"]) == {"rFD-digits FD-digits"}

@@ -102,8 +102,8 @@ def test_shell_lines_quote_whatever_they_are_given():
     lines = [line for path in (ROOT / "workflow/rules").glob("*.smk") for block in
              re.findall(r"    shell:\n((?: {8}.*\n)+)", path.read_text()) for line in block.splitlines()]
     places = re.findall(r"\{[^}]*\}", "".join(lines))
-    launched = [place for place in places if not place.endswith(":q}")]             # a command of the workflow's own
-    assert len(places) > 80 and launched == ["{resources.launch}"] * 2
+    own = [place for place in places if not place.endswith(":q}")]       # the workflow's: a command, the name of a stage
+    assert len(places) > 80 and sorted(own) == [*["{resources.launch}"] * 2, *["{stage}"] * 2]
 
 
 @pytest.mark.parametrize("name", ["my run", "a&touch MARK&b", "$(touch MARK)", "it's; (one", 'w[1]"*', "grö\u0308ße", "-x"])
@@ -157,7 +157,7 @@ def test_the_search_takes_small_and_large_numbers(workflow):
         assert f"output: results/short/guidance/main/750k/step_{scale}_1e-07.json" in planned
 
 
-@pytest.mark.parametrize("protocol", ["reconstruction", "generation"])
+@pytest.mark.parametrize("protocol", ["reconstruction", "generation", "unguided"])
 def test_an_evaluation_is_scattered_by_the_profile_and_its_parts_are_given_to_what_adds_them(workflow, protocol):
     target = f"results/short/evaluation/main/750k/{protocol}.json"
 
@@ -175,6 +175,8 @@ def test_an_evaluation_is_scattered_by_the_profile_and_its_parts_are_given_to_wh
     assert states == {f"runs/short/evaluation/main/750k/{protocol}.safetensors"}
     none, (alone,) = planned()
     assert none == [] and "--samples" not in alone
+    for words in (*parts, whole, alone):
+        assert ("--guidance" in words, "--unguided" in words) == (protocol == "generation", protocol == "unguided")
 
 
 @pytest.mark.parametrize("file", ["table2.csv", "fig7.png", "index.html", "tables.md"])
@@ -227,8 +229,9 @@ def test_what_a_missing_file_is_made_by_is_what_makes_it(tmp_path):
     tree = Tree(write_run(tmp_path / "results/run"), run_sheet(run_params(), "fig7"))
     trial = tree.sheet.trials[0]
     assert tree.path("generation", trial, "late") == tmp_path / "results/run/evaluation/main/late/generation.json"
-    assert tree.inputs(ITEMS["fig7"]) == [tree.path(stage, trial, label) for stage in ("reconstruction", "generation")
-                                          for label in ("early", "middle", "late")]
+    assert tree.inputs(ITEMS["fig7"]) == [
+        tree.path(stage, trial, label) for stage in ("reconstruction", "generation", "unguided")
+        for label in ("early", "middle", "late")]
 
 
 def checkpoints(steps: str, schedule_steps: str = "2000"):

@@ -46,6 +46,7 @@ def test_page_holds_every_figure_table_and_source(run, reports):
     for claim in ("87.5 % [78.8 % to 96.3 %]", "62.5 % [", "20.00 [18.00 to 22.00]", "0.02000 [0.01800 to 0.02200]",
                   "50.0 % [40.0 % to 60.0 %]", "7.000 [6.750 to 7.250]", "95 %, for the chance of these n images",
                   "few images", "a step warning", "750k, step 1000", "1M/reconstruction.json", "2.667 [2.400 to 2.933]",
+                  "samples without guidance: FD-digits", "samples without guidance: recall", "40.00 [36.00 to 44.00]",
                   "FD-digits and IS-digits are comparable with nothing else", "validation accuracy 96.9 % of 64",
                   "2 candidates over 20 samples each; 40 samples in all; the release", "38.38 ± 0.54", "+8.08 ± 0.11, higher"):
         assert claim in html, claim
@@ -88,7 +89,7 @@ def test_a_number_that_was_measured_leads_to_its_entry_and_no_other_does(run, re
     (best,) = {anchor for anchor, text in links if text.startswith("20.00 [18.00 to 22.00]")}
     title, files = entries[best]
     assert title == "Row main, seed 10086, checkpoint 750k" and files == [
-        (run / f"evaluation/main/750k/{name}.json").as_posix() for name in ("reconstruction", "generation")]
+        (run / f"evaluation/main/750k/{name}.json").as_posix() for name in ("reconstruction", "generation", "unguided")]
     titles = [title for title, _ in entries.values()]
     assert len(set(titles)) == len(titles) and {
         "Row restok, seeds 10086 and 10087, checkpoint 150k", "Reconstruction: row main, seed 10086, checkpoint 750k",

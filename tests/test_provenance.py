@@ -63,7 +63,7 @@ def faults(command, *words):
 
 def test_a_number_leads_back_to_the_images(home, command):
     result = command("provenance", REPORT)
-    assert result.exit_code == 0 and "everything matches: 20 artifacts" in result.stderr, result.stderr
+    assert result.exit_code == 0 and "everything matches: 22 artifacts" in result.stderr, result.stderr
     lines = [line.strip("│├└─ ") for line in result.stdout.splitlines()]
     for part in (f"^{REPORT} [0-9a-f]{{12}}  restok table  ", rf"^{RESULT} \w+  restok evaluate  .*, cpu",
                  rf"^codes {CODES} \w+  restok encode  ", rf"^previous {OLDER} \w+", r"^seed=10086 threads=1 ",
@@ -97,8 +97,9 @@ def test_for_machines_there_is_all_of_it(home, command):
 
 
 
-OF_TOKENIZER = [at("reconstruction"), CODES, GENERATOR, RESULT, *(at("candidate", schedule=schedule, scale=scale, start=start)
-                for schedule, scale, start in (("constant", 1.0, 0.0), ("step", 2.0, 0.25)))]
+OF_TOKENIZER = [at("reconstruction"), CODES, GENERATOR, RESULT, at("unguided"), *(
+    at("candidate", schedule=schedule, scale=scale, start=start)
+    for schedule, scale, start in (("constant", 1.0, 0.0), ("step", 2.0, 0.25)))]
 SPOILT = {
     "a changed file": (altered(f"{CODES}/codes.npy"), {f"{CODES}/codes.npy": rf"was changed or swapped .*; remove {CODES}"}),
     "a swapped checkpoint": (copied(f"{OLDER}/model.safetensors", f"{TOKENIZER}/model.safetensors"), {
@@ -160,7 +161,7 @@ def test_what_is_not_here_is_said_and_is_no_fault(home, command):
     for path in (DATA, CODES, OLDER):
         shutil.rmtree(path)
     result = command("provenance", REPORT)
-    assert result.exit_code == 0 and re.search(r"everything matches: 17 artifacts; not here, and not checked: ", result.stderr)
+    assert result.exit_code == 0 and re.search(r"everything matches: 19 artifacts; not here, and not checked: ", result.stderr)
     assert all(path in result.stderr.partition("not checked: ")[2] for path in (DATA, CODES, OLDER))
     assert re.search(rf"data {DATA} \w{{12}}  not here", result.stdout)
     missing = command("provenance", "reports/run/table2.csv")

@@ -45,14 +45,15 @@ def test_a_missing_key_is_named_with_its_file(run, params):
     ("features", {"sha256": "another"}, "features sha256 differ, ab and another"),
     ("reference", {"digest": "another"}, "reference digest differ, cd and another"),
     ("samples", {"size": [9, 9]}, r"samples size differ, \[8, 8\] and \[9, 9\]")])
-@pytest.mark.parametrize("protocol", ["reconstruction", "generation"])
+@pytest.mark.parametrize("protocol", ["reconstruction", "generation", "unguided"])
 def test_distances_that_were_not_measured_alike_are_not_ranked(run, params, protocol, part, changes, message):
-    for other in ("reconstruction", "generation") if part == "features" else (protocol,):
+    for other in ("reconstruction", "generation", "unguided") if part == "features" else (protocol,):
         path = run / "evaluation" / "main" / "late" / f"{other}.json"
         found = json.loads(path.read_text())
         write(path, found | {part: found[part] | changes})
-    first = "reconstruction" if part == "features" else protocol
-    with pytest.raises(ComparisonError, match=rf"early/{first}\.json and \S+late/{first}\.json do not compare: {message}"):
+    late = "reconstruction" if part == "features" else protocol
+    early = "generation" if late == "unguided" else late              # samples with guidance, and without, compare as well
+    with pytest.raises(ComparisonError, match=rf"early/{early}\.json and \S+late/{late}\.json do not compare: {message}"):
         evaluations(run, params)
 
 
@@ -162,9 +163,10 @@ def test_a_search_that_does_not_fit_is_named(run, params, key, value, message):
             read_guidance(path)
 
 
-def test_both_results_of_a_checkpoint_are_of_the_same_features(run, params):
+def test_all_results_of_a_checkpoint_are_of_the_same_features(run, params):
     write_evaluations(run, "late", features={"sha256": "another"})
-    with pytest.raises(ReportError, match=r"late/reconstruction\.json and \S+late/generation\.json: not measured by the same"):
+    with pytest.raises(ReportError, match=r"late/reconstruction\.json and \S+late/generation\.json and \S+late/unguided\.json: "
+                                           "not measured by the same features; remove all; remove "):
         evaluations(run, params)
 
 

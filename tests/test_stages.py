@@ -104,6 +104,32 @@ def test_samples_do_not_depend_on_the_batch_and_are_measured_without_a_file(chai
     assert results[0]["seed"] == PARAMS.seed and results[0]["samples"]["balanced"]
 
 
+def test_without_guidance_image_by_image_from_the_same_numbers(command, chain, tmp_path):
+    given = ["--params", "params/demo.yaml", "--set", "evaluation.samples_per_class=3", "--classifier", chain / "classifier",
+             "--tokenizer", chain / "tokenizer", "--generator", chain / "generator", "--reference", chain / "data"]
+    strong, none = (f"sampling.guidance={{schedule: constant, scale: {scale}}}" for scale in (4.0, 1.0))
+    calls = {"unguided": ["--set", strong, "--unguided"], "none": ["--set", none], "guided": ["--set", strong]}
+    found = {}
+    for name, words in calls.items():
+        result = command("evaluate", *given, *words, "--out", tmp_path / f"{name}.json")
+        assert result.exit_code == 0, result.stderr
+        found[name] = read_json(tmp_path / f"{name}.json")
+    assert found["unguided"]["digest"] == found["none"]["digest"] != found["guided"]["digest"]
+    assert found["unguided"]["metrics"] == found["none"]["metrics"] != found["guided"]["metrics"]
+    same = "n", "seed", "features", "reference"
+    assert all(found["unguided"][key] == found["guided"][key] for key in same)
+    assert found["unguided"]["settings"]["guidance"]["scale"] == 1
+    parts = [tmp_path / f"{part}.safetensors" for part in (0, 1)]
+    for part, file in enumerate(parts):
+        result = command("statistics", *given[:-2], "--unguided", "--part", f"{part}/2", "--out", file)
+        assert result.exit_code == 0, result.stderr
+    result = command("evaluate", *given, "--unguided", *(word for file in parts for word in ("--samples", file)), "--out",
+                     tmp_path / "added.json")
+    assert result.exit_code == 0 and read_json(tmp_path / "added.json")["digest"] == found["none"]["digest"], result.stderr
+    result = command("evaluate", *given, "--set", strong, *(word for file in parts for word in ("--samples", file)))
+    assert result.exit_code == 1 and "not a part of what is measured" in result.stderr
+
+
 def test_some_classes_can_be_sampled_alone(chain, tmp_path):
     sample(chain / "tokenizer", chain / "generator", PARAMS.sampling, 0, [], 3, 2, tmp_path / "s.npz")
     assert np.load(tmp_path / "s.npz")["labels"].tolist() == [0, 4, 9, 0, 4, 9]
@@ -334,7 +360,10 @@ def test_images_that_cannot_be_measured_are_refused_by_name(chain, theirs, tmp_p
 
 @pytest.mark.parametrize(("options", "message"), [
     ([], "name either --samples, or --tokenizer"),
-    (["--samples", "a.npz", "--generator", "g"], "--generator and --guidance draw samples with --tokenizer"),
+    (["--samples", "a.npz", "--generator", "g"], "--generator, --guidance and --unguided draw samples with --tokenizer"),
+    (["--samples", "a.npz", "--unguided"], "--generator, --guidance and --unguided draw samples with --tokenizer"),
+    (["--tokenizer", "t", "--generator", "g", "--guidance", "g.json", "--unguided"], "with guidance or without; leave one out"),
+    (["--tokenizer", "t", "--originals", "o.npz", "--unguided"], "samples take --generator and --guidance or --unguided too"),
     (["--samples", "a.safetensors", "--originals", "o.npz"], "leave --originals out"),
     (["--samples", "a.npz", "--samples", "b.npz"], "only statistics files"),
     (["--tokenizer", "{tokenizer}"], "name their --originals"),

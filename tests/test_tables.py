@@ -16,6 +16,7 @@ from reporting_fixtures import (
 
 from restok.config.load import load_params
 from restok.experiments import COLUMNS, ITEMS, load_sheet
+from restok.metrics.results import ComparisonError
 from restok.reporting.cells import count, read_csv
 from restok.reporting.published import Published
 from restok.reporting.run import ReportError
@@ -84,9 +85,23 @@ def test_table1_adds_the_best_checkpoint_under_its_own_features(run, main_sheet)
     assert not any("FID" in cell for cell in own)
     assert own[["method", "tokenizer_params", "generator_params", "steps", "generation_distance", "n"]].tolist() == [
         "ResTok, this run (imagenet256, middle)", "1.23M", "84.5K", "6", "18.12", "80"]
-    assert "middle/generation.json" in own["source"]
-    assert own["intervals"] == ("rFD-digits 3.600 to 4.400; FD-digits 16.31 to 19.94; IS-digits 6.750 to 8.250; "
-                                "precision 0.6390 to 0.7810; recall 0.5400 to 0.6600")
+    assert "middle/generation.json" in own["source"] and "middle/unguided.json" in own["source"]
+    assert own["intervals"] == ("rFD-digits 3.600 to 4.400; FD-digits 16.31 to 19.94; FD-digits without guidance 32.62 to "
+                                "39.87; IS-digits 6.750 to 8.250; precision 0.6390 to 0.7810; recall 0.5400 to 0.6600")
+
+
+def test_table1_has_gfid_without_guidance_beside_the_guided_one_of_our_rows_alone(run, main_sheet):
+    found = made("table1", run, main_sheet)
+    assert found.shown["gFID without guidance ↓"].tolist() == [*[""] * 20, "36.25"]
+    titles = list(found.shown)
+    assert titles.index("gFID without guidance ↓") == titles.index("gFID ↓") + 1
+    other = run / "evaluation/main/late/unguided.json"
+    other.write_text(other.read_text().replace('"n": 80', '"n": 81'))
+    with pytest.raises(ComparisonError, match=r"unguided\.json do not compare: n differ, 80 and 81"):
+        made("table1", run, main_sheet)
+    other.unlink()
+    with pytest.raises(ReportError, match=r"late/unguided\.json: missing; make it with .*, which calls `restok evaluate`"):
+        made("table1", run, main_sheet)
 
 
 def test_table1_is_the_mean_over_seeds_at_the_checkpoint_that_is_best_on_average(tmp_path):
@@ -104,7 +119,8 @@ def test_what_was_refused_is_blank_in_table1(run, main_sheet):
     write_evaluations(run, "middle", refused={"IS-digits": "no classifier", "recall": "no images"})
     own = made("table1", run, main_sheet).frame.iloc[-1]
     assert own[["score", "precision", "recall"]].tolist() == ["", "0.7100", ""]
-    assert own["intervals"] == "rFD-digits 3.600 to 4.400; FD-digits 16.31 to 19.94; precision 0.6390 to 0.7810"
+    assert own["intervals"] == ("rFD-digits 3.600 to 4.400; FD-digits 16.31 to 19.94; FD-digits without guidance 32.62 to "
+                                "39.87; precision 0.6390 to 0.7810")
 
 
 @pytest.mark.parametrize("generator", ["generator", ""])
@@ -115,7 +131,8 @@ def test_finished_weights_are_a_row_of_table1(tmp_path, generator):
     own = made("table1", results, sheet).frame.iloc[-1]
     assert own["method"] == "ResTok, the release (demo, released)" and "finished weights: " in own["notes"]
     assert own["tokenizer_params"] == "1.23M" and own["reconstruction_distance"] == "2.667"
-    assert own[["generator_params", "generation_distance"]].tolist() == (["84.5K", "46.00"] if generator else ["", ""])
+    assert own[["generator_params", "generation_distance", "unguided_distance"]].tolist() == (
+        ["84.5K", "46.00", "92.00"] if generator else [""] * 3)
 
 
 def test_count_prints_three_digits():
@@ -233,6 +250,9 @@ def test_a_reader_sees_what_a_row_of_ones_own_changes(tmp_path):
 def test_the_papers_values_bear_the_papers_names(results, tmp_path):
     found = made("table10", results, experiments())
     assert found.shown[["FD-digits ↓", "gFID, paper"]].iloc[0].tolist() == ["20.00 [18.00 to 22.00]", "2.34"]
+    assert found.shown["FD-digits without guidance ↓"].iloc[0] == "40.00 [36.00 to 44.00]"
+    assert found.frame.loc[0, ["gfid_unguided", "gfid_unguided_low", "gfid_unguided_high", "gfid_unguided_paper"]].tolist() == [
+        40.0, 36.0, 44.0, ""]
     assert "The paper's values are of Inception's features: FD-digits does not compare with them." in found.notes
 
 

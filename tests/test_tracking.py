@@ -101,10 +101,12 @@ def test_a_curve_is_the_log(home):
 
 def test_an_evaluation_has_its_values_with_their_intervals_under_the_names_they_deserve(home):
     metrics = by_name(home)["00.2.5 main 1M evaluation"].data.metrics
-    generation, reconstruction = (read_json(home / f"results/run/evaluation/main/1M/{name}.json")
-                                  for name in ("generation", "reconstruction"))
+    generation, reconstruction, unguided = (read_json(home / f"results/run/evaluation/main/1M/{name}.json")
+                                            for name in ("generation", "reconstruction", "unguided"))
     assert metrics["eval/gFD-digits"] == generation["metrics"]["FD-digits"]
     assert [metrics[f"interval/gFD-digits {end}"] for end in ("low", "high")] == generation["intervals"]["FD-digits"]
+    assert metrics["eval/gFD-digits without guidance"] == unguided["metrics"]["FD-digits"]
+    assert metrics["unguided/recall"] == unguided["metrics"]["recall"]
     assert metrics["eval/rFD-digits"] == reconstruction["metrics"]["rFD-digits"]
     assert metrics["eval/codebook entropy"] == reconstruction["metrics"]["codebook"]["entropy"]
     assert not any("FID" in name for name in metrics)               # which only Inception's features make

@@ -6,14 +6,17 @@ import zlib
 
 import pytest
 from conftest import ROOT
+from reporting_fixtures import result
 
 from restok.experiments import Tree, load_sheet
 from restok.mirror.results import places
+from restok.mirror.values import evaluated
 from restok.mirror.views import TAG, View, colour, tags, views
 
 TREE = Tree(ROOT / "results/demo", load_sheet(ROOT / "params/demo.yaml"))
 MEASURED = ["cost/tokenizer hours", "eval/codebook usage", "eval/IS-digits", "interval/gFD-digits low", "eval/codebook entropy",
-            "eval/gFD-digits", "reconstruction/PSNR", "eval/rFD-digits", "unheard of/name", "progress"]
+            "eval/gFD-digits", "reconstruction/PSNR", "eval/rFD-digits", "unheard of/name", "progress",
+            "eval/gFD-digits without guidance", "unguided/recall"]
 TRAINED = [*(f"codebook by level/entropy {tokens}" for tokens in (16, 1, 2)), "loss/total", "progress", "speed/memory_gb"]
 FOUND = {view.key: view for view in views(TREE, {"evaluation": MEASURED, "tokenizer": TRAINED})}
 
@@ -40,6 +43,21 @@ def test_columns_are_the_name_in_the_table_then_the_numbers_then_the_settings_th
     behind = ["cost/tokenizer hours", "interval/gFD-digits low"]
     assert FOUND[table].columns == (f"tags.`{table}`", *(f"metrics.`{name}`" for name in numbers),
                                     *(f"params.`{name}`" for name in settings), *(f"metrics.`{name}`" for name in behind))
+
+
+def test_what_is_without_guidance_is_shown_where_the_table_shows_it():
+    values = dict(evaluated(None, result("generation", {"distance": "FID", "score": "IS"}, {"FID": 3.0, "IS": 9.0}, {}),
+                            result("generation", {"distance": "FID", "score": "IS"}, {"FID": 6.0, "IS": 5.0}, {})))
+    assert values == {
+        "eval/gFID": 3.0, "interval/gFID low": 0.9 * 3, "interval/gFID high": 1.1 * 3, "eval/gFID without guidance": 6.0,
+        "interval/gFID without guidance low": 0.9 * 6, "interval/gFID without guidance high": 1.1 * 6,
+        "eval/IS": 9.0, "interval/IS low": 0.9 * 9, "interval/IS high": 1.1 * 9, "unguided/IS": 5.0,
+        "generation/images": 80, "unguided/images": 80}
+    for table in ("table10", "evaluations"):
+        columns = list(FOUND[table].columns)
+        assert columns.index("metrics.`eval/gFD-digits without guidance`") == columns.index("metrics.`eval/gFD-digits`") + 1
+        assert "unguided/recall" in FOUND[table].charts
+    assert not any("guid" in metric for metric in (*FOUND["table2"].columns, *FOUND["table2"].charts))
 
 
 def test_the_filter_of_a_table_takes_the_runs_that_feed_it_and_no_others():

@@ -79,10 +79,12 @@ def _show(found: "Comparison", console: Console) -> None:
     names = [row.key if row.key.startswith(row.trials[0].id) else f"{row.key}\n{row.trials[0].id}" for row in found.rows]
     _tables(console, "Settings that differ", names, list(found.settings.items()), "none")
     measured = found.metrics
-    for of in ("reconstruction", "generation"):
+    titles = {"reconstruction": "Reconstruction", "generation": "Generation", "unguided": "Generation without guidance"}
+    for of, title in titles.items():
         lines = [(f"{one.name} {'↓' if one.lower else '↑'}", _values(one)) for one in measured
                  if one.of == of and one.known and not one.again]
-        _tables(console, of.capitalize(), names, lines, "nothing was measured")
+        if lines or of != "unguided":
+            _tables(console, title, names, lines, "nothing was measured")
     _tables(console, "Cost", names, _costs(found), "unknown")
     for text in (*how([row.about for row in found.rows]), *_reading(found, measured)):
         console.print(Text(text, "dim"))

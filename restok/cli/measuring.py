@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from restok.cli.base import AnyParams, Classifier, Experiment, Overrides, option, read
-from restok.config import Evaluation, Params, Tokenizer
+from restok.config import UNGUIDED, Evaluation, Params, Tokenizer
 from restok.config.base import LARGEST_SEED
 from restok.config.load import ConfigError, load_protocol, parse
 
@@ -25,8 +25,9 @@ class SubjectOptions:
                       "parquet, or a folder that `restok prepare` wrote.") = None
     tokenizer: option(Path | None, "Measure images straight from this tokenizer: reconstructions, or with --generator "
                       "samples.") = None
-    generator: option(Path | None, "Generator to sample from, with --tokenizer and --guidance.") = None
+    generator: option(Path | None, "Generator to sample from, with --tokenizer, and --guidance or --unguided.") = None
     guidance: option(Path | None, "File that `restok search-guidance` wrote; else sampling.guidance.") = None
+    unguided: option(bool, "Sample without guidance, whatever sampling.guidance says.", "--unguided") = False
     seed: option(int | None, "Seed to sample with, else the parameters'; of --samples, the seed they were drawn from.",
                  min=0, max=LARGEST_SEED) = None
 
@@ -40,15 +41,18 @@ class SubjectOptions:
         parts = self.are_statistics and self.tokenizer          # of what the models make
         if bool(self.samples) == bool(self.tokenizer) and not parts:
             raise ConfigError("name either --samples, or --tokenizer to measure straight from the models")
-        if self.samples and (self.generator or self.guidance) and not parts:
-            raise ConfigError("--generator and --guidance draw samples with --tokenizer; leave them out, or --samples")
+        if self.samples and (self.generator or self.guidance or self.unguided) and not parts:
+            raise ConfigError("--generator, --guidance and --unguided draw samples with --tokenizer; leave them out, or "
+                              "--samples")
+        if self.guidance and self.unguided:
+            raise ConfigError("--guidance and --unguided: samples are drawn with guidance or without; leave one out")
         if self.are_statistics and self.originals and not parts:
             raise ConfigError("statistics files know what they were measured beside; leave --originals out")
         if self.samples and len(self.samples) > 1 and not self.are_statistics:
             raise ConfigError("several --samples: only statistics files (.safetensors) of one set's parts add")
-        if self.tokenizer and not self.generator and (self.originals is None or self.guidance):
+        if self.tokenizer and not self.generator and (self.originals is None or self.guidance or self.unguided):
             raise ConfigError("--tokenizer alone measures reconstructions: name their --originals; samples take --generator "
-                              "and --guidance too")
+                              "and --guidance or --unguided too")
         if self.generator and (params is None or self.originals):
             raise ConfigError("samples from a generator take --params, and have no --originals")
 
@@ -73,9 +77,12 @@ class SubjectOptions:
         from restok.stages.sampler import Sampler
         from restok.stages.search import read_guidance
         if self.generator:
+            if self.unguided:                                    # as if they said so: what they say leaves no trace
+                params = params.model_copy(update={"sampling": params.sampling.model_copy(update={"guidance": UNGUIDED})})
             guidance = read_guidance(self.guidance) if self.guidance else params.sampling.guidance
             if guidance is None:
-                raise ConfigError("samples from a generator take --guidance, or parameters whose sampling.guidance is not null")
+                raise ConfigError("samples from a generator take --guidance, --unguided, or parameters whose sampling.guidance "
+                                  "is not null")
             return subjects.sampled(Sampler(self.tokenizer, self.generator, params.sampling), params, guidance,
                                     params.evaluation.samples_per_class, self.drawn_from(params), self.guidance)
         crop, workers = evaluator.crop, evaluator.workers

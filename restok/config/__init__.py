@@ -6,7 +6,7 @@
 from restok.config.base import Config
 from restok.config.data import Codes, Data
 from restok.config.evaluation import Classifier, Evaluation
-from restok.config.generator import Generator, Guidance, GuidanceSearch, Sampling
+from restok.config.generator import UNGUIDED, Generator, Guidance, GuidanceSearch, Sampling
 from restok.config.objective import Alignment, Discriminator, Objective, Perceptual
 from restok.config.params import Experiments, Params
 from restok.config.site import Choice, Site

@@ -56,6 +56,9 @@ class Guidance(Config):
         return self
 
 
+UNGUIDED = Guidance(schedule="constant", scale=1.0)
+
+
 class Sampling(Config):
     temperature: Annotated[float, Field(ge=1e-6, le=1e6)]
     top_k: Bounded                         # 0: off
@@ -100,7 +103,7 @@ class GuidanceSearch(Config):
 
     def candidates(self) -> tuple[Guidance, ...]:
         """Every setting to try, no guidance first."""
-        candidates = [Guidance(schedule="constant", scale=1.0)]
+        candidates = [UNGUIDED]
         for schedule in self.schedules:
             for start in self.starts if schedule == "step" else (0.0,):
                 candidates += [Guidance(schedule=schedule, scale=s, start=start) for s in self.scales if s != 1]

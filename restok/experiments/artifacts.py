@@ -78,7 +78,7 @@ def of_phase(phase: str, tree: Tree, params: Params, rows: str) -> list[str]:
 
 def measured(tree: Tree, params: Params, rows: str) -> list[Path]:
     """What a summary of all measurements reads: the evaluations, and what the trainings say of themselves."""
-    stages = "tokenizer", "generator", "reconstruction", "generation"
+    stages = "tokenizer", "generator", "reconstruction", "generation", "unguided"
     return [path for path, stage in results(tree, params, rows).items() if stage in stages]
 
 

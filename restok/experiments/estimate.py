@@ -17,7 +17,8 @@ from restok.experiments.records import Examined
 from restok.experiments.telling import quiet
 
 # Stages whose jobs run models for longer than seconds.
-ESTIMATED = ("reference", "tokenizer", "codes", "generator", "candidate", "finalist", "reconstruction", "generation")
+ESTIMATED = ("reference", "tokenizer", "codes", "generator", "candidate", "finalist", "reconstruction", "generation",
+             "unguided")
 DOCTOR = "results/{run}/doctor.json"
 
 

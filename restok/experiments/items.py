@@ -10,6 +10,7 @@ from restok.config import Params
 from restok.experiments.trials import Sheet
 
 MEASURED = ("reconstruction", "generation")
+BESIDE = (*MEASURED, "unguided")    # the paper has no value of this one, which says what guidance is good for
 RECORDS = "provenance"              # below the reports: the folder of their manifests
 SUFFIXES = {"table": ("csv",), "chart": ("png", "csv", "pdf"), "figure": ("png", "csv", "pdf")}
 
@@ -43,15 +44,16 @@ class Item:
 BARS = ("Bars of the table below, a row a setting: a panel each for the distance of reconstructions, the codebook's entropy "
         "and the distance of samples, with their spread; diamonds where the paper prints a value.")
 ITEMS = {item.name: item for item in (      # in the order of the page
-    Item("table1", "table", "tables.systems:table1", MEASURED, "any", "Table 1. Systems compared",
+    Item("table1", "table", "tables.systems:table1", BESIDE, "any", "Table 1. Systems compared",
          "The paper's Table 1, its rows as printed (Inception features, ImageNet 256x256; blank: not published), and this "
-         "run's best checkpoint below them. Rows whose features differ do not compare."),
-    Item("fig7", "figure", "figures.curves:fig7", MEASURED, "any",
+         "run's best checkpoint below them, measured without guidance, too. Rows whose features differ do not compare."),
+    Item("fig7", "figure", "figures.curves:fig7", BESIDE, "any",
          "Fig. 7. Reconstruction and generation over the tokenizer's training",
          "The paper's Fig. 7: both distances against tokenizer iterations. There, reconstruction improves throughout and "
-         "generation is best at 750k (rFID 1.28, gFID 2.34).", numbers="figures.curves:fig7_table",
-         picture="Two curves over the checkpoints of the tokenizer's training, of the numbers below: the distance of "
-         "reconstructions on the left axis, that of samples on the right, with a ring around the chosen checkpoint."),
+         "generation is best at 750k (rFID 1.28, gFID 2.34). Here also without guidance.", numbers="figures.curves:fig7_table",
+         picture="Three curves over the checkpoints of the tokenizer's training, of the numbers below: the distance of "
+         "reconstructions on the left axis, those of samples, with guidance and dotted without, on the right, with a ring "
+         "around the chosen checkpoint."),
     Item("table2", "chart", "tables.ablations:table2", MEASURED, "named", "Table 2. Design of the network",
          "The paper's Table 2: hierarchies and residuals of latents and image tokens, one added after the other; S image "
          "scales as in each row.", picture=BARS),
@@ -70,8 +72,8 @@ ITEMS = {item.name: item for item in (      # in the order of the page
          "more: the two do not compare, since a distance falls with the number of samples.",
          searched=True, picture="A panel a checkpoint: the distance of samples against the largest guidance scale, a line a "
          "schedule, with 95 % intervals; a dashed line without guidance, diamonds for finalists, a ring around the choice."),
-    Item("table10", "table", "tables.systems:table10", (*MEASURED, "guidance"), "named", "Table 10. Vanilla autoregression",
-         "The paper's Table 10: hierarchical and vanilla generation on the same tokenizer."),
+    Item("table10", "table", "tables.systems:table10", (*BESIDE, "guidance"), "named", "Table 10. Vanilla autoregression",
+         "The paper's Table 10: hierarchical and vanilla generation on the same tokenizer. Here also without guidance."),
     Item("release_switches", "table", "tables.switches:release_switches", MEASURED, "any", "The release's choices",
          "What the authors' published code does otherwise than the paper says, or than its other reading, each switched on "
          "alone and measured."),

@@ -15,7 +15,7 @@ from typing import NamedTuple
 from restok.config import Params
 from restok.config.load import canonical_json, settings_tree
 from restok.config.text import ConfigError
-from restok.experiments.items import Item
+from restok.experiments.items import ITEMS, Item
 from restok.experiments.trials import MAIN, RELEASED, Sheet, Trial
 from restok.files.artifact import Origin
 
@@ -24,6 +24,7 @@ ALL_FEATURES = (*FEATURES, "evaluation.also")             # a search goes by the
 DRAWING = ("threads", "seed", "sampling.temperature", "sampling.top_k", "sampling.top_p", "sampling.class_cache",
            "sampling.rounding", "sampling.precision")
 SCORING = (*DRAWING, *FEATURES, "guidance_search.samples_per_class")
+JUDGING = (*DRAWING, *ALL_FEATURES, "evaluation.samples_per_class", "evaluation.neighbours", "evaluation.distances")
 
 
 class Stage(NamedTuple):
@@ -59,8 +60,8 @@ STAGES = {
     "reconstruction": Stage("evaluation/{trial}/{label}/reconstruction.json", "evaluate", "evaluation", (
         *ALL_FEATURES, "evaluation.lpips", "evaluation.lpips_weights"), ("tokenizer",)),
     "generation": Stage("evaluation/{trial}/{label}/generation.json", "evaluate", "evaluation", (
-        *DRAWING, "sampling.guidance", *ALL_FEATURES, "evaluation.samples_per_class", "evaluation.neighbours",
-        "evaluation.distances"), ("guidance",)),
+        *JUDGING, "sampling.guidance"), ("guidance",)),
+    "unguided": Stage("evaluation/{trial}/{label}/unguided.json", "evaluate", "evaluation", JUDGING, ("generator",)),
     "panel": Stage("panel/{trial}/{label}.npz", "panel", "evaluation", ("threads",), ("tokenizer",)),
     "samples": Stage("samples/{trial}/{label}.npz", "sample", "evaluation", (*DRAWING, "sampling.guidance"), ("guidance",)),
     "layout": Stage("layout.npz", "layout", "evaluation", ("tokenizer", "generator")),
@@ -161,9 +162,14 @@ class Tree:
 
     def _has(self, stage: str, trial: Trial) -> bool:
         """Whether a row has a result of a stage: of finished weights nothing is searched, and pictures show the run's own."""
-        own = trial.name == MAIN
-        return {"generation": bool(trial.generator or not trial.tokenizer), "panel": own, "samples": own,
+        own, generates = trial.name == MAIN, bool(trial.generator or not trial.tokenizer)
+        return {"generation": generates, "unguided": generates, "panel": own, "samples": own,
                 "guidance": not (trial.params.sampling.guidance or trial.tokenizer)}.get(stage, True)
+
+    def unguided(self, trial: Trial, label: str) -> bool:
+        """Whether a table or figure that a row feeds at a checkpoint shows its samples without guidance, too."""
+        return self._has("unguided", trial) and any(
+            "unguided" in ITEMS[feed.item].reads for feed in trial.feeds if trial.tokenizer or feed.label in (None, label))
 
     def compares(self, item: Item) -> bool:
         """Whether an item, as a table, sets what was generated for several rows beside each other."""

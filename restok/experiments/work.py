@@ -89,7 +89,7 @@ def _of(tree: Tree, trial: Trial) -> Iterator[tuple[Path, Result]]:
     if trial.generator or not trial.tokenizer:
         stages.append("generation")
     for label in measured:
-        for stage in stages:
+        for stage in (*stages, *(["unguided"] if tree.unguided(trial, label) else [])):
             yield tree.path(stage, trial, label), Result(stage, trial.params, label)
         if searched:
             yield from ((path, Result("candidate", trial.params, label)) for path in tree.candidates(trial, label))
@@ -135,6 +135,9 @@ def task(stage: str, params: Params, label: str | None, counts: Counts) -> Task:
             return Task(f"{verb}, reconstructions", ("encode", "decode", "judge", "compare"), counts.validation, params)
         case "generation":
             return Task(f"{verb}, samples", (draw, "decode", "judge"), params.evaluation.samples_per_class * classes, params)
+        case "unguided":
+            parts = drawing(params, guided=False), "decode", "judge"
+            return Task(f"{verb}, samples without guidance", parts, params.evaluation.samples_per_class * classes, params)
         case "panel":
             return Task(verb, ("encode", "decode"), SHOWN * len(params.tokenizer.levels), params)
         case "samples":

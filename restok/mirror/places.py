@@ -34,7 +34,7 @@ class Place:
 
     @property
     def shown(self) -> str:
-        """The path that the run of MLflow names: of an evaluation, whose results are two, their folder."""
+        """The path that the run of MLflow names: of an evaluation, which has several results, their folder."""
         return (self.path.parent if self.stage == "generation" else self.path).as_posix()
 
     @property

@@ -24,7 +24,8 @@ from restok.mirror.places import KINDS, Place, places
 from restok.tracking import GOING_ON, Dataset, Model, Point, Tracked
 
 MODELS = "tokenizer", "generator"
-WITHIN = {"guidance": ("candidate", "finalist"), "generation": ("generation", "reconstruction")}      # what is done for it
+WITHIN = {"guidance": ("candidate", "finalist"),                      # what is done for it
+          "generation": ("generation", "unguided", "reconstruction")}
 READ = "", ".json"                   # suffixes of what is read of the results behind a result: folders and JSON
 log = logging.getLogger("restok")
 
@@ -68,7 +69,7 @@ class Results:
             return {}
         paths = {"reconstruction": self.tree.path("reconstruction", *place.users[0])}
         if place.stage == "generation":
-            paths["generation"] = place.path
+            paths |= {"generation": place.path, "unguided": self.tree.path("unguided", *place.users[0])}
         return {name: path for name, path in paths.items() if path.exists()}
 
     def _folder(self, place: Place) -> Path | None:
@@ -134,7 +135,7 @@ class Results:
             yield from values.searched(artifact.facts)
         elif measured := self._measured(place):
             yield from values.evaluated(*(read_json(measured[name]) if name in measured else None
-                                          for name in ("reconstruction", "generation")))
+                                          for name in ("reconstruction", "generation", "unguided")))
 
     def _pictures(self, place: Place) -> dict[str, bytes]:
         """A grid of samples, where there are some."""

@@ -6,17 +6,20 @@ from typing import Any
 from restok.files.making import seconds_of
 
 Values = Iterator[tuple[str, float]]
+WITHOUT = "without guidance"        # what the names of such samples' values in eval/ and interval/ say
 
 
-def evaluated(reconstruction: Mapping[str, Any] | None, generation: Mapping[str, Any] | None) -> Values:
+def evaluated(reconstruction: Mapping[str, Any] | None, generation: Mapping[str, Any] | None,
+              unguided: Mapping[str, Any] | None) -> Values:
     """The names and values of what was measured. eval/ has what the tables compare, interval/ its bounds; the rest stands under
-    reconstruction/ and generation/."""
-    for group, record in (("reconstruction", reconstruction), ("generation", generation)):
+    reconstruction/, generation/ and, of samples without guidance, unguided/."""
+    for group, record in (("reconstruction", reconstruction), ("generation", generation), ("unguided", unguided)):
         if record is None:
             continue
         names, metrics, intervals = record["names"], record["metrics"], record["intervals"]
-        chief = ({names["distance"]: names["distance"]} if group == "reconstruction"
-                 else {names["distance"]: f"g{names['distance']}", names.get("score"): names.get("score")})
+        chief = {"reconstruction": {names["distance"]: names["distance"]},
+                 "generation": {names["distance"]: f"g{names['distance']}", names.get("score"): names.get("score")},
+                 "unguided": {names["distance"]: f"g{names['distance']} {WITHOUT}"}}[group]
         for key, value in metrics.items():
             if isinstance(value, (int, float)):
                 yield (f"eval/{chief[key]}" if key in chief else f"{group}/{key}"), value

@@ -14,12 +14,13 @@ from typing import Any
 from restok.config.load import settings_tree
 from restok.experiments import ITEMS, Item, Tree
 from restok.experiments.artifacts import leaves
+from restok.mirror.values import WITHOUT
 
 TAG = "mlflow.sharedViewState."      # and the key of a view
 PLAIN = {"mlflow.experimentKind": "custom_model_development"}      # else the pages are those for chat programs
 RUN_NAME, WIDE = "attributes.`Run Name`", 340                      # and the pixels that the longest takes
-SECTIONS = ("loss", "codebook", "codebook by level", "eval", "search", "reconstruction", "generation", "speed", "optimizer",
-            "cost", "interval")      # of the charts, in this order; each has the metrics that are called SECTION/NAME
+SECTIONS = ("loss", "codebook", "codebook by level", "eval", "search", "reconstruction", "generation", "unguided",
+            "speed", "optimizer", "cost", "interval")      # of the charts, in order; each has the metrics called SECTION/NAME
 FOLDED = "speed", "optimizer", "cost", "interval"
 CURVES = "loss", "codebook", "codebook by level", "speed", "optimizer"       # by step; of the others a metric has one value
 CHIEF = "r", "g", "IS", "codebook entropy", "codebook usage"       # what names in eval/ begin with, in the order of the tables
@@ -63,11 +64,8 @@ def views(tree: Tree, metrics: Mapping[str, Collection[str]]) -> list[View]:
     """One for each table whose rows are compared, and one for each kind of runs; `metrics` are those that the runs of a kind
     have."""
     measured = _ordered(metrics.get("evaluation", ()))
-    eval_, rest = ([name for name in measured if (_section(name) == "eval") is chief] for chief in (True, False))
-    behind = [name for name in rest if _section(name) in ("interval", "cost")]
-    found = [View(item.name, item.title, f"tags.{item.name} LIKE '%' AND tags.stage = 'evaluation'",
-                  (_tag(item.name), *map(_metric, eval_), *map(_param, _differing(tree, item)), *map(_metric, behind)),
-                  tuple(measured)) for item in ITEMS.values() if tree.compares(item)]
+    found = [_of_table(tree, item, [name for name in measured if "unguided" in item.reads or not _unguided(name)])
+             for item in ITEMS.values() if tree.compares(item)]
     for kind, title in (("evaluation", "All evaluations"), ("tokenizer", "Training of tokenizers"),
                         ("generator", "Training of generators")):
         known = _ordered(metrics.get(kind, ()))
@@ -76,6 +74,18 @@ def views(tree: Tree, metrics: Mapping[str, Collection[str]]) -> list[View]:
         found.append(View(f"{kind}s", title, f"tags.stage = '{kind}'", (
             _tag("feeds"), _tag("progress"), *map(_metric, shown)), tuple(known)))
     return found
+
+
+def _of_table(tree: Tree, item: Item, measured: Sequence[str]) -> View:
+    chief, behind = ([name for name in measured if _section(name) in some] for some in (("eval",), ("interval", "cost")))
+    return View(item.name, item.title, f"tags.{item.name} LIKE '%' AND tags.stage = 'evaluation'",
+                (_tag(item.name), *map(_metric, chief), *map(_param, _differing(tree, item)), *map(_metric, behind)),
+                tuple(measured))
+
+
+def _unguided(metric: str) -> bool:
+    """Whether it is of samples without guidance."""
+    return _section(metric) == "unguided" or WITHOUT in metric
 
 
 def tags(found: Sequence[View]) -> dict[str, str]:

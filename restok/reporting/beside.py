@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from restok.metrics.intervals import side, student_quantile
 from restok.reporting.cells import Measure
-from restok.reporting.measured import ROLES, Checkpoint, Row
+from restok.reporting.measured import ROLES, UNGUIDED, Checkpoint, Row
 
 LOWER = r"[rg]?FID|sFID|[rg]?FD-.+|KID|KD-.+|MIND(-.+)?|lpips|codebook entropy"     # metrics of which lower is better
 APART = "codebook", "per_class_accuracy"                         # of a result's metrics: several numbers each
@@ -27,7 +27,7 @@ class Metric:
     """One quantity of every row."""
 
     name: str                    # as it deserves: gFID of Inception's features alone
-    of: str                      # reconstruction or generation
+    of: str                      # reconstruction, generation or unguided: samples without guidance
     lower: bool                  # whether that is better
     measures: tuple[Measure, ...]
     refused: tuple[str, ...]                     # why a row does not have it; blank: it has, or nothing was generated
@@ -69,15 +69,20 @@ def metrics(rows: Sequence[Row]) -> list[Metric]:
 
 def _quantities(rows: Sequence[Row]) -> Iterator[tuple[str, str]]:
     """As `Checkpoint.value` calls them, the distances first."""
-    for of, chief in (("reconstruction", ("rfid", "entropy", "usage")), ("generation", ("gfid", "is"))):
+    for of, chief in (("reconstruction", ("rfid", "entropy", "usage")), ("generation", ("gfid", "is")),
+                      ("unguided", ("gfid_unguided", "is_unguided"))):
         records = [record for row in rows for e in row.measured if (record := e.record(chief[0]))]
-        named = {quantity: {record["names"].get(ROLES.get(quantity)) for record in records} - {None} for quantity in chief}
+        named = {quantity: {record["names"].get(_role(quantity)) for record in records} - {None} for quantity in chief}
         for quantity in chief if records else ():
-            if quantity not in ROLES or named[quantity]:
+            if not _role(quantity) or named[quantity]:
                 yield of, quantity
         for name in dict.fromkeys(name for record in records for name in record["metrics"]):
             if name not in APART and not any(name in each for each in named.values()):
-                yield of, f"{of} {name}" if of == "reconstruction" else name
+                yield of, f"{of} {name}" if of == "reconstruction" else name + UNGUIDED * (of == "unguided")
+
+
+def _role(quantity: str) -> str | None:
+    return ROLES.get(quantity.removesuffix(UNGUIDED))
 
 
 def _metric(rows: Sequence[Row], of: str, quantity: str) -> Metric:
@@ -85,7 +90,7 @@ def _metric(rows: Sequence[Row], of: str, quantity: str) -> Metric:
     measures = tuple(Measure(None) if why or _lacks(row, quantity) else row.measure(quantity)
                      for row, why in zip(rows, refused, strict=True))
     name = next(filter(None, (e.metric(quantity) for row in rows for e in row.measured)))
-    name = f"g{name}" if quantity == "gfid" else f"codebook {quantity}" if name == "codebook" else name
+    name = f"g{name}" if quantity.removesuffix(UNGUIDED) == "gfid" else f"codebook {quantity}" if name == "codebook" else name
     lower = better_lower(name)
     against = tuple(_against(rows[0], row, quantity, measures[0], own, lower) if row is not rows[0] else None
                     for row, own in zip(rows, measures, strict=True))

@@ -32,7 +32,8 @@ def _evaluations(inputs: Inputs, item: Item) -> str:
     measured = [f"{said['rfid_metric']} of {_counts(about, 'reconstruction')} reconstructions {originals}, against "
                 f"{'these images themselves' if originals == f'of {against}' else against}"]
     if said["gfid_metric"]:
-        measured.append(f"{said['gfid_metric']} of {_counts(about, 'generation')} class-conditional samples against "
+        again = ", and of as many without guidance," * any(row.first.unguided is not None for row in shown)
+        measured.append(f"{said['gfid_metric']} of {_counts(about, 'generation')} class-conditional samples{again} against "
                         f"{said['generation_reference']}")
     labels = _checkpoints(row.first.label for row in shown)
     if item.name == "table1" and len(shown) > 1:

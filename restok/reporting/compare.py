@@ -17,7 +17,7 @@ from restok.reporting.measured import Row, chosen_guidance, measured_at, require
 from restok.reporting.provenance import artifact_of
 from restok.reporting.run import ReportError
 
-STAGES = "tokenizer", "codes", "generator", "guidance", "reconstruction", "generation"
+STAGES = "tokenizer", "codes", "generator", "guidance", "reconstruction", "generation", "unguided"
 
 
 @dataclass(frozen=True)
@@ -105,7 +105,8 @@ def compare(tree: Tree, names: Sequence[str], item: str | None = None) -> Compar
         raise ConfigError(f"{twice[0]}: named twice; name each row once")
     chosen = [_chosen(tree, name) for name in names]
     _require_measured(tree, chosen)
-    found = [Row(name, name, trials, tuple(measured_at(tree, trial, label) for trial in trials))
+    found = [Row(name, name, trials, tuple(
+        measured_at(tree, trial, label, tree.path("unguided", trial, label).exists()) for trial in trials))
              for name, (trials, label) in zip(names, chosen, strict=True)]
     require_alike([e for row in found for e in row.measured])
     return Comparison(tree, tuple(found))

@@ -12,8 +12,8 @@ SAID = {"data": "preparing the images", "classifier": "training the feature netw
         "tokenizer": "training tokenizers", "codes": "encoding the images", "generator": "training generators",
         "candidate": "scoring candidates for guidance", "finalist": "measuring the best candidates again",
         "guidance": "choosing the guidance", "reconstruction": "measuring reconstructions",
-        "generation": "drawing and measuring samples", "panel": "reconstructing for Fig. 5", "samples": "drawing for Fig. 6",
-        "layout": "masks and positions"}
+        "generation": "drawing and measuring samples", "unguided": "drawing and measuring samples without guidance",
+        "panel": "reconstructing for Fig. 5", "samples": "drawing for Fig. 6", "layout": "masks and positions"}
 Makings = Sequence[Making] | None        # of one result; None: nobody knows
 
 

@@ -19,6 +19,7 @@ from restok.reporting.run import Record, ReportError, fault, read, remedy, requi
 
 Interval = list[float]           # low, high, as JSON has them
 ROLES = {"rfid": "distance", "gfid": "distance", "is": "score"}     # of the metrics, by the paper's quantity
+UNGUIDED = "_unguided"           # ends the name of a quantity of samples without guidance: gfid_unguided
 
 
 @dataclass(frozen=True)
@@ -32,20 +33,23 @@ class Checkpoint:
     generation: Record | None
     tokenizer: Record            # what the training of each wrote
     generator: Record | None
+    unguided: Record | None = None          # of samples without guidance, where it is shown
 
     @property
     def records(self) -> list[Record]:
         """The results that there are."""
-        return [record for record in (self.reconstruction, self.generation) if record is not None]
+        return [record for record in (self.reconstruction, self.generation, self.unguided) if record is not None]
 
     def record(self, quantity: str) -> Record | None:
         """The result that holds a quantity."""
+        if quantity.endswith(UNGUIDED):
+            return self.unguided
         of_reconstruction = quantity in ("rfid", "entropy", "usage") or quantity.startswith("reconstruction ")
         return self.reconstruction if of_reconstruction else self.generation
 
     def metric(self, quantity: str) -> str:
         """What measured a quantity, as the results call it: FID or FD-digits for gfid; blank where nothing was generated."""
-        record = self.record(quantity)
+        record, quantity = self.record(quantity), quantity.removesuffix(UNGUIDED)
         if quantity in ROLES:
             return record["names"][ROLES[quantity]] if record else ""
         return "codebook" if quantity in ("entropy", "usage") else quantity.removeprefix("reconstruction ")
@@ -143,26 +147,30 @@ def rows(tree: Tree, item: str) -> list[Row]:
         if ids.setdefault(key, id) != id:
             raise ConfigError(f"experiments: rows {ids[key]!r} and {id!r} both feed {item} as {key!r}; rename one")
     every = [Row(group[1], keys[group], tuple(trials.values()),
-                 tuple(measured_at(tree, trial, group[2]) for trial in trials.values())) for group, trials in grouped.items()]
+                 tuple(measured_at(tree, trial, group[2], "unguided" in ITEMS[item].reads)
+                       for trial in trials.values())) for group, trials in grouped.items()]
     require_alike([e for row in every for e in row.measured])
     return every
 
 
-def measured_at(tree: Tree, trial: Trial, label: str) -> Checkpoint:
-    """One trial at one checkpoint; of a tokenizer alone, the reconstruction. Raises ReportError where the files disagree with
-    each other or with the checkpoint's step, or hold no distance."""
+def measured_at(tree: Tree, trial: Trial, label: str, unguided: bool = False) -> Checkpoint:
+    """One trial at one checkpoint, with its samples without guidance where they are asked for; of a tokenizer alone, the
+    reconstruction. Raises ReportError where the files disagree with each other or with the checkpoint's step, or hold no
+    distance."""
     step = None if trial.tokenizer else trial.params.tokenizer_training.checkpoints[label]
     stages = ("tokenizer", "generator", "reconstruction", "generation")
     tokenizer, generator, reconstruction, generation = (tree.path(stage, trial, label) for stage in stages)
     alone = trial.tokenizer and not trial.generator
     e = Checkpoint(label, step, read(reconstruction, Result), None if alone else read(generation, Result),
                    read(tokenizer / "metrics.json", Trained),
-                   None if alone else read(generator / "metrics.json", TrainedGenerator))
+                   None if alone else read(generator / "metrics.json", TrainedGenerator),
+                   read(tree.path("unguided", trial, label), Result) if unguided and not alone else None)
     for record in e.records:
         require_metric(record, record["names"]["distance"])
     if len({record["features"]["sha256"] for record in e.records}) > 1:
-        raise ReportError(f"{reconstruction} and {generation}: not measured by the same features; remove both; "
-                          f"{remedy(generation)}, and the other likewise")
+        paths = " and ".join(str(record.path) for record in e.records)
+        raise ReportError(f"{paths}: not measured by the same features; remove all; {remedy(generation)}, and the others "
+                          "likewise")
     if step is not None and e.tokenizer["step"] != step:
         raise fault(e.tokenizer.path, f"step {e.tokenizer['step']}, but the parameters put {label} at {step}")
     return e
@@ -170,7 +178,8 @@ def measured_at(tree: Tree, trial: Trial, label: str) -> Checkpoint:
 
 def require_alike(measured: Sequence[Checkpoint]) -> None:
     """Raises ComparisonError unless all were measured alike, on as many images: a distance depends on their number."""
-    reconstructions, generations = [e.reconstruction for e in measured], [e.generation for e in measured if e.generation]
+    reconstructions = [e.reconstruction for e in measured]
+    generations = [record for e in measured for record in (e.generation, e.unguided) if record]
     for records in filter(None, (reconstructions, generations)):
         require_comparable([(record.path, record) for record in records])
         for record in records:

@@ -101,7 +101,7 @@ def _settings(tree: Tree, params: Params, best: Row) -> list[Line]:
         trained = read(tree.path("classifier") / "metrics.json", TrainedClassifier)
         lines.append((NETWORK, f"validation accuracy {_percent(trained['validation_accuracy'])} of {trained['n']}",
                      trained.path))
-    for record in chosen.records:
+    for record in (chosen.reconstruction, chosen.generation):
         reference = record["reference"]
         lines.append((f"{record['protocol']} against", f"{reference['name']}, digest {reference['digest']}; n = {record['n']}",
                       record.path))
@@ -124,6 +124,8 @@ def _headline(best: Row, among: int) -> list[Line]:
         ("codebook: entropy (bits)", _sure(*chosen.value("entropy")), reconstruction.path),
         *_lines("samples", generation, "class_accuracy", *generation["names"].values(), "precision", "recall",
                 *_also(generation)),
+        *_lines("samples without guidance", chosen.unguided, "class_accuracy", *generation["names"].values(), "precision",
+                "recall", *_also(generation)),
     ]
 
 

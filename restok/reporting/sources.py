@@ -67,7 +67,7 @@ class Sources:
         if not found or found[0].verb not in MIRRORED:
             return None
         stage, place = found
-        if stage.verb == "evaluate":                                # both results of a checkpoint are one run, if there are two
+        if stage.verb == "evaluate":                                # the results of a checkpoint are one run, if it generates
             if not place.with_name(GENERATION).is_file():
                 return None
             place = place.parent
@@ -84,7 +84,8 @@ class Sources:
         if whole:
             text = _named(whole)
             return text[0].upper() + text[1:]
-        stages = {"reconstruction": "Reconstruction", "generation": "Samples", "guidance": "Search for guidance"}
+        stages = {"reconstruction": "Reconstruction", "generation": "Samples", "unguided": "Samples without guidance",
+                  "guidance": "Search for guidance"}
         for stage, what in stages.items():
             found = [(trial, label) for trial, label, _ in self._rows if _place(self.tree, stage, trial, label) in files]
             if found:

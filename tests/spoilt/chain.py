@@ -44,6 +44,7 @@ def commands() -> list[str]:
             f"score-guidance {P} {models} {E} --schedule step --scale 2 --start 0.25 --out {guide}/step_2.0_0.25.json",
             f"search-guidance {guide}/constant_1.0_0.0.json {guide}/step_2.0_0.25.json --out {guide}.json",
             f"evaluate {P} {models} --guidance {guide}.json {E} --out {R}/evaluation/{row}/generation.json",
+            f"evaluate {P} {models} --unguided {E} --out {R}/evaluation/{row}/unguided.json",
             f"evaluate {P} --tokenizer {tokenizer} --originals {R}/data {E} "
             f"--out {R}/evaluation/{row}/reconstruction.json",
             f"panel --data {R}/data --tokenizer {tokenizer} --out {R}/panel/{row}.npz",

@@ -85,67 +85,74 @@ rule evaluate_reconstruction:
         "--out {output:q} 2> {log:q}"
 
 
-rule evaluate_generation_part:
-    input:
-        tokenizer=result("tokenizer"),
-        generator=result("generator"),
-        guidance=guidance,
-        classifier=classifier,
-    output:
-        temp(part_pattern("generation", ".safetensors")),
-    log:
-        "results/{run}/logs/{trial}/evaluate_generation.{label}.{part}.log",
-    benchmark:
-        "results/{run}/benchmarks/{trial}/evaluate_generation.{label}.{part}.tsv"
-    conda:
-        "../../environment.yml"
-    threads: threads("generation")
-    resources:
-        **asks("generation"),
-    params:
-        settings=settings("generation"),
-        options=options,
-        part=part,
-        guidance=optional("guidance"),
-        classifier=optional("classifier"),
-    shell:
-        "restok statistics {params.options:q} --part {params.part:q} --tokenizer {input.tokenizer:q} "
-        "--generator {input.generator:q} {params.guidance:q} {params.classifier:q} "
-        "--state runs/{wildcards.run:q}/evaluation/{wildcards.trial:q}/{wildcards.label:q}/generation.safetensors "
-        "--out {output:q} 2> {log:q}"
+# Samples go from memory to the metrics, and never touch a disk: those with the guidance of the row, and those without.
+for stage, guided in (("generation", True), ("unguided", False)):
 
+    rule:
+        name:
+            f"evaluate_{stage}_part"
+        input:
+            tokenizer=result("tokenizer"),
+            generator=result("generator"),
+            guidance=guidance if guided else [],
+            classifier=classifier,
+        output:
+            temp(part_pattern(stage, ".safetensors")),
+        log:
+            f"results/{{run}}/logs/{{trial}}/evaluate_{stage}.{{label}}.{{part}}.log",
+        benchmark:
+            f"results/{{run}}/benchmarks/{{trial}}/evaluate_{stage}.{{label}}.{{part}}.tsv"
+        conda:
+            "../../environment.yml"
+        threads: threads(stage)
+        resources:
+            **asks(stage),
+        params:
+            settings=settings(stage),
+            options=options,
+            part=part,
+            guidance=optional("guidance") if guided else "--unguided",
+            classifier=optional("classifier"),
+        shell:
+            "restok statistics {params.options:q} --part {params.part:q} --tokenizer {input.tokenizer:q} "
+            "--generator {input.generator:q} {params.guidance:q} {params.classifier:q} "
+            "--state runs/{wildcards.run:q}/evaluation/{wildcards.trial:q}/{wildcards.label:q}/"
+            f"{stage}.safetensors "
+            "--out {output:q} 2> {log:q}"
 
-rule evaluate_generation:
-    # Samples go from memory to the metrics, and never touch a disk.
-    input:
-        tokenizer=result("tokenizer"),
-        generator=result("generator"),
-        guidance=guidance,
-        reference=reference,
-        classifier=classifier,
-        parts=parts("generation", gather.evaluate("{scatteritem}"), ".safetensors"),
-    output:
-        pattern("generation"),
-    log:
-        "results/{run}/logs/{trial}/evaluate_generation.{label}.log",
-    benchmark:
-        "results/{run}/benchmarks/{trial}/evaluate_generation.{label}.tsv"
-    conda:
-        "../../environment.yml"
-    threads: threads("generation")
-    resources:
-        **asks("generation"),
-    params:
-        settings=settings("generation"),
-        options=options,
-        parts=repeated("samples", "parts"),
-        guidance=optional("guidance"),
-        classifier=optional("classifier"),
-    shell:
-        "restok evaluate {params.options:q} {params.parts:q} --tokenizer {input.tokenizer:q} --generator {input.generator:q} "
-        "{params.guidance:q} --reference {input.reference:q} {params.classifier:q} "
-        "--state runs/{wildcards.run:q}/evaluation/{wildcards.trial:q}/{wildcards.label:q}/generation.safetensors "
-        "--out {output:q} 2> {log:q}"
+    rule:
+        name:
+            f"evaluate_{stage}"
+        input:
+            tokenizer=result("tokenizer"),
+            generator=result("generator"),
+            guidance=guidance if guided else [],
+            reference=reference,
+            classifier=classifier,
+            parts=parts(stage, gather.evaluate("{scatteritem}"), ".safetensors"),
+        output:
+            pattern(stage),
+        log:
+            f"results/{{run}}/logs/{{trial}}/evaluate_{stage}.{{label}}.log",
+        benchmark:
+            f"results/{{run}}/benchmarks/{{trial}}/evaluate_{stage}.{{label}}.tsv"
+        conda:
+            "../../environment.yml"
+        threads: threads(stage)
+        resources:
+            **asks(stage),
+        params:
+            settings=settings(stage),
+            options=options,
+            parts=repeated("samples", "parts"),
+            guidance=optional("guidance") if guided else "--unguided",
+            classifier=optional("classifier"),
+        shell:
+            "restok evaluate {params.options:q} {params.parts:q} --tokenizer {input.tokenizer:q} --generator {input.generator:q} "
+            "{params.guidance:q} --reference {input.reference:q} {params.classifier:q} "
+            "--state runs/{wildcards.run:q}/evaluation/{wildcards.trial:q}/{wildcards.label:q}/"
+            f"{stage}.safetensors "
+            "--out {output:q} 2> {log:q}"
 
 
 rule panel:

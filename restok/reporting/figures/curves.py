@@ -33,6 +33,7 @@ def _fig7_rows(measured: Sequence[Row]) -> list[dict]:
         "generation_metric": row.first.metric("gfid"),
         "reconstruction_distance": row.measure("rfid"),
         "generation_distance": row.measure("gfid"),
+        "unguided_distance": row.measure("gfid_unguided"),
         "reconstruction_accuracy": row.measure("reconstruction class_accuracy").value,
         "generation_accuracy": row.measure("class_accuracy").value,
         **{name: row.about[name] for name in ("features", "reconstruction_n", "generation_n", "n_seeds", "seeds", "source")},
@@ -47,17 +48,21 @@ def fig7_table(inputs: Inputs, item: str) -> Table:
     return Table(frame(rows), [
         *((name, column(rows, name)) for name in ("checkpoint", "step")),
         *((f"{stage} {one(column(rows, f'{stage}_metric'))} ↓", column(rows, f"{stage}_distance"))
-          for stage in ("reconstruction", "generation"))], [seeds(rows), *notes])
+          for stage in ("reconstruction", "generation")),
+        (f"generation {one(column(rows, 'generation_metric'))} without guidance ↓", column(rows, "unguided_distance"))],
+        [seeds(rows), *notes])
 
 
 def fig7(inputs: Inputs, item: str, out: Path) -> None:
-    """Fig. 7. Both distances against the tokenizer's iterations; a ring marks the chosen checkpoint, of the best generation.
-    Bars are 95 % intervals or, of several seeds, one standard deviation up and down. Where they span more than a factor of 10,
-    both axes are one logarithmic scale: the later checkpoints would lie flat."""
+    """Fig. 7. Both distances against the tokenizer's iterations, that of samples with guidance and without; a ring marks the
+    chosen checkpoint, of the best generation with it. Bars are 95 % intervals or, of several seeds, one standard deviation up
+    and down. Where they span more than a factor of 10, both axes are one logarithmic scale: the later checkpoints would lie
+    flat."""
     data = fig7_data(inputs, item)
     chosen = data.loc[data["generation_distance"].idxmin()]
-    limits = pd.concat([*ends(data, "reconstruction_distance"), *ends(data, "generation_distance")]).dropna()
-    log = wants_log(data["reconstruction_distance"], data["generation_distance"])
+    distances = [f"{name}_distance" for name in ("reconstruction", "generation", "unguided")]
+    limits = pd.concat([end for name in distances for end in ends(data, name)]).dropna()
+    log = wants_log(*(data[name] for name in distances))
     with drawing(5.2, 3.4, out, data, *sources(data)) as figure:
         left = figure.subplots()
         right = left.twinx()
@@ -65,16 +70,19 @@ def fig7(inputs: Inputs, item: str, out: Path) -> None:
         aside = 0.008 * (data["step"].max() - data["step"].min())       # neither bar hides the other
         lines = []
         for axis, stage, colour, style, x in ((left, "reconstruction", "C0", "o-", data["step"] - aside),
-                                              (right, "generation", "C1", "s--", data["step"] + aside)):
+                                              (right, "generation", "C1", "s--", data["step"] + aside),
+                                              (right, "unguided", "C1", "^:", data["step"])):
             distance = data[f"{stage}_distance"].astype(float)
             low, high = ends(data, f"{stage}_distance")
             lines.append(axis.errorbar(x, distance, reach(distance, low, high), fmt=style, color=colour, elinewidth=1,
-                                       label=stage))
-            axis.set_ylabel(f"{stage} {chosen[f'{stage}_metric']} (lower is better)", color=colour, parse_math=False)
+                                       markerfacecolor="white" if stage == "unguided" else colour,
+                                       label="generation without guidance" if stage == "unguided" else stage))
             axis.tick_params(axis="y", which="both", colors=colour)
             axis.margins(y=0.15)
             if log:
                 axis.set(yscale="log", ylim=(limits[limits > 0].min() / 1.5, limits.max() * 1.5))
+        for axis, stage, colour in ((left, "reconstruction", "C0"), (right, "generation", "C1")):
+            axis.set_ylabel(f"{stage} {chosen[f'{stage}_metric']} (lower is better)", color=colour, parse_math=False)
         lowest = chosen["generation_distance"]
         lines += right.plot(chosen["step"] + aside, lowest, **RING, label=f"chosen: {chosen['checkpoint']}, {lowest:.4g}")
         left.set_xticks(data["step"], data["checkpoint"])
@@ -82,7 +90,7 @@ def fig7(inputs: Inputs, item: str, out: Path) -> None:
         left.grid(axis="y")
         n = data["n_seeds"].iloc[0]
         bars = "95 % intervals (one seed)" if n == 1 else f"standard deviation over {n} seeds"
-        figure.legend(handles=lines, loc="outside upper center", ncols=3, title=f"Bars: {bars}", title_fontsize=8)
+        figure.legend(handles=lines, loc="outside upper center", ncols=2, title=f"Bars: {bars}", title_fontsize=8)
 
 
 def guidance_data(inputs: Inputs, item: str) -> pd.DataFrame:

@@ -7,7 +7,7 @@ from restok.config.load import ConfigError
 from restok.experiments.trials import MAIN
 from restok.reporting.cells import Measure, count, frame, number, span
 from restok.reporting.inputs import Inputs
-from restok.reporting.measured import Row, chosen_guidance, lowest, rows
+from restok.reporting.measured import UNGUIDED, Row, chosen_guidance, lowest, rows
 from restok.reporting.run import chosen_candidate, require_metric
 from restok.reporting.tables.orders import Claim, claims, explained, joined
 from restok.reporting.tables.table import Rows, Table, column, how, one, side_by_side, with_paper
@@ -18,10 +18,11 @@ TABLE1 = {      # its columns: the published quantity in each, and its title, if
     "tokenizer_params": ("tokenizer_params", "params"), "tokens": ("tokens", "tokens"),
     "reconstruction_distance": ("rfid", "rFID ↓"), "generator_type": ("generator_type", "generator"),
     "generator_params": ("generator_params", "params"), "steps": ("steps", "steps"),
-    "generation_distance": ("gfid", "gFID ↓"), "score": ("is", "IS ↑"), "precision": ("precision", "precision ↑"),
-    "recall": ("recall", "recall ↑"), "intervals": ("", ""), "features": ("", ""), "n": ("", ""), "notes": ("notes", ""),
-    "source": ("", "")}
-MEASURED = ("rfid", "gfid", "is", "precision", "recall")      # of its quantities, of our own systems
+    "generation_distance": ("gfid", "gFID ↓"),
+    "unguided_distance": ("gfid_unguided", "gFID without guidance ↓"), "score": ("is", "IS ↑"),
+    "precision": ("precision", "precision ↑"), "recall": ("recall", "recall ↑"), "intervals": ("", ""), "features": ("", ""),
+    "n": ("", ""), "notes": ("notes", ""), "source": ("", "")}
+MEASURED = ("rfid", "gfid", "gfid_unguided", "is", "precision", "recall")      # of its quantities, of our own systems
 GUIDANCE = {"schedule": "schedule", "start_ratio": "start ratio", "max_scale": "largest scale", "top_k": "top-k",
                    "top_p": "top-p"}
 
@@ -99,8 +100,9 @@ def _none(row: Mapping) -> str:
 
 
 def table10(inputs: Inputs, item: str) -> Table:
-    """Table 10. HAR and vanilla autoregression on one tokenizer: the guidance used, steps, and gfid, is, precision and recall,
-    each with `_sd` or `_low` and `_high` as in the ablations, and `_paper`. Raises ConfigError for a row without generator."""
+    """Table 10. HAR and vanilla autoregression on one tokenizer: the guidance used, steps, and gfid, gfid_unguided, is,
+    precision and recall, each with `_sd` or `_low` and `_high` as in the ablations, and `_paper`. Raises ConfigError for a row
+    without generator."""
     measured = rows(inputs.tree, item)
     for row in measured:
         if row.first.generator is None:
@@ -125,7 +127,7 @@ def _generator_row(inputs: Inputs, item: str, row: Row, agrees: str) -> dict:
         "guidance": _each("searched" if record else "set" for _, record in guided),
         **published.beside(item, row.key, ("schedule", "max_scale")),
     }
-    for quantity in ("gfid", "is", "precision", "recall"):
+    for quantity in ("gfid", "gfid_unguided", "is", "precision", "recall"):
         cells |= {quantity: row.measure(quantity)} | published.beside(item, row.key, [quantity])
     return cells | {"agrees": agrees, "score_metric": row.first.metric("is")} | row.about
 
@@ -137,6 +139,7 @@ def _table10_view(cells: Rows, said: Sequence[Claim]) -> tuple[list, list[str]]:
     columns = [("generator", column(cells, "setting")),
                *side_by_side("steps", column(cells, "steps"), "steps", column(cells, "steps_paper")), ("guidance", guided),
                *with_paper(cells, "gfid", one(column(cells, "gfid_metric")) + " ↓"),
+               *with_paper(cells, "gfid_unguided", one(column(cells, "gfid_metric")) + " without guidance ↓"),
                *with_paper(cells, "is", one(column(cells, "score_metric")) + " ↑")]
     for name in ("precision", "recall"):                # their intervals would make the table too wide
         ours = [Measure(*row[name][:2]) for row in cells]
@@ -169,7 +172,8 @@ def _own_row(run: str, row: Row) -> dict[str, str]:
         cells |= {"generator_type": "AR" if steps == tokens else "HAR", "steps": str(steps),
                   "generator_params": count(first.generator["parameters"])}
     cells |= {name: number(measures[quantity].value) for name, (quantity, _) in TABLE1.items() if quantity in measures}
-    named = {first.metric(quantity): measure for quantity, measure in measures.items()}
+    named = {first.metric(quantity) + " without guidance" * quantity.endswith(UNGUIDED): measure
+             for quantity, measure in measures.items()}
     intervals = [f"{metric} {span(value[2:])}" for metric, value in named.items() if value.low is not None]
     deviations = [f"{metric} {value.sd:.2g}" for metric, value in named.items() if value.sd is not None]
     return dict.fromkeys(TABLE1, "") | cells | {"intervals": "; ".join(intervals), "notes": "; ".join(_notes(row, deviations))}
