@@ -78,6 +78,7 @@ def test_each_network_says_what_it_says_alone(files):
     for name in added:
         assert both["metrics"][name] == second["metrics"][plain.get(name, name)] is not None
         assert both["intervals"][name] == second["intervals"][plain.get(name, name)]
+    assert both["also"]["DINOv2"]["normalisation"] == "by ImageNet's mean and deviation" and "2048" in both["features"]["layer"]
     assert both["also"]["DINOv2"]["sha256"] == SHA["dinov2"] and both["features"]["sha256"] == SHA["inception"]
 
 

@@ -12,7 +12,8 @@ from restok.config import Sampling
 from restok.config.load import load_params
 from restok.data.transforms import center_crop, to_tensor, to_uint8
 from restok.files import write_json
-from restok.stages.images import SAMPLING, Sampler, reconstruction
+from restok.stages.images import SAMPLING, reconstruction
+from restok.stages.sampler import Sampler
 from restok.weights import load_tokenizer
 
 PARAMS = small_params()
@@ -88,8 +89,8 @@ def test_without_a_parameter_file_the_published_settings_hold(models):
 def test_guidance_comes_from_a_file_or_the_options_or_the_parameters_or_there_is_none(sample, tmp_path, monkeypatch, options,
                                                                                      guidance):
     write_json(tmp_path / "g.json", {"chosen": {"schedule": "cosine", "scale": 4.0, "start": 0.0}})
-    seen, call = [], Sampler.__call__
-    monkeypatch.setattr(Sampler, "__call__", lambda self, *words: seen.append(words[1]) or call(self, *words))
+    seen, call = [], Sampler.batches
+    monkeypatch.setattr(Sampler, "batches", lambda self, *words: seen.append(words[0]) or call(self, *words))
     options = [option.format(file=tmp_path / "g.json") if option == "{file}" else option for option in options]
     result = sample(*options, "--class", 1, "--count", 1, "--out", tmp_path / "s.npz")
     assert result.exit_code == 0, result.stderr
@@ -97,18 +98,18 @@ def test_guidance_comes_from_a_file_or_the_options_or_the_parameters_or_there_is
 
 
 def test_options_go_before_the_parameter_file(sample, tmp_path, monkeypatch):
-    seen, call = [], Sampler.__call__
-    monkeypatch.setattr(Sampler, "__call__", lambda self, *words: seen.append(words) or call(self, *words))
+    seen, call = [], Sampler.batches
+    monkeypatch.setattr(Sampler, "batches", lambda self, *words: seen.append((self.sampling, words[2])) or call(self, *words))
     arguments = ["--params", "params/demo.yaml", "--set", "sampling.batch_size=2", "--set", "evaluation.samples_per_class=4",
                  "--set", "sampling.rounding=truncate", "--set", "sampling.guidance={schedule: constant, scale: 1}",
                  "--set", "seed=9", "--class", 1, "--out", tmp_path / "s.npz"]
     assert sample(*arguments).exit_code == 0
-    sampling, _, _, seed, _ = seen[0]
+    sampling, seed = seen[0]
     assert (sampling.top_p, sampling.batch_size, seed, sampling.rounding) == (0.95, 2, 9, "truncate")
     assert len(np.load(tmp_path / "s.npz")["arr_0"]) == 4                          # as many as are evaluated
     seen.clear()
     assert sample(*arguments, "--top-p", 0.5, "--top-k", 3, "--temperature", 0.7, "--seed", 0, "--count", 1).exit_code == 0
-    sampling, _, _, seed, _ = seen[0]
+    sampling, seed = seen[0]
     assert (sampling.temperature, sampling.top_k, sampling.top_p, sampling.batch_size, seed) == (0.7, 3, 0.5, 2, 0)
 
 
@@ -182,9 +183,11 @@ def test_a_prepared_folder_is_its_validation_split(reconstruct, digits, tmp_path
 
 
 def test_samples_are_rounded_or_truncated_to_8_bits(models):
-    sampler, sampling = Sampler(models / "tokenizer", models / "generator"), Sampling.model_validate(SAMPLING)
-    rounded, darker = (sampler(sampling.model_copy(update={"rounding": how}), None, np.arange(3), 0).astype(int)
-                       for how in ("round", "truncate"))
+    drawn = []
+    for how in ("round", "truncate"):
+        sampler = Sampler(models / "tokenizer", models / "generator", Sampling.model_validate(SAMPLING | {"rounding": how}))
+        drawn += [images.astype(int) for _, images in sampler.batches(None, np.arange(3), 0, 3)]
+    rounded, darker = drawn
     assert set(np.unique(rounded - darker)) == {0, 1}
 
 

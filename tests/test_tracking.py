@@ -304,7 +304,7 @@ def test_names_are_grouped(key, name):
 def test_what_was_refused_is_no_value():
     record = {"names": {"distance": "FID", "score": "IS"}, "n": 5, "metrics": {"FID": 3.0, "IS": None, "recall": 0.5},
               "intervals": {"FID": [2.0, 4.0], "IS": None, "recall": None}}
-    assert dict(evaluated(None, record)) == {"eval/gFID": 3.0, "interval/gFID low": 2.0, "interval/gFID high": 4.0,
+    assert dict(evaluated(None, record, None)) == {"eval/gFID": 3.0, "interval/gFID low": 2.0, "interval/gFID high": 4.0,
                                              "generation/recall": 0.5, "generation/images": 5}
 
 

@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 from restok.config import Evaluation
 from restok.metrics.comparison import Comparison, evenly
-from restok.metrics.features import metric_names
+from restok.metrics.features import described, metric_names
 from restok.metrics.inception_score import MODES
 from restok.metrics.results import ComparisonError
 from restok.metrics.statistics import Statistics
@@ -143,8 +143,8 @@ def _result(protocol: str, comparison: Comparison, names: dict[str, str]) -> dic
     return {
         "protocol": protocol, "n": samples.n, "metrics": comparison.metrics, "intervals": comparison.intervals,
         "refused": comparison.refused, "names": names, "interval": INTERVALS,
-        "features": samples.facts["features"] | {"batch_size": samples.facts["batch_size"]},
-        "also": {kind: one.facts["features"] for kind, one in samples.also.items()},
+        "features": described(samples.facts["features"]) | {"batch_size": samples.facts["batch_size"]},
+        "also": {kind: described(one.facts["features"]) for kind, one in samples.also.items()},
         "samples": {"name": images["name"], "digest": images["digest"], "size": images["size"], "classes": len(asked) or None,
                     "balanced": balanced, "kept": len(samples.kept)},
         "rounding": images["rounding"],

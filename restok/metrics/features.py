@@ -1,11 +1,11 @@
 """The networks whose features the metrics compare. A value is comparable only with values from the same network, so each
 network carries its name and the hash of its weights, and names the metrics: FID and IS are Inception's alone."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -74,6 +74,12 @@ class FeatureNetwork:
     def identity(self) -> dict:
         """What decides whether two values compare."""
         return {"kind": self.kind, "name": self.name, "sha256": self.sha256, "dims": self.dims, "resize": self.resize}
+
+
+def described(features: Mapping[str, Any]) -> dict[str, Any]:
+    """A network's identity and, of a pretrained one, what else a value by it depends on."""
+    said = {judge.name: {"normalisation": judge.normalisation, "layer": judge.layer} for judge in JUDGES.values()}
+    return {**features, **said.get(features["name"], {})}
 
 
 def kind_of(data: str) -> str:
