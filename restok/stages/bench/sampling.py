@@ -15,6 +15,7 @@ import torch
 from restok import config
 from restok.distributed import device, peak_memory
 from restok.generator.model import HAR
+from restok.generator.sampling import generate
 from restok.stages.bench.peaks import operations, share_of_peak
 from restok.stages.bench.timing import machine, report, require_positive, short, time_runs
 from restok.stages.sampler import Drawing
@@ -32,6 +33,7 @@ class Part(NamedTuple):
     steps: int | None               # of the generator
     guided: bool | None
     run: Callable[[int], Callable[[], object]]
+    once: Callable[[], object]      # the same work for one image, whose operations are counted: a graph's replay shows none
     overlaps: bool = False
 
 
@@ -65,16 +67,18 @@ def _parts(params: config.Params, largest: int, on: torch.device) -> Iterator[Pa
     how = params.sampling.model_copy(update={"class_cache": "kept"})
     tokenizer = ResTok(params.tokenizer).to(on).eval()
     labels = np.arange(BATCHES * largest) % params.generator.classes
+    codes = torch.randint(params.tokenizer.codebook_size, (largest, params.tokenizer.latents), device=on)
     for ntp in dict.fromkeys([params.generator.ntp, 1, "all"]):
         generator = HAR(params.generator.model_copy(update={"ntp": ntp}))
         torch.nn.init.normal_(generator.head.weight, std=0.02)
         drawing = Drawing(tokenizer, generator.to(on).eval(), how)
         steps = len(generator.config.groups)
         for guidance in (GUIDED, None):
-            yield Part("generator", steps, guidance is not None, partial(_codes, drawing, guidance, labels))
-            yield Part("both", steps, guidance is not None, partial(_images, drawing, guidance, labels), overlaps=True)
-    codes = torch.randint(params.tokenizer.codebook_size, (largest, params.tokenizer.latents), device=on)
-    yield Part("decoder", None, None, partial(_decoded, drawing, codes))
+            one = partial(generate, drawing.generator, torch.zeros(1, dtype=torch.int64), guidance)
+            yield Part("generator", steps, guidance is not None, partial(_codes, drawing, guidance, labels), one)
+            yield Part("both", steps, guidance is not None, partial(_images, drawing, guidance, labels),
+                       lambda one=one: tokenizer.decode(one()), overlaps=True)
+    yield Part("decoder", None, None, partial(_decoded, drawing, codes), lambda: tokenizer.decode(codes[:1]))
 
 
 def _codes(drawing: Drawing, guidance: config.Guidance | None, labels: np.ndarray, size: int) -> Callable[[], object]:
@@ -95,7 +99,7 @@ def _decoded(drawing: Drawing, codes: torch.Tensor, size: int) -> Callable[[], o
 
 def _row(part: Part, dtype: str, largest: int, repeats: int) -> dict:
     on, name = device(), machine()["device"]
-    timed, work = [], operations(part.run(1))
+    timed, work = [], operations(part.once)
     for size in takewhile(lambda size: size <= largest, (2**i for i in count())):
         peak_memory(on, forget=True)
         try:
