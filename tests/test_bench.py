@@ -51,6 +51,19 @@ def test_sampling_is_timed_at_each_batch_with_guidance_and_without(tmp_path):
     assert work["generator", 6, True] == pytest.approx(2 * work["generator", 6, False])
 
 
+def test_whole_batches_are_drawn_by_steps_of_their_own_size(monkeypatch):
+    """On a GPU larger ones would serve, and be timed in their place."""
+    (codes, images, *_) = sampling._parts(small_params(), 4, torch.device("cpu"))
+    codes.run(4)()
+    drawing = images.run.args[0]
+    monkeypatch.setattr(drawing, "beside", None)
+    for size in (1, 2):
+        images.run(size)
+        assert drawing.steps is None
+        images.run(size)()
+        assert drawing.steps[1].images == size
+
+
 def test_a_batch_that_does_not_fit_is_the_last_that_is_tried(tmp_path, monkeypatch):
     whole = sampling.Drawing.steps_of
 

@@ -4,6 +4,7 @@ import pytest
 import torch
 from conftest import small_params
 
+from restok.compat import generate_with_lost_class, losing_class
 from restok.config import Guidance
 from restok.generator.guidance import guidance_scales
 from restok.generator.model import HAR
@@ -155,6 +156,15 @@ def test_steps_draw_batch_after_batch_in_the_same_memory_what_one_call_draws(gen
     assert places == [buffer.data_ptr() for layer in steps.cache for buffer in (layer.keys, layer.values)]
 
 
+def test_the_class_is_lost_in_every_batch():
+    """The cache forgets, between two batches, that it began again."""
+    model = noisy(1).eval()
+    steps = Steps(losing_class(model), 3)
+    for labels, offset in ((LABELS[:3], 0), (LABELS[3:], 3), (LABELS[:3], 0)):
+        assert torch.equal(steps(labels, seed=2, offset=offset)[0],
+                           generate_with_lost_class(model, labels, seed=2, offset=offset))
+
+
 @pytest.mark.parametrize("options", [{}, {"greedy": True}, {"guidance": SCHEDULES[3], "top_k": 9, "top_p": 0.9}], ids=str)
 def test_no_step_waits_for_a_number(options):
     """On the meta device there are none: what asks for one ends with an error, as the capture of a graph would."""
@@ -163,7 +173,7 @@ def test_no_step_waits_for_a_number(options):
     steps = Steps(model, 3, **options)
     steps._run()
     with pytest.raises(NotImplementedError):
-        require_sound(steps.sound)
+        require_sound(steps.sound.all(1))
 
 
 def test_one_unsound_batch_does_not_spoil_the_next():
@@ -254,8 +264,15 @@ def test_filters_reach_the_draw(generator, options):
 @pytest.mark.parametrize("label", [-1, 10])
 def test_labels_out_of_range_are_refused(label):
     """10 is the number of 'no class' here: an embedding that exists, and no class."""
+    model = noisy(4).train()
     with pytest.raises(ValueError, match="expected classes 0 to 9"):
-        generate(noisy(4), torch.tensor([0, label]))
+        generate(model, torch.tensor([0, label]))
+    assert model.training
+
+
+def test_more_labels_than_there_is_room_for_are_refused():
+    with pytest.raises(ValueError, match="6 labels: these steps draw 4 images at once"):
+        Steps(noisy(4).eval(), 4, SCHEDULES[1])(LABELS)
 
 
 def test_sampling_leaves_the_mode_as_it_was(generator):

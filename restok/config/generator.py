@@ -66,7 +66,7 @@ class Sampling(Config):
     guidance: Guidance | None              # null: the search's choice
     class_cache: Literal["kept", "overwritten"]   # overwritten: the release's fault with ntp 1, emulated to measure it
     rounding: Literal["round", "truncate"]        # of samples to 8 bits; truncate: the release's, half a grey level darker
-    precision: Literal["fp32", "bf16"]     # of the models that draw; bf16 draws other images, faster on GPUs
+    precision: Literal["fp32", "bf16"]     # of the models that draw; bf16, meant for GPUs, draws other images
     batch_size: Many
 
 

@@ -1,14 +1,17 @@
 """Codes from classes, one group a step, with a KV cache (Fig. 4): once by `generate`, batch after batch by `Steps`."""
 
+from functools import cache
+
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from restok.config import Guidance
+from restok.errors import InputError
 from restok.generator.guidance import guidance_scales
 from restok.generator.model import HAR
-from restok.nn.finite import NotFiniteError, is_finite
+from restok.nn.finite import NotFiniteError
 
 
 def filter_logits(logits: Float[Tensor, "... k"], top_k: int, top_p: float) -> Float[Tensor, "... k"]:
@@ -54,7 +57,7 @@ class Steps:
         self.labels = torch.full((images * (1 + self.guided),), generator.no_class, device=self.on)         # (2b), or b
         self.noise = torch.zeros(images, config.tokens, dtype=torch.float64, device=self.on)
         self.codes = torch.zeros(images, config.tokens, dtype=torch.int64, device=self.on)
-        self.sound = torch.ones(len(config.groups), dtype=torch.bool, device=self.on)
+        self.sound = torch.ones(len(config.groups), images, dtype=torch.bool, device=self.on)
         self.cache = generator.new_cache(len(self.labels))
         self.graph: torch.cuda.CUDAGraph | None = None
 
@@ -62,13 +65,13 @@ class Steps:
     def capture(self) -> None:
         """On a GPU, from here on: replay what one run records. Elsewhere nothing changes."""
         if self.on.type == "cuda":
-            side = torch.cuda.Stream(self.on)
+            side = capturing(self.on)
             side.wait_stream(torch.cuda.current_stream(self.on))
             with torch.cuda.stream(side):                # kernels are chosen, and libraries begin, outside of the record
                 self._run()
             torch.cuda.current_stream(self.on).wait_stream(side)
             graph = torch.cuda.CUDAGraph()
-            with torch.cuda.graph(graph):
+            with torch.cuda.device(self.on), torch.cuda.graph(graph, stream=side):
                 self._run()
             self.graph = graph
 
@@ -78,10 +81,11 @@ class Steps:
         """Codes of one image a label, and whether each step's logits were finite (`require_sound`), on the device. Image i
         draws from (seed, offset + i) alone; of fewer labels than `images` the rest is drawn and dropped.
 
-        Raises ValueError for a label that is not a class.
+        Raises ValueError for a label that is not a class, and for more labels than there is room for.
         """
         require_classes(labels, self.generator.config.classes)
-        count = len(labels)
+        if (count := len(labels)) > self.images:
+            raise InputError(f"{count} labels: these steps draw {self.images} images at once; make others")
         self.labels[:count].copy_(_pinned(labels, self.on), non_blocking=True)
         if not self.greedy:
             noise = uniforms(seed, offset, count, self.noise.shape[1])
@@ -90,7 +94,7 @@ class Steps:
             self._run()
         else:
             self.graph.replay()
-        return self.codes[:count].clone(), self.sound.clone()
+        return self.codes[:count].clone(), self.sound[:, :count].all(1)
 
     def _run(self) -> None:
         generator, previous, drawn = self.generator, None, 0
@@ -102,7 +106,7 @@ class Steps:
                 conditional, unconditional = logits.chunk(2)
                 logits = unconditional + scale * (conditional - unconditional) if scale != 1 else conditional
             logits = logits if self.greedy else logits / self.temperature
-            self.sound[step] = is_finite(logits)                                                          # looked at in the end
+            self.sound[step] = logits.isfinite().all((1, 2))                                              # looked at in the end
             if self.greedy:
                 tokens = logits.argmax(-1)
             else:
@@ -110,6 +114,12 @@ class Steps:
             self.codes[:, drawn:drawn + size] = tokens                                                    # b g
             previous = torch.cat([tokens, tokens]) if self.guided else tokens
             drawn += size
+
+
+@cache
+def capturing(on: torch.device) -> torch.cuda.Stream:
+    """The one stream in which graphs are recorded: libraries keep memory for every stream that they have seen."""
+    return torch.cuda.Stream(on)
 
 
 def require_classes(labels: Int[Tensor, " b"], classes: int) -> None:
@@ -138,7 +148,9 @@ def generate(generator: HAR, labels: Int[Tensor, " b"], guidance: Guidance | Non
     """
     was_training = generator.training
     generator.eval()
-    codes, sound = Steps(generator, len(labels), guidance, temperature, top_k, top_p, greedy)(labels, seed, offset)
-    generator.train(was_training)
+    try:
+        codes, sound = Steps(generator, len(labels), guidance, temperature, top_k, top_p, greedy)(labels, seed, offset)
+    finally:
+        generator.train(was_training)
     require_sound(sound)
     return codes

@@ -23,7 +23,7 @@ from restok.generator.sampling import Steps, require_sound
 from restok.networks.saved import WeightsError
 from restok.nn.finite import is_finite
 from restok.tokenizer.model import ResTok
-from restok.training.compute import autocast
+from restok.training.compute import autocast, float32_products
 from restok.weights import load_generator, load_tokenizer
 
 
@@ -68,7 +68,7 @@ class Drawing:
             generator = generator.to(torch.bfloat16)
         self.tokenizer, self.sampling = tokenizer, sampling
         self.generator = generator if sampling.class_cache == "kept" else losing_class(generator)
-        self.beside = torch.cuda.Stream() if generator.head.weight.is_cuda else None
+        self.beside = torch.cuda.Stream(generator.head.weight.device) if generator.head.weight.is_cuda else None
         self.steps: tuple[config.Guidance | None, Steps] | None = None         # the last ones, and by which guidance
 
     @torch.inference_mode()
@@ -106,7 +106,7 @@ class Drawing:
 
     def decoded(self, codes: Int[Tensor, "b n"], sound: Bool[Tensor, " steps"]) -> Drawn:
         """Images of codes, on their way to the host, and whether each step, and then the images, were finite."""
-        with autocast(self.sampling.precision, codes.device):
+        with float32_products(tf32=False), autocast(self.sampling.precision, codes.device):
             images = self.tokenizer.decode(codes)
         flags, pictures = torch.cat([sound, is_finite(images)[None]]), eight_bits(images, self.sampling.rounding)
         return Drawn(pictures.to("cpu", non_blocking=True), flags.to("cpu", non_blocking=True))

@@ -53,7 +53,6 @@ def benchmark(params: config.Params, largest: int, repeats: int, out: Path) -> l
         row = _row(part, params.sampling.precision, largest, repeats)
         log.info("bench: %s, %s steps: %s images/s", row["case"], row["steps"], short(row["images_per_second"]))
         rows.append(row)
-        del part                    # and its models, before the next are built
     cells = [(row["case"], str(row["steps"] or ""), {True: "yes", False: "no", None: ""}[row["guided"]], 1e3 * row["latency"],
               str(row["batch_size"]), row["images_per_second"], SAMPLES / row["images_per_second"] / 60, row["memory_gb"],
               "" if row["mfu"] is None else f"{row['mfu']:.1%}") for row in rows]
@@ -78,6 +77,7 @@ def _parts(params: config.Params, largest: int, on: torch.device) -> Iterator[Pa
             yield Part("generator", steps, guidance is not None, partial(_codes, drawing, guidance, labels), one)
             yield Part("both", steps, guidance is not None, partial(_images, drawing, guidance, labels),
                        lambda one=one: tokenizer.decode(one()), overlaps=True)
+        drawing.steps = None                # their memory, before the next model's
     yield Part("decoder", None, None, partial(_decoded, drawing, codes), lambda: tokenizer.decode(codes[:1]))
 
 
@@ -87,7 +87,7 @@ def _codes(drawing: Drawing, guidance: config.Guidance | None, labels: np.ndarra
 
 
 def _images(drawing: Drawing, guidance: config.Guidance | None, labels: np.ndarray, size: int) -> Callable[[], object]:
-    drawing.sampling = drawing.sampling.model_copy(update={"batch_size": size})
+    drawing.sampling, drawing.steps = drawing.sampling.model_copy(update={"batch_size": size}), None     # not another size's
     count = size if size == 1 else BATCHES * size
     return lambda: list(drawing.batches(guidance, labels[:count], 0, size))
 
@@ -105,10 +105,13 @@ def _row(part: Part, dtype: str, largest: int, repeats: int) -> dict:
         try:
             seconds = median(time_runs(part.run(size), repeats)) / (BATCHES if part.overlaps and size > 1 else 1)
         except torch.OutOfMemoryError:
-            torch.cuda.empty_cache()
+            if not timed:
+                raise
             break
         timed.append({"batch_size": size, "seconds": seconds, "images_per_second": size / seconds,
                       "memory_gb": peak_memory(on) / 1e9})
+    if on.type == "cuda":
+        torch.cuda.empty_cache()            # of what did not fit
     best = max(timed, key=lambda row: row["images_per_second"])
     of_one = share_of_peak(work, dtype, name)
     return {"case": part.case, "steps": part.steps, "guided": part.guided, "dtype": dtype, "latency": timed[0]["seconds"],
