@@ -16,16 +16,8 @@ import numpy as np
 from jaxtyping import Int, UInt8
 
 from restok.data.classes import CLASSES
-from restok.data.reading import (
-    SUFFIXES,
-    DataError,
-    Encoded,
-    image_names,
-    looks_like_an_image,
-    plain_image,
-    read_bytes,
-    require_suffix,
-)
+from restok.data.encoded import check_image, decode_image, of_one_size, pixels
+from restok.data.reading import SUFFIXES, DataError, Encoded, image_names, looks_like_an_image, read_bytes, require_suffix
 from restok.data.shards import KINDS, open_shards, shards_in
 from restok.data.sources.folder import class_names
 from restok.data.table import open_split, read_manifest
@@ -126,9 +118,9 @@ def _npz(path: Path, crop: int | None) -> ImageSource:
     if not n:
         raise DataError(f"{path}: arr_0 holds no images; write the file again")
     if not 1 <= min(size) <= max(size) <= LARGEST:
-        raise DataError(f"{path}: arr_0 holds images of {_pixels(size)}, not of sides from 1 to {LARGEST}; write other images")
+        raise DataError(f"{path}: arr_0 holds images of {pixels(size)}, not of sides from 1 to {LARGEST}; write other images")
     if crop is not None and size != [crop, crop]:
-        raise DataError(f"{path}: images of {_pixels(size)}, but {crop} x {crop} were asked for; an npz is read as stored: "
+        raise DataError(f"{path}: images of {pixels(size)}, but {crop} x {crop} were asked for; an npz is read as stored: "
                         "make its images again at that size, or name a folder of images, of which centre crops are taken")
     return ImageSource(path.name, from_first(lambda: sha256_file(path)), n, tuple(size), _labels(path, n), STORED, array.read)
 
@@ -180,8 +172,8 @@ def _encoded(images: Sequence[Encoded], names: Sequence[Path] | None, entries: I
     with shared_errors():
         share = images[slice(*own_share().bounds(len(images)))]
         checked = track(map_ahead(check_image, share, workers), f"checking {what}", len(share), "images")
-        checked = _of_one_size(share, checked, crop)
-    checked = _of_one_size(images, chain.from_iterable(gathered(checked)), crop)
+        checked = of_one_size(share, checked, crop)
+    checked = of_one_size(images, chain.from_iterable(gathered(checked)), crop)
     digest, size = hashlib.sha256(), checked[0][0]
     for entry, (_, sha256) in zip(entries, checked, strict=True):
         digest.update(f"{sha256}  ".encode() + os.fsencode(entry) + b"\n")               # as `sha256sum` prints them
@@ -189,19 +181,6 @@ def _encoded(images: Sequence[Encoded], names: Sequence[Path] | None, entries: I
     if crop is not None:
         what, size, rounding = f"{what}, centre crops of {crop}", (crop, crop), ROUNDED
     return ImageSource(what, digest.hexdigest(), len(images), size, labels, rounding, read, names)
-
-
-def _of_one_size(images: Sequence[Encoded], checked: Iterable[tuple[tuple[int, int], str]],
-                 crop: int | None) -> list[tuple[tuple[int, int], str]]:
-    """What `check_image` said of every image. Raises DataError at the first whose size is not the first one's, unless crops are
-    taken."""
-    result = []
-    for image, about in zip(images, checked, strict=True):
-        result.append(about)
-        if about[0] != result[0][0] and crop is None:
-            raise DataError(f"{image.place}: {_pixels(about[0])}, but {images[0].place} has {_pixels(result[0][0])}; take "
-                            "centre crops of one size with `--crop SIZE`")
-    return result
 
 
 def _names(folder: Path) -> list[Path]:
@@ -228,20 +207,6 @@ def _classes(folder: Path, names: list[Path]) -> Int[np.ndarray, " n"] | None:
     return labels.astype(np.int64)
 
 
-def check_image(encoded: Encoded) -> tuple[tuple[int, int], str]:
-    """Height and width of an encoded image, and sha256 of its bytes. Raises what `plain_image` does."""
-    data = encoded.read()
-    with plain_image(data, encoded.place) as image:
-        return (image.height, image.width), hashlib.sha256(data).hexdigest()
-
-
-def decode_image(encoded: Encoded, crop: int | None) -> Pixels:
-    """The RGB image that `check_image` accepts, whole or its centre crop. Raises DataError for a damaged one."""
-    with plain_image(encoded.read(), encoded.place) as image:
-        image = image.convert("RGB")
-    return np.array(image) if crop is None else center_crop(image, crop)
-
-
 class _Reader(NamedTuple):
     """Images that are each the view of an item, made in threads."""
 
@@ -255,7 +220,3 @@ class _Reader(NamedTuple):
     def taken(self, order: Sequence[int]) -> "_Reader":
         """The same images in another order."""
         return self._replace(items=[self.items[i] for i in order])
-
-
-def _pixels(size: Sequence[int]) -> str:
-    return "{} x {} pixels (height x width)".format(*size)
