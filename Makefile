@@ -46,8 +46,8 @@ commands: $(READY)
 
 # The pages, looked at in a real browser: Debian's chromium. Of the report, the one that `make short` left.
 pages: $(READY)
-	$(RUN) RESTOK_PARAMS=params/short.yaml python -m pytest -n 0 -rs tests/check_browser.py tests/check_site.py tests/check_pages.py \
-		tests/check_ui.py
+	$(RUN) RESTOK_PARAMS=params/short.yaml python -m pytest -n 2 -rs tests/check_ui.py tests/check_pages.py tests/check_site.py \
+		tests/check_browser.py
 
 # The short demo by `dvc repro`, pushed and pulled; and DVC on a real server of S3, which is started and ended here, and on one of
 # SSH where Debian's openssh-server is installed.

@@ -11,6 +11,7 @@ import sys
 import time
 from pathlib import Path
 
+import left
 import pytest
 from conftest import ROOT
 from pages import commands
@@ -61,12 +62,11 @@ def plan(folder: Path) -> dict[str, int]:
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
-    """A clone in which `dvc repro` made the short demo, pushed to the folder beside it."""
-    folder = tmp_path_factory.mktemp("artifacts") / "made"
-    tracked = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.split("\0")
-    for name in filter(None, tracked):
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy2(ROOT / name, folder / name, follow_symlinks=False)
+    """A clone in which `dvc repro` made the rest of the short demo, its judgements and its reports, pushed to the folder beside
+    it."""
+    folder = left.tracked(tmp_path_factory.mktemp("artifacts") / "made")
+    left.made(folder, *(f"results/short/{name}" for name in ("data", "classifier", "reference", "tokenizer/main", "codes/main",
+                                                             "generator/main", "guidance/main", "logs", "benchmarks")))
     edit(folder, "run: demo", "run: short", "run.yaml")
     say(folder, "git init --quiet && git add --all && git commit --quiet --message start")
     say(folder, "git init --quiet --bare ../others && git remote add origin ../others && git push --quiet -u origin HEAD")

@@ -3,15 +3,14 @@ what commands say that are marked as needing more. Not one of the tests, since i
 
 import os
 import re
-import shutil
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import given
+import left
 import pytest
-from conftest import ROOT
 from pages import PAGES, Command, commands, name_of
 
 BIN = Path(sys.executable).parent
@@ -31,13 +30,8 @@ MARKED = list({command.text: command for command in LISTED if command.needs}.val
 @pytest.fixture(scope="session")
 def clone(tmp_path_factory) -> Path:
     """A copy of this clone with the run's results and the workflow's records of them. The caches of networks are empty."""
-    folder = tmp_path_factory.mktemp("docs") / "clone"
-    tracked = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.split("\0")
-    for name in filter(None, tracked):
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy2(ROOT / name, folder / name, follow_symlinks=False)
-    for name in (f"results/{RUN}", f"reports/{RUN}", f"runs/{RUN}", ".snakemake/metadata"):
-        subprocess.run(["cp", "-a", "--parents", name, folder], cwd=ROOT, check=True)
+    folder = left.tracked(tmp_path_factory.mktemp("docs") / "clone")
+    left.made(folder, f"results/{RUN}", f"reports/{RUN}", f"runs/{RUN}")
     given.replace(folder / "run.yaml", "run: demo", f"run: {RUN}")
     (folder / ".venv").symlink_to(BIN.parent)
     return folder

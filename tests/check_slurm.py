@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+import left
 import pytest
 import torch
 from conftest import ROOT
@@ -147,6 +148,7 @@ def comparable(path: Path) -> bytes:
 
 def test_the_short_demo_gives_the_local_reports_though_a_training_is_killed_and_another_queued_again(tmp_path):
     here, there = clone(tmp_path / "here", "short"), clone(tmp_path / "there", "short")
+    left.made(here, *(f"results/short/{name}" for name in ("data", "classifier", "reference", "layout.npz", "*/main")))
     with snakemake(there, "--profile", "slurm", "reports/index.html"):
         killed, job = in_the_middle(there, "train_tokenizer")
         for pid in trainers(job):

@@ -28,6 +28,7 @@ import numpy as np
 import pytest
 import slurm_cluster
 import torch
+import warm
 from click.testing import Result
 from reporting_fixtures import experiments, numbers, write_experiments, write_run
 from typer.testing import CliRunner
@@ -199,9 +200,8 @@ def workflow(tmp_path) -> Path:
     return folder
 
 
-def dry_run(workflow: Path, *arguments: str, env: dict | None = None, fails: bool = False) -> str:
-    command = [sys.executable, "-m", "snakemake", "--cores", "1", "--dry-run", *arguments]
-    done = subprocess.run(command, cwd=workflow, env=env, capture_output=True, text=True)
+def dry_run(workflow: Path, *arguments: str, fails: bool = False) -> str:
+    done = warm.snakemake(workflow, "--cores", "1", "--dry-run", *arguments)
     assert (done.returncode != 0) == fails, done.stdout + done.stderr
     return done.stdout + done.stderr
 

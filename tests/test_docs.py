@@ -2,14 +2,13 @@
 command is run by a test, or says what it needs."""
 
 import re
-import subprocess
-import sys
 from functools import reduce
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
 import typer
+import warm
 from conftest import ROOT
 from pages import ELSEWHERE, MARKS, PAGES, blocks, name_of
 from pages import commands as typed
@@ -173,9 +172,8 @@ def after(arrows: set[tuple[str, str]], rule: str) -> set[str]:
 def test_the_graph_of_rules_is_that_of_the_workflow(workflow):
     """But for arrows that follow from others."""
     (workflow / "slurm").symlink_to("workflow/profiles/slurm")
-    command = [sys.executable, "-m", "snakemake", "--profile", "slurm", "--executor", "local", "--cores", "1", "--rulegraph"]
-    command += ["mermaid-js", "--config", "run=imagenet256", "--", "reports/index.html"]
-    drawn = subprocess.run(command, cwd=workflow, capture_output=True, text=True, check=True).stdout
+    words = "--profile slurm --executor local --cores 1 --rulegraph mermaid-js --config run=imagenet256 -- reports/index.html"
+    drawn = warm.snakemake(workflow, *words.split()).stdout
     names = dict(re.findall(r"(id\d+)\[(\w+)\]", drawn))
     arrows = {(names[start], names[end]) for start, end in re.findall(r"(id\d+) --> (id\d+)", drawn)}
     once = {(start, end) for start, end in arrows if start != end}

@@ -3,13 +3,11 @@
 import os
 import re
 import shutil
-import subprocess
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+import warm
 from conftest import dry_run, small_params
 from image_sets import FORMS, IDS, photographs, write_tar
 from small_sheet import TWO, rows
@@ -186,9 +184,7 @@ def test_the_memory_of_a_gpu_is_held_against_the_micro_batch(faults, state, says
 
 
 def snakemake(workflow, *arguments):
-    path = os.pathsep.join((str(Path(sys.executable).parent), os.environ["PATH"]))
-    done = subprocess.run([sys.executable, "-m", "snakemake", "--cores", "1", *arguments], cwd=workflow,
-                          env=os.environ | {"PATH": path}, capture_output=True, text=True)
+    done = warm.snakemake(workflow, "--cores", "1", *arguments)
     return done.returncode, done.stdout + done.stderr
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from pkgutil import resolve_name
 
 import pytest
+import warm
 from conftest import ROOT, dry_run
 from reporting_fixtures import run_params, run_sheet, write_run
 
@@ -36,7 +37,8 @@ def added(tmp_path) -> dict[str, str]:
 
 
 def test_an_item_added_to_the_list_alone_is_in_the_workflow(workflow, added):
-    planned = dry_run(workflow, "reports/demo/index.html", env=added)
+    command = [sys.executable, "-m", "snakemake", "--cores", "1", "--dry-run", "reports/demo/index.html"]
+    planned = subprocess.run(command, cwd=workflow, env=added, capture_output=True, text=True, check=True).stdout
     assert "output: reports/demo/table11.csv" in planned
     assert "output: reports/demo/fig10.png, reports/demo/fig10.pdf, reports/demo/fig10.csv" in planned
 
@@ -111,9 +113,7 @@ def test_a_parameter_file_may_have_any_name(workflow, name):
     """A word of the shell lines, and a run of its own; no other run minds it."""
     shutil.copy2(workflow / "params/short.yaml", workflow / f"params/{name}.yaml")
     target = f"results/{name}/layout.npz"
-    path = os.pathsep.join((str(Path(sys.executable).parent), os.environ["PATH"]))
-    done = subprocess.run([sys.executable, "-m", "snakemake", "--cores", "1", target], cwd=workflow,
-                          env=os.environ | {"PATH": path}, capture_output=True, text=True)
+    done = warm.snakemake(workflow, "--cores", "1", target)
     assert done.returncode == 0 and (workflow / target).is_file(), done.stdout + done.stderr
     assert not [*workflow.rglob("MARK*")]
     assert "output: results/demo/layout.npz" in dry_run(workflow, "results/demo/layout.npz")
@@ -193,10 +193,7 @@ def test_another_chosen_run_brings_its_own_report(workflow):
     for run in ("demo", "short"):
         (workflow / "reports" / run).mkdir(parents=True)
         (workflow / "reports" / run / "table2.csv").write_text(run)
-        path = os.pathsep.join((str(Path(sys.executable).parent), os.environ["PATH"]))
-        done = subprocess.run([sys.executable, "-m", "snakemake", "--cores", "1", "--allowed-rules", "chosen", "--config",
-                               f"run={run}", "--", target], cwd=workflow, env=os.environ | {"PATH": path}, capture_output=True,
-                              text=True)
+        done = warm.snakemake(workflow, "--cores", "1", "--allowed-rules", "chosen", "--config", f"run={run}", "--", target)
         assert done.returncode == 0 and (workflow / target).read_text() == run, done.stdout + done.stderr
 
 
@@ -205,9 +202,7 @@ def test_a_machines_profile_keeps_what_it_says(workflow):
     profile = workflow / "profiles/cluster/profile.yaml"
     profile.parent.mkdir()
     profile.write_text("resources: [gpu=3]\n")
-    command = [sys.executable, "-m", "snakemake", "--cores", "1", "--profile", "profiles/cluster", "results/demo/layout.npz"]
-    path = os.pathsep.join((str(Path(sys.executable).parent), os.environ["PATH"]))
-    done = subprocess.run(command, cwd=workflow, env=os.environ | {"PATH": path}, capture_output=True, text=True)
+    done = warm.snakemake(workflow, "--cores", "1", "--profile", "profiles/cluster", "results/demo/layout.npz")
     assert done.returncode == 0 and re.search(r"Provided resources: gpu=\D*3\b", done.stderr), done.stdout + done.stderr
     default = set(read_yaml((workflow / "profiles/default/profile.yaml").read_text()))
     for other in (workflow / "profiles").glob("*/profile.yaml"):

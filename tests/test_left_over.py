@@ -1,12 +1,9 @@
 """A workflow on SLURM submits nothing while jobs of an earlier start wait or run in its folder."""
 
-import os
 import shutil
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
+import warm
 from conftest import ROOT
 from squeue_stand_in import install, job, tell
 
@@ -37,9 +34,7 @@ def squeue(tmp_path, monkeypatch):
 
 
 def snakemake(workflow, *words, targets=("results/demo/data",)):
-    path = os.pathsep.join((os.environ["PATH"], str(Path(sys.executable).parent)))
-    return subprocess.run([sys.executable, "-m", "snakemake", *words, "--", *targets], cwd=workflow, text=True,
-                          env=os.environ | {"PATH": path, "PYTHONPATH": str(ROOT)}, capture_output=True)
+    return warm.snakemake(workflow, *words, "--", *targets)
 
 
 def test_what_was_submitted_before_is_not_submitted_again(workflow, tmp_path, squeue):

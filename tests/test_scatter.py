@@ -1,12 +1,9 @@
 """Steps that several jobs share: the profile says how many, and what is made does not tell."""
 
-import os
 import shutil
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
+import warm
 from conftest import ROOT, held
 from image_sets import as_folder
 
@@ -34,9 +31,7 @@ def workflow(tmp_path, models):
 
 
 def snakemake(workflow, *words, target=CODES):
-    path = os.pathsep.join((str(Path(sys.executable).parent), os.environ["PATH"]))
-    done = subprocess.run([sys.executable, "-m", "snakemake", "--cores", "1", *words, "--", target], cwd=workflow,
-                          env=os.environ | {"PATH": path, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True)
+    done = warm.snakemake(workflow, "--cores", "1", *words, "--", target)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout + done.stderr
 

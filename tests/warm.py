@@ -1,0 +1,35 @@
+"""Snakemake in a process of its own, forked from one that has imported it: a dry run takes one second instead of four."""
+
+import multiprocessing
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+CONTEXT = multiprocessing.get_context("forkserver")
+CONTEXT.set_forkserver_preload([
+    "snakemake.cli", "snakemake.profiles", "snakemake.report.html_reporter", "smart_open", "restok.dvc", "restok.mirror.child",
+    "restok.slurm", "restok.experiments.estimate", "restok.experiments.requests", "restok.experiments.telling"])
+
+
+def snakemake(cwd: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    """What `snakemake WORDS` says and leaves, called in a folder; its jobs find this environment's commands."""
+    env = os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    with tempfile.TemporaryDirectory() as said:
+        streams = [Path(said, name) for name in ("stdout", "stderr")]
+        process = CONTEXT.Process(target=_main, args=(words, cwd, env, streams))
+        process.start()
+        process.join()
+        return subprocess.CompletedProcess(["snakemake", *words], process.exitcode, *(path.read_text() for path in streams))
+
+
+def _main(words: tuple[str, ...], cwd: Path, env: dict[str, str], streams: list[Path]) -> None:
+    os.chdir(cwd)
+    os.environ.clear()
+    os.environ.update(env)
+    for number, path in ((1, streams[0]), (2, streams[1])):
+        os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT), number)
+    from snakemake.cli import main
+    sys.argv = ["snakemake", *words]
+    main(sys.argv[1:])
