@@ -108,11 +108,11 @@ def test_shell_lines_quote_whatever_they_are_given():
     assert len(places) > 80 and sorted(own) == [*["{resources.launch}"] * 2, *["{stage}"] * 2]
 
 
-@pytest.mark.parametrize("name", ["my run", "a&touch MARK&b", "$(touch MARK)", "it's; (one", 'w[1]"*', "grö\u0308ße", "-x"])
+@pytest.mark.parametrize("name", ["-x", "it's $(touch MARK)", 'w[1]"*&touch MARK; (grö\u0308ße'])
 def test_a_parameter_file_may_have_any_name(workflow, name):
     """A word of the shell lines, and a run of its own; no other run minds it."""
     shutil.copy2(workflow / "params/short.yaml", workflow / f"params/{name}.yaml")
-    target = f"results/{name}/layout.npz"
+    target = f"reports/{name}/table9.csv"
     done = warm.snakemake(workflow, "--cores", "1", target)
     assert done.returncode == 0 and (workflow / target).is_file(), done.stdout + done.stderr
     assert not [*workflow.rglob("MARK*")]

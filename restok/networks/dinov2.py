@@ -54,7 +54,7 @@ def dinov2_network(state: Mapping[str, Tensor] | None, name: str = NETWORK) -> D
     """The network with these weights, named as in Meta's file; None leaves them random. `name` is timm's of a network of its
     kind. Raises ValueError for tensors that are missing or too many."""
     import timm
-    network = timm.create_model(name, img_size=SIDE, num_classes=0)
+    network = timm.create_model(name, img_size=SIDE, num_classes=0, weight_init="" if state is None else "skip")
     if state is not None:
         own = {key: tensor for key, tensor in state.items() if key != "mask_token"}       # which only its training used
         own["pos_embed"] = positions(own["pos_embed"], SIDE // PATCH)
