@@ -28,7 +28,7 @@ from restok.files import write_json
 pytestmark = pytest.mark.usefixtures("slurm")
 BASE = [sys.executable, "-m", "snakemake"]
 LONG = {"checkpoints: {750k: 40, 1M: 80}": "checkpoints: {750k: 160, 1M: 180}", "save_every: 30": "save_every: 25",
-        "log_every: 20": "log_every: 5"}
+        "batch_size: 8\n": "batch_size: 16\n"}
 
 
 def clone(folder: Path, run: str, changes: dict[str, str] | None = None, **site) -> Path:
@@ -262,8 +262,8 @@ def test_a_training_is_queued_again_though_slurm_was_busy_at_first(tmp_path):
 
 def test_two_nodes_with_two_tasks_each_learn_what_four_processes_of_one_machine_do(tmp_path):
     """Each task with a GPU, by SLURM; there is none, so they compute on CPUs and talk by gloo."""
-    pieces = {"micro_batch: null\n  checkpoints: {750k: 40, 1M: 80}": "micro_batch: 4\n  checkpoints: {750k: 15, 1M: 20}",
-              "micro_batch: null\n  steps: 80": "micro_batch: 16\n  steps: 15", "features: digits": "features: inception"}
+    pieces = {"micro_batch: null\n  checkpoints: {750k: 40, 1M: 80}": "micro_batch: 2\n  checkpoints: {750k: 15, 1M: 20}",
+              "micro_batch: null\n  steps: 80": "micro_batch: 8\n  steps: 15", "features: digits": "features: inception"}
     here, there = clone(tmp_path / "here", "parts", pieces), clone(tmp_path / "there", "parts", pieces, nodes=2)
     workstation = here / "profiles/workstation/profile.yaml"
     workstation.write_text(workstation.read_text().replace("tasks_per_node: 1 ", "tasks_per_node: 4 "))

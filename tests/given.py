@@ -174,5 +174,5 @@ PAGES: dict[str, tuple[Callable[[Path], None], dict[str, str]]] = {
     "docs/tracking.md": (nothing, {"track-sync demo --follow": "track-sync demo"}),
     "docs/training.md": (nothing, {
         "--nproc-per-node 8": "--nproc-per-node 2", "250k": "750k", "TARGET": "results/demo/codes/main/1M",
-        "$T --run runs/by_hand": "$T --set tokenizer_training.micro_batch=8 --run runs/by_hand"}),     # 16 are for one process
+        "$T --run runs/by_hand": "$T --set tokenizer_training.micro_batch=4 --run runs/by_hand"}),     # 8 are for one process
 }

@@ -132,7 +132,7 @@ PARTS = [
     Case("a part that is the whole", f"{GATHER} {CODES}", "codes/main/750k"),
     Case("a part that is nowhere", f"{GATHER} parts/nowhere", "nowhere"),
     Case("parts of another size of batch", f"{ALL} --set codes.batch_size=10", "750k/0.*images_a_batch"),
-    Case("parts of other crops", f"{ALL} --set codes.five_crops=false", "750k/0.*codes.five_crops"),
+    Case("parts of other crops", f"{ALL} --set codes.five_crops=true", "750k/0.*codes.five_crops"),
     Case("parts and a part", f"{GATHER} --part 0/3", "--part"),
 ]
 

@@ -36,7 +36,7 @@ TYPES = {"seed: 10086": ("seed: ten", "seed"), "crop_scale: [0.85, 1.0]": ("crop
          "  width: 64": ("  width: '64'", "tokenizer.width"),
          "latent_hierarchy: true": ("latent_hierarchy: yes", "tokenizer.latent_hierarchy"),
          "clip: 10.0": ("clip: [10.0]", "tokenizer_training.clip"), "mse: 1.0": ("mse: null", "objective.mse"),
-         "five_crops: true": ("five_crops: 1", "codes.five_crops"), "hidden: 256": ("hidden: 256.5", "generator.hidden"),
+         "five_crops: false": ("five_crops: 1", "codes.five_crops"), "hidden: 256": ("hidden: 256.5", "generator.hidden"),
          "precision: fp32": ("precision: 32", "tokenizer_training.precision"), "top_k: 0": ("top_k: 0.5", "sampling.top_k"),
          "schedules: [step]": ("schedules: step", "guidance_search.schedules"),
          "distances: [exact]": ("distances: {exact: 1}", "evaluation.distances"),
