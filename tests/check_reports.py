@@ -186,7 +186,7 @@ MEASURING |= {"score_finalist"} if load_params(PARAMS).guidance_search.coarse el
 
 
 @pytest.mark.parametrize(("section", "changed", "runs", "stays"), [
-    ("codes", {"five_crops": True}, MEASURING | {"encode", "train_generator"},
+    ("codes", {"five_crops": not load_params(PARAMS).codes.five_crops}, MEASURING | {"encode", "train_generator"},
      {"prepare", "train_tokenizer", "evaluate_reconstruction"}),
     ("evaluation", {"neighbours": 5}, {"evaluate_generation", "evaluate_unguided", "table"},
      TRAINING | {"encode", "evaluate_reconstruction", "reference", "score_guidance", "sample"}),
