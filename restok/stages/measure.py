@@ -83,7 +83,8 @@ def evaluate(evaluator: Evaluator, subject: Subject | Statistics, reference: Pat
     _apart(state, out, kept)
     begun, opened = _begun(evaluator, subject, expected), evaluator.open_reference(reference)
     made_of = _origin("evaluation", begun, opened, reference, seed=seed, neighbours=evaluator.settings.neighbours,
-                      distances=list(evaluator.settings.distances))
+                      distances=list(evaluator.settings.distances),
+                      **({"fdr6": True} if "fdr6" in evaluator.settings.also else {}))
     result = None if kept else _measured_before(made_of, out, state)
     keep = None
     if result is None:
