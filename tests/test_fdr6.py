@@ -23,6 +23,7 @@ from restok.metrics import fdr6, features
 from restok.metrics.comparison import Comparison
 from restok.metrics.features import JUDGES, described, judging, load_features, metric_names
 from restok.metrics.intervals import group_of
+from restok.metrics.statistics import Statistics
 from restok.networks.inception import Features
 from restok.networks.timm_judge import SIDES, TimmJudge, load_timm_judge, random_timm_judge
 from restok.stages.bench.peaks import operations
@@ -217,6 +218,9 @@ def test_other_images_and_references_are_refused_each_with_its_reason(files, mon
     measuring("also=[mae]").reference(files / "training.npz").save(files / "r.safetensors")
     lacking = evaluate(measuring(ALL), samples(files), files / "r.safetensors")
     assert lacking["refused"]["FDr6"].count("was not measured with") == 4 and lacking["metrics"]["FD-MAE"] > 0
+    measuring("also=[mae]").statistics(samples(files)).save(files / "s.safetensors")
+    lacking = evaluate(measuring(ALL), Statistics.load(files / "s.safetensors"), files / "training.npz")
+    assert "was not measured with ConvNeXt-V2, DINOv2-256, SigLIP2, CLIP: bring" in lacking["refused"]["FDr6"]
     monkeypatch.setattr(fdr6, "SIDE", 256)
     large = evaluate(measuring(ALL), samples(files), files / "training.npz")
     assert large["refused"]["FDr6"] == "samples.npz has images of 8x8, not 256x256" and large["metrics"]["FD-CLIP"] > 0

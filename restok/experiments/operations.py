@@ -15,7 +15,7 @@ from restok.hierarchy import merge_layers, scale_grids
 TRAINED, PASSED = 3, 2
 # The 2015 Inception network of FID and the five of FDr6 at their own pixels, whatever the image's size, and LPIPS of a pair of
 # 256 x 256 pixels, by the network below it: counted by torch.utils.flop_counter on the networks themselves, as
-# tests/test_operations.py does.
+# tests/test_operations.py and tests/test_fdr6.py do.
 JUDGES = {"inception": 11.43e9, "convnextv2": 30.71e9, "dinov2-256": 232e9, "mae": 123.1e9, "siglip2": 167.3e9, "clip": 232e9}
 LPIPS = {"alex": 3.48e9, "vgg": 80.2e9}
 LPIPS_SIDE = 256

@@ -18,6 +18,7 @@ from restok.files import remove_left_over, write_json
 from restok.files.artifact import Origin, digest_of
 from restok.files.noted import beside, noted_in
 from restok.metrics.evaluate import evaluate_candidate, evaluate_generation, evaluate_reconstruction, require_alike
+from restok.metrics.features import JUDGES
 from restok.metrics.statistics import Statistics, StatisticsError
 from restok.parts import WHOLE, Shard
 from restok.stages.evaluator import Evaluator
@@ -153,7 +154,8 @@ def _begun(evaluator: Evaluator, subject: Subject | Statistics, expected: int | 
     begun = subject if isinstance(subject, Statistics) else evaluator.begin(subject)
     if begun is subject:
         begun.require_whole()
-        if lacking := [one.kind for one in evaluator.also if one.kind not in begun.also]:
+        named = [JUDGES[name].kind for name in evaluator.settings.also if name != "fdr6"]
+        if lacking := [kind for kind in named if kind not in begun.also]:
             raise MeasureError(f"{begun.name}: was not measured with {', '.join(lacking)}, which is asked for; measure it "
                                "again, or ask for fewer networks (--features)")
     if expected is not None and begun.n != expected:
