@@ -212,7 +212,8 @@ def test_without_internet_each_network_is_named_with_what_to_do(command, server,
     server.server_close()
     done = command("fetch", *SETTINGS)
     assert done.exit_code == 1
-    assert f"{VIT} cannot be downloaded" in done.stderr and "name the file under `weights`" in done.stderr
+    assert f"{VIT} cannot be downloaded" in done.stderr
+    assert "name the file under `objective.alignment.weights`" in done.stderr
     assert "Connection refused" in done.stderr and "put it at" in done.stderr and waits == []
 
 

@@ -107,8 +107,8 @@ class NetworkOptions:
     params: AnyParams = None
     experiment: Experiment = None
     overrides: Overrides = None
-    features: option(str | None, "digits, inception or dinov2, or several: the first one's metrics bear the plain names; else "
-                     "evaluation.features and .also.") = None
+    features: option(str | None, "digits, inception or dinov2, or several: the first one's metrics bear the plain names; fdr6: "
+                     "Inception and the five of FDr6; else evaluation.features and .also.") = None
     weights: option(Path | None, "File of the Inception network; else evaluation.weights.") = None
     classifier: Classifier = None
     crop: option(int | None, "Side of the centre crops of reference and originals in folders; else the tokenizer's image "
@@ -119,7 +119,8 @@ class NetworkOptions:
         """The parameter file, where one was named, and the protocol."""
         if self.experiment and not self.params:
             raise ConfigError("--experiment changes a parameter file; name one with --params")
-        first, *others = self.features.split(",") if self.features else [None]
+        named = self.features.split(",") if self.features else [None]
+        first, *others = named if named[0] != "fdr6" else ["inception", *named]
         if self.weights and first and "inception" not in (first, *others):
             raise ConfigError(f"--weights is of the Inception network, and --features {self.features} asks for others; of "
                               "DINOv2 name a file with --set evaluation.dinov2_weights=FILE")

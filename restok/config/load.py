@@ -3,6 +3,7 @@
 import difflib
 import json
 from collections.abc import Iterable, Sequence
+from copy import deepcopy
 from functools import reduce
 from pathlib import Path
 from typing import Any
@@ -53,14 +54,14 @@ def read_tree(path: str | Path) -> dict:
 
 
 # The paper's protocols, for images that belong to no parameter file: as params/imagenet256.yaml writes them, without DINOv2.
-PROTOCOL = {"features": "inception", "also": [], "weights": None, "dinov2_weights": None, "lpips": True,
-            "lpips_weights": None, "reference": None, "samples_per_class": 50, "neighbours": 3,
+PROTOCOL = {"features": "inception", "also": [], "weights": None, "dinov2_weights": None, "fdr6_weights": {},
+            "lpips": True, "lpips_weights": None, "reference": None, "samples_per_class": 50, "neighbours": 3,
             "distances": ["exact", "adm-fp16"], "batch_size": 64, "save_every": 5000}
 
 
 def load_protocol(overrides: Iterable[str] = ()) -> Evaluation:
     """The settings of an evaluation without a parameter file; overrides as in 'evaluation.neighbours=5'. Raises ConfigError."""
-    tree = {"evaluation": dict(PROTOCOL)}
+    tree = {"evaluation": deepcopy(PROTOCOL)}
     apply_overrides(tree, overrides)
     if len(tree) > 1:
         raise ConfigError(f"{', '.join(list(tree)[1:])}: without a parameter file only evaluation.KEY can be set")

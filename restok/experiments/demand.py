@@ -5,12 +5,13 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
-from restok.config import Evaluation, Objective, Params
+from restok.config import FDR6, Evaluation, Objective, Params
 from restok.experiments.trials import Sheet
 
 GPU_FROM = 20_000_000     # parameters: what is smaller trains on a CPU
 BYTES = 64                # of main memory a parameter: weights, gradients, moments, average, and a copy of them to be saved
 PRETRAINED = 6000         # MB: the sums of a measurement by Inception, and pretrained networks
+FURTHER = 1500            # MB: each of FDr6's networks, and its sums
 LEAST = 2000              # MB: a process with its libraries, a batch, and the sums of a measurement
 READER = 400              # MB: a process that reads images
 
@@ -32,7 +33,8 @@ def large(params: Params) -> bool:
 
 def memory_mb(params: Params) -> int:
     """Main memory of a job, in MB."""
-    return LEAST + (PRETRAINED + BYTES * parameters(params) // 10**6 if large(params) else 0)
+    further = FURTHER * len(FDR6.keys() & set(params.evaluation.networks))
+    return LEAST + (PRETRAINED + further + BYTES * parameters(params) // 10**6 if large(params) else 0)
 
 
 def gpus(params: Params) -> int:
@@ -50,10 +52,9 @@ class Wanted(NamedTuple):
 
 def judges(evaluation: Evaluation) -> list[Wanted]:
     """The pretrained networks that measure."""
-    found = [Wanted("inception", "evaluation.weights", evaluation.weights),
-             Wanted("dinov2", "evaluation.dinov2_weights", evaluation.dinov2_weights)]
+    found = [Wanted(FDR6.get(name, name), *evaluation.weights_of(name)) for name in evaluation.networks if name != "digits"]
     alex = Wanted("alex", "evaluation.lpips_weights", evaluation.lpips_weights)
-    return [each for each in found if each.network in evaluation.networks] + [alex] * evaluation.lpips
+    return found + [alex] * evaluation.lpips
 
 
 def teachers(objective: Objective) -> list[Wanted]:

@@ -13,9 +13,10 @@ from restok.hierarchy import merge_layers, scale_grids
 # Forwards that a step takes: of what is trained (forward, backward to inputs, backward to weights), and of a frozen network
 # through which gradients pass (forward, backward to inputs).
 TRAINED, PASSED = 3, 2
-# The 2015 Inception network of FID at its 299 x 299 pixels, whatever the image's size, and LPIPS of a pair of 256 x 256 pixels,
-# by the network below it: counted by torch.utils.flop_counter on the networks themselves, as tests/test_operations.py does.
-INCEPTION = 11.43e9
+# The 2015 Inception network of FID and the five of FDr6 at their own pixels, whatever the image's size, and LPIPS of a pair of
+# 256 x 256 pixels, by the network below it: counted by torch.utils.flop_counter on the networks themselves, as
+# tests/test_operations.py and tests/test_fdr6.py do.
+JUDGES = {"inception": 11.43e9, "convnextv2": 30.71e9, "dinov2-256": 232e9, "mae": 123.1e9, "siglip2": 167.3e9, "clip": 232e9}
 LPIPS = {"alex": 3.48e9, "vgg": 80.2e9}
 LPIPS_SIDE = 256
 # Width and layers of vision transformers, by the word in timm's names (Dosovitskiy et al. 2021, table 1; Touvron et al. 2021,
@@ -194,7 +195,7 @@ def classifier(params: Params) -> float:
 
 def judging(network: str, params: Params) -> float:
     """What measures an image, by its name in the parameters."""
-    return {"inception": INCEPTION, "dinov2": vit("_large_patch14", 16)}[network] if network != "digits" else classifier(params)
+    return JUDGES.get(network) or (vit("_large_patch14", 16) if network == "dinov2" else classifier(params))
 
 
 def _size(name: str) -> tuple[int, int]:

@@ -20,7 +20,7 @@ from restok.experiments.trials import MAIN, RELEASED, Sheet, Trial
 from restok.files.artifact import Origin
 
 FEATURES = ("threads", "evaluation.features", "evaluation.weights", "evaluation.dinov2_weights", "evaluation.batch_size")
-ALL_FEATURES = (*FEATURES, "evaluation.also")             # a search goes by the first network alone
+ALL_FEATURES = (*FEATURES, "evaluation.also", "evaluation.fdr6_weights")          # a search goes by the first network alone
 DRAWING = ("threads", "seed", "sampling.temperature", "sampling.top_k", "sampling.top_p", "sampling.class_cache",
            "sampling.rounding", "sampling.precision")
 SCORING = (*DRAWING, *FEATURES, "guidance_search.samples_per_class")

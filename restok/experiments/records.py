@@ -14,9 +14,9 @@ from restok.experiments.loading import Known
 
 SLACK = 1e-6                             # of what earlier versions wrote: how far rounding took a value out of its bounds
 KINDS = {                                # of metrics, by their names: what bounds them
-    r"r?FID|sFID|r?FD-.+|MIND(-.+)?": (0, math.inf), r"KID|KD-.+": (-math.inf, math.inf),
+    r"r?FID|sFID|r?FD-.+|FDr6|MIND(-.+)?": (0, math.inf), r"KID|KD-.+": (-math.inf, math.inf),
     r"IS(-.+)?( (one split|ADM splits|ten shuffled))?": (1, math.inf),
-    r"(precision|recall)(-DINOv2| adm-fp16)?|class_accuracy|ms_ssim": (0, 1), r"ssim": (-1, 1), r"psnr|lpips": (0, math.inf)}
+    r"(precision|recall)(-.+| adm-fp16)?|class_accuracy|ms_ssim": (0, 1), r"ssim": (-1, 1), r"psnr|lpips": (0, math.inf)}
 
 
 def _upright(interval: list[float]) -> list[float]:

@@ -23,8 +23,8 @@ from restok.experiments.trials import MAIN, Feed, Sheet, Trial
 
 # What every row of a file shares, so that their numbers compare: other values belong in a parameter file of their own.
 SHARED = ("threads", "data.source", "data.path", "data.train", "data.validation", "classifier", "tokenizer.image_size",
-          "evaluation.features", "evaluation.also", "evaluation.weights", "evaluation.dinov2_weights", "evaluation.reference",
-          "evaluation.batch_size")
+          "evaluation.features", "evaluation.also", "evaluation.weights", "evaluation.dinov2_weights",
+          "evaluation.fdr6_weights", "evaluation.reference", "evaluation.batch_size")
 
 Bases = dict[str, tuple[tuple[str, ...], int]]          # main, ablation: what all of their rows change, and their seeds
 

@@ -1,8 +1,9 @@
 """One set of images held against another, metric by metric: values with their intervals, and the reasons for missing ones."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
+from statistics import fmean
 
 import numpy as np
 import torch
@@ -31,6 +32,7 @@ class Comparison:
     def __init__(self, samples: Statistics, reference: Statistics):
         self.samples, self.reference = samples, reference
         self.metrics, self.intervals, self.refused, self.warnings = {}, {}, {}, []
+        self.without: dict[str, Callable[[int | None], float]] = {}       # of a distance's name: its value without a group
 
     def _add(self, name: str, value: float, interval: Interval | None) -> None:
         self.metrics[name], self.intervals[name] = value, interval and list(interval)
@@ -45,6 +47,7 @@ class Comparison:
         self.intervals |= other.intervals
         self.refused |= other.refused
         self.warnings += other.warnings
+        self.without |= other.without
 
     def distances(self, names: Mapping[str, str]) -> None:
         """Those that have names: 'distance', 'spatial', 'kernel', 'sliced'."""
@@ -65,9 +68,18 @@ class Comparison:
                                 "with mu_s and sigma_s, or images", name)
         try:
             to_reference = Frechet(reference.gaussian(part).to(samples.seen.device))
-            self._add(name, *jackknife(lambda group: to_reference(samples.gaussian(part, group)), least=0))
+            without = cache(lambda group: to_reference(samples.gaussian(part, group)))
+            self._add(name, *jackknife(without, least=0))
+            self.without[name] = without
         except InputError as error:      # statistics that are no Gaussian's: the other metrics stand
             self.refuse(str(error), name)
+
+    def mean_ratio(self, name: str, units: Mapping[str, float]) -> None:
+        """The mean of measured distances, each in a unit of its own; a group is left out of all of them at once."""
+        def without(group: int | None) -> float:
+            return fmean(self.without[each](group) / unit for each, unit in units.items())
+
+        self._add(name, *jackknife(without, least=0))
 
     def kernel_distance(self, name: str) -> None:
         if pair := self._kept(4, name):

@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 from restok.config import Evaluation
 from restok.metrics.comparison import Comparison, evenly
+from restok.metrics.fdr6 import ABOUT, NAME, fdr6
 from restok.metrics.features import described, metric_names
 from restok.metrics.inception_score import MODES
 from restok.metrics.results import ComparisonError
@@ -30,7 +31,11 @@ def evaluate_generation(samples: Statistics, reference: Statistics, settings: Ev
     comparison.class_accuracy()
     comparison.per_class_accuracy()
     _others(comparison, dict, settings.neighbours)
-    return _result("generation", comparison, names) | {"score": MODES["ADM splits"], "neighbours": settings.neighbours}
+    asked = "fdr6" in settings.also
+    if asked:
+        fdr6(comparison)
+    return _result("generation", comparison, names) | {"score": MODES["ADM splits"], "neighbours": settings.neighbours} | (
+        {NAME: ABOUT} if asked else {})
 
 
 def evaluate_candidate(samples: Statistics, reference: Statistics) -> dict:

@@ -4,6 +4,7 @@ network carries its name and the hash of its weights, and names the metrics: FID
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,43 +14,51 @@ from jaxtyping import UInt8
 from torch import Tensor, nn
 
 from restok import distributed
-from restok.config import Evaluation
+from restok.config import FDR6, Evaluation
 from restok.errors import InputError
 from restok.files import sha256_file
 from restok.networks.classifier import load_classifier
 from restok.networks.dinov2 import SIDE, dinov2_network, load_dinov2
 from restok.networks.inception import Features, inception_network, load_inception
 from restok.networks.saved import WEIGHTS
+from restok.networks.timm_judge import SIDES, load_timm_judge, random_timm_judge
 
 
 class Judge(NamedTuple):
-    """A pretrained network that judges images: what a value by it depends on. Its weights are PRETRAINED's of its key."""
+    """A pretrained network that judges images: what a value by it depends on. Its weights are those of its key."""
 
     kind: str                      # names the metrics
-    name: str                      # torch-fidelity's
+    name: str                      # torch-fidelity's, or timm's
     load: Callable[[str | Path | None, str | None], tuple[nn.Module, str]]
     random: Callable[[], nn.Module]
-    setting: str                   # of the parameters, that names a file of its weights
-    side: int                      # pixels of its input
-    normalisation: str             # of pixels from 0 to 255
+    resize: str                    # of its input
+    normalisation: str             # of pixels
     layer: str
-    shift: float                   # about the mean of its features
-
-    @property
-    def resize(self) -> str:
-        return f"TensorFlow 1 bilinear to {self.side} (no half-pixel centres, no antialiasing)"
+    shift: float = 0.0             # about the mean of its features
+    precision: str = "float32"
 
 
+TENSORFLOW = "TensorFlow 1 bilinear to {} (no half-pixel centres, no antialiasing)"
+IMAGENETS, CLASS_TOKEN = "by ImageNet's mean and deviation", "class token after the last norm, 1024"
 JUDGES = {
-    "inception": Judge("inception", "inception-v3-compat", load_inception, lambda: inception_network(None), "weights", 299,
-                       "(x - 128) / 128", "the last pooling, 2048; for sFID 7 channels of Mixed_6d; logits without bias", 0.4),
-    "dinov2": Judge("DINOv2", "dinov2-vit-l-14", load_dinov2, lambda: dinov2_network(None), "dinov2_weights", SIDE,
-                    "by ImageNet's mean and deviation", "class token after the last norm, 1024", 0.0)}
+    "inception": Judge("inception", "inception-v3-compat", load_inception, lambda: inception_network(None),
+                       TENSORFLOW.format(299), "(x - 128) / 128",
+                       "the last pooling, 2048; for sFID 7 channels of Mixed_6d; logits without bias", 0.4),
+    "dinov2": Judge("DINOv2", "dinov2-vit-l-14", load_dinov2, lambda: dinov2_network(None), TENSORFLOW.format(SIDE),
+                    IMAGENETS, CLASS_TOKEN)}
+for key, kind, padded, normalisation, layer in (
+        ("convnextv2", "ConvNeXt-V2", "", IMAGENETS, "mean over the last map, before its norm, 1024"),
+        ("dinov2-256", "DINOv2-256", ", padded to 266", IMAGENETS, CLASS_TOKEN),
+        ("mae", "MAE", "", IMAGENETS, CLASS_TOKEN),
+        ("siglip2", "SigLIP2", "", "by mean and deviation 0.5", "attention pooling, 1152"),
+        ("clip", "CLIP", ", padded to 266", "by OpenAI CLIP's mean and deviation", CLASS_TOKEN)):
+    JUDGES[key] = Judge(kind, FDR6[key], partial(load_timm_judge, key), partial(random_timm_judge, key),
+                        f"bicubic, antialiased, to {SIDES[key]}{padded}", normalisation, layer, precision="bfloat16 autocast")
 
 
 @dataclass(frozen=True)
 class FeatureNetwork:
-    """8-bit images -> Features, computed in full float32 on `device`."""
+    """8-bit images -> Features, computed on `device` in full float32, or in the precision that its judge has."""
 
     kind: str                      # 'inception', or `kind_of` a classifier's training data; names the metrics
     name: str
@@ -78,7 +87,8 @@ class FeatureNetwork:
 
 def described(features: Mapping[str, Any]) -> dict[str, Any]:
     """A network's identity and, of a pretrained one, what else a value by it depends on."""
-    said = {judge.name: {"normalisation": judge.normalisation, "layer": judge.layer} for judge in JUDGES.values()}
+    said = {judge.name: {key: getattr(judge, key) for key in ("normalisation", "layer", "precision")}
+            for judge in JUDGES.values()}
     return {**features, **said.get(features["name"], {})}
 
 
@@ -113,8 +123,8 @@ def load_features(settings: Evaluation, classifier: str | Path | None,
     """
     device, name = torch.device(device or distributed.device()), name or settings.features
     if name in JUDGES:
-        setting = JUDGES[name].setting
-        return judging(name, *JUDGES[name].load(getattr(settings, setting), f"evaluation.{setting}"), device)
+        setting, file = settings.weights_of(name)
+        return judging(name, *JUDGES[name].load(file, setting), device)
     network = load_classifier(classifier).to(device)
     least = 2 ** (len(network.channels) - 1)               # the side that is halved to one pixel
 

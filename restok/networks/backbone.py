@@ -99,35 +99,36 @@ def load_backbone(config: Alignment | Discriminator, classifier: str | Path | No
     return VisionTransformer(config.network, config.weights, grid)
 
 
-def create(name: str, weights: str | None) -> nn.Module:
-    """A timm network with its pretrained weights, from the file where one is given, else from the hub's cache; nothing is
-    downloaded."""
+def create(name: str, weights: str | Path | None, setting: str = "weights", **options: bool) -> nn.Module:
+    """A timm network, built with its `options`, with its pretrained weights, from the file where one is given, else from the
+    hub's cache; nothing is downloaded. `setting` is the parameter that names a file."""
     import timm
 
     require_known(name)
     if at_random.get():
-        return timm.create_model(name)
-    source = Hosted(name)
+        return timm.create_model(name, **options)
+    source = Hosted(name, setting)
     if weights is None:
         file = source.required()
     elif not (file := Path(weights)).is_file():
-        raise FileNotFoundError(f"weights: {weights} is not a file; give the weights of {name}, or null to take those that "
-                                "`restok fetch` brings")
+        raise FileNotFoundError(f"{setting}: {weights} is not a file; give the weights of {name}, or none to take those "
+                                "that `restok fetch` brings")
     # its own number of classes, so that loading stays strict; a file of the hub is read as timm reads it from there
     overlay = {"file": str(file)} | ({"custom_load": False} if weights is None else {})
     with reading(file, lambda error: InputError(f"weights: {file} does not hold the weights of {name}: {error}")):
-        network = timm.create_model(name, pretrained=True, pretrained_cfg_overlay=overlay)
+        network = timm.create_model(name, pretrained=True, pretrained_cfg_overlay=overlay, **options)
     if bad := not_finite(network.state_dict()):
         raise InputError(f"weights: {file}: {bad[0]} holds NaN or infinity; download the weights of {name} again")
     return network
 
 
-def source_of(network: str) -> Pretrained | Hosted:
-    """Where a pretrained network comes from. Raises InputError for one that nobody knows."""
+def source_of(network: str, setting: str | None = None) -> Pretrained | Hosted:
+    """Where a pretrained network comes from, of which a `setting` may name a file. Raises InputError for one that nobody
+    knows."""
     if network in PRETRAINED:
         return PRETRAINED[network]
     require_known(network)
-    return Hosted(network)
+    return Hosted(network, *filter(None, [setting]))
 
 
 def require_known(name: str) -> None:

@@ -14,6 +14,7 @@ class Hosted(NamedTuple):
     """A network by its timm name, which timm knows."""
 
     name: str
+    setting: str = "weights"              # that may name a file of its weights
 
     @property
     def repository(self) -> str | None:
@@ -59,7 +60,8 @@ class Hosted(NamedTuple):
     @property
     def _elsewhere(self) -> str:
         where = f"download {self.url}" if self.url else "take weights of its shape"
-        return (f"{where} (licence: {self.licence}) and name the file under `weights`; they are looked for in {self.place}")
+        return (f"{where} (licence: {self.licence}) and name the file under `{self.setting}`; they are looked for in "
+                f"{self.place}")
 
     def download(self) -> None:
         """Bring the file whole, with the sha256 that the hub says, or leave nothing that passes for it. Raises FetchError."""

@@ -11,7 +11,7 @@ from restok.metrics.intervals import side, student_quantile
 from restok.reporting.cells import Measure
 from restok.reporting.measured import ROLES, UNGUIDED, Checkpoint, Row
 
-LOWER = r"[rg]?FID|sFID|[rg]?FD-.+|KID|KD-.+|MIND(-.+)?|lpips|codebook entropy"     # metrics of which lower is better
+LOWER = r"[rg]?FID|sFID|[rg]?FD-.+|FDr6|KID|KD-.+|MIND(-.+)?|lpips|codebook entropy"     # metrics of which lower is better
 APART = "codebook", "per_class_accuracy"                         # of a result's metrics: several numbers each
 
 

@@ -130,9 +130,9 @@ def _headline(best: Row, among: int) -> list[Line]:
 
 
 def _also(record: Record) -> list[str]:
-    """The distances by further networks."""
-    kinds = record.get("also") or ()
-    return [name for kind in kinds for name in record["metrics"] if name.endswith(f"-{kind}")]
+    """The distances by further networks, and what several of them say together."""
+    endings = [*(f"-{kind}" for kind in record.get("also") or ()), "FDr6"]
+    return [name for ending in endings for name in record["metrics"] if name.endswith(ending)]
 
 
 def _lines(what: str, record: Record, *metrics: str | None) -> Iterator[Line]:

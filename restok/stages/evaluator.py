@@ -13,6 +13,7 @@ from restok.metrics.features import JUDGES, FeatureNetwork, Features, load_featu
 from restok.metrics.reconstruction import similarity, similarity_names
 from restok.metrics.statistics import Statistics, StatisticsError
 from restok.networks.lpips import load_lpips
+from restok.networks.pretrained import FetchError
 from restok.parts import WHOLE, Shard
 from restok.progress import track
 from restok.stages.subjects import Batch, Images, MeasureError, Subject, reference_of
@@ -37,15 +38,24 @@ class Evaluator:
     @classmethod
     def load(cls, settings: config.Evaluation, classifier: Path | None, crop: int | None, workers: int,
              paired: bool = False) -> "Evaluator":
-        """With LPIPS where reconstructions are to be measured by it."""
+        """With LPIPS where reconstructions are to be measured by it. Of FDr6's networks those whose weights are there."""
         network = load_features(settings, classifier, device())
+        if paired and "fdr6" in settings.also:
+            log.warning("FDr6 is of samples: reconstructions have its distances alone")
         lpips = load_lpips("alex", settings.lpips_weights, "evaluation.lpips_weights") if paired and settings.lpips else None
-        also = tuple(load_features(settings, classifier, device(), name) for name in settings.also)
-        files = {"digits": classifier} | {name: getattr(settings, judge.setting) for name, judge in JUDGES.items()}
-        paths = {"features": files[settings.features], "lpips": lpips and settings.lpips_weights}
-        paths |= {f"features {JUDGES[name].kind}": files[name] for name in settings.also}
+        also = {}
+        for name in settings.networks[1:]:
+            try:
+                also[name] = load_features(settings, classifier, device(), name)
+            except FetchError as error:
+                if name in settings.also:
+                    raise
+                log.warning("%s. FDr6 is not measured without it", error)
+        files = {name: settings.weights_of(name)[1] for name in (settings.features, *also) if name != "digits"}
+        paths = {"features": files.get(settings.features, classifier), "lpips": lpips and settings.lpips_weights}
+        paths |= {f"features {JUDGES[name].kind}": files[name] for name in also}
         return cls(settings, network, lpips and (lpips[0].to(network.device), lpips[1]), crop, workers,
-                   {name: Path(path) for name, path in paths.items() if path}, also)
+                   {name: Path(path) for name, path in paths.items() if path}, tuple(also.values()))
 
     def statistics(self, subject: Subject | Statistics, state: Path | None = None, shard: Shard = WHOLE) -> Statistics:
         """Measure a shard of a subject, unless that was done before, each process a share of it, and give all of them the sum.

@@ -49,7 +49,7 @@ def fetch(networks: Iterable[Wanted], out: Path | None, show: Callable[[list[Hel
 def _brought(wanted: Wanted) -> Held:
     source = None
     try:
-        source = source_of(wanted.network)
+        source = source_of(wanted.network, wanted.setting)
         if wanted.file is None and source.found() is None:
             log.info("fetch: %s, from %s", wanted.network, source.url)
             source.download()
@@ -61,7 +61,7 @@ def _brought(wanted: Wanted) -> Held:
 def held(wanted: Wanted) -> Held:
     """What is there of a network, verified; nothing is downloaded."""
     try:
-        source = source_of(wanted.network)
+        source = source_of(wanted.network, wanted.setting)
     except RestokError as error:
         return _faulty(wanted, str(error))
     file = source.found() if wanted.file is None else Path(wanted.file)

@@ -18,6 +18,7 @@ from restok.files import remove_left_over, write_json
 from restok.files.artifact import Origin, digest_of
 from restok.files.noted import beside, noted_in
 from restok.metrics.evaluate import evaluate_candidate, evaluate_generation, evaluate_reconstruction, require_alike
+from restok.metrics.features import JUDGES
 from restok.metrics.statistics import Statistics, StatisticsError
 from restok.parts import WHOLE, Shard
 from restok.stages.evaluator import Evaluator
@@ -83,7 +84,8 @@ def evaluate(evaluator: Evaluator, subject: Subject | Statistics, reference: Pat
     _apart(state, out, kept)
     begun, opened = _begun(evaluator, subject, expected), evaluator.open_reference(reference)
     made_of = _origin("evaluation", begun, opened, reference, seed=seed, neighbours=evaluator.settings.neighbours,
-                      distances=list(evaluator.settings.distances))
+                      distances=list(evaluator.settings.distances),
+                      **({"fdr6": True} if "fdr6" in evaluator.settings.also else {}))
     result = None if kept else _measured_before(made_of, out, state)
     keep = None
     if result is None:
@@ -152,7 +154,8 @@ def _begun(evaluator: Evaluator, subject: Subject | Statistics, expected: int | 
     begun = subject if isinstance(subject, Statistics) else evaluator.begin(subject)
     if begun is subject:
         begun.require_whole()
-        if lacking := [one.kind for one in evaluator.also if one.kind not in begun.also]:
+        named = [JUDGES[name].kind for name in evaluator.settings.also if name != "fdr6"]
+        if lacking := [kind for kind in named if kind not in begun.also]:
             raise MeasureError(f"{begun.name}: was not measured with {', '.join(lacking)}, which is asked for; measure it "
                                "again, or ask for fewer networks (--features)")
     if expected is not None and begun.n != expected:
