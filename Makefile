@@ -49,12 +49,13 @@ pages: $(READY)
 	$(RUN) RESTOK_PARAMS=params/short.yaml python -m pytest -n 2 -rs tests/check_ui.py tests/check_pages.py tests/check_site.py \
 		tests/check_browser.py
 
-# The short demo by `dvc repro`, pushed and pulled; and DVC on a real server of S3, which is started and ended here, and on one of
-# SSH where Debian's openssh-server is installed.
+# What `make short` left, its rest made by `dvc repro`, pushed and pulled; and DVC on a real server of S3, which is started and
+# ended here, and on one of SSH where Debian's openssh-server is installed.
 artifacts: $(READY)
 	$(RUN) python -m pytest -n 2 tests/check_artifacts.py tests/check_remotes.py
 
-# The workflow on a real SLURM, which is started for it on this machine and ended after it; as root, with Debian's slurm-wlm and munge.
+# The workflow on a real SLURM, which is started for it on this machine and ended after it, held against what `make short` left; as
+# root, with Debian's slurm-wlm and munge.
 slurm: $(READY)
 	$(RUN) python tests/slurm_cluster.py python -m pytest -n 5 --dist worksteal tests/check_slurm.py tests/check_cluster.py
 
