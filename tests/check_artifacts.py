@@ -1,6 +1,6 @@
 """DVC with the workflow, for real: what `make short` left, its rest made by `dvc repro`, pushed, pulled into other clones, and
-made known to Snakemake there, by the commands of docs/artifacts.md; and what breaks on the way. Many starts of both tools, which
-take minutes: `make artifacts`."""
+made known to Snakemake there, by the commands of docs/artifacts.md; and what breaks on the way. Many starts of both tools, so
+minutes: `make artifacts`."""
 
 import os
 import re
