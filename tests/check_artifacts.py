@@ -13,7 +13,7 @@ from pathlib import Path
 
 import left
 import pytest
-from conftest import ROOT
+from conftest import ROOT, dry_run
 from pages import commands
 
 BIN = Path(sys.executable).parent
@@ -56,7 +56,7 @@ def jobs(said: str) -> dict[str, int]:
 
 
 def plan(folder: Path) -> dict[str, int]:
-    said = say(folder, "snakemake --cores 1 --dry-run reports " + " ".join(PHASES[1:-1]))
+    said = dry_run(folder, "reports", *PHASES[1:-1])
     return {rule: number // 2 for rule, number in jobs(said).items()}          # said twice
 
 
@@ -175,11 +175,11 @@ def test_a_part_of_it_is_pulled(made):
     say(folder, reports)
     said = say(folder, sync)
     assert "tokenizers: 0 of 2 results, the others are not here" in said
-    assert "Nothing to be done" in say(folder, "snakemake --cores 1 --dry-run")
+    assert "Nothing to be done" in dry_run(folder)
     assert not (folder / "results/short/codes").exists()
     say(folder, f"{model} && {sync}")
     assert [path.name for path in (folder / "results/short/tokenizer/main").iterdir()] == ["1M"]
-    assert "Nothing to be done" in say(folder, f"snakemake --cores 1 --dry-run {MODEL}")
+    assert "Nothing to be done" in dry_run(folder, MODEL)
     (folder / MODEL / "config.json").unlink()
     assert f"{MODEL}: some of its files are not here; `dvc pull {MODEL}`" in say(folder, "restok sync", fails=True)
     say(folder, f"dvc pull {MODEL}")

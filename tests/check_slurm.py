@@ -27,8 +27,7 @@ from restok.files import write_json
 
 pytestmark = pytest.mark.usefixtures("slurm")
 BASE = [sys.executable, "-m", "snakemake"]
-LONG = {"checkpoints: {750k: 40, 1M: 80}": "checkpoints: {750k: 160, 1M: 180}", "save_every: 30": "save_every: 25",
-        "batch_size: 8\n": "batch_size: 16\n"}
+LONG = {"checkpoints: {750k: 40, 1M: 80}": "checkpoints: {750k: 160, 1M: 180}", "save_every: 30": "save_every: 25"}
 
 
 def clone(folder: Path, run: str, changes: dict[str, str] | None = None, **site) -> Path:

@@ -15,7 +15,8 @@ CONTEXT.set_forkserver_preload([
 
 def snakemake(cwd: Path, *words: str) -> subprocess.CompletedProcess[str]:
     """What `snakemake WORDS` says and leaves, called in a folder; its jobs find this environment's commands."""
-    env = os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    env = {name: value for name, value in os.environ.items() if not name.startswith("SNAKEMAKE_")}
+    env["PATH"] = f"{Path(sys.executable).parent}:{env['PATH']}"
     with tempfile.TemporaryDirectory() as said:
         streams = [Path(said, name) for name in ("stdout", "stderr")]
         process = CONTEXT.Process(target=_main, args=(words, cwd, env, streams))
