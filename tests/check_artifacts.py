@@ -62,11 +62,10 @@ def plan(folder: Path) -> dict[str, int]:
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
-    """A clone in which `dvc repro` made the rest of the short demo, its judgements and its reports, pushed to the folder beside
-    it."""
+    """A clone in which `dvc repro` made the rest of the short demo, from its codes on, pushed to the folder beside it."""
     folder = left.tracked(tmp_path_factory.mktemp("artifacts") / "made")
-    left.made(folder, *(f"results/short/{name}" for name in ("data", "classifier", "reference", "tokenizer/main", "codes/main",
-                                                             "generator/main", "guidance/main", "logs", "benchmarks")))
+    left.made(folder, *(f"results/short/{name}" for name in ("data", "classifier", "reference", "tokenizer/main", "logs",
+                                                             "benchmarks")))
     edit(folder, "run: demo", "run: short", "run.yaml")
     say(folder, "git init --quiet && git add --all && git commit --quiet --message start")
     say(folder, "git init --quiet --bare ../others && git remote add origin ../others && git push --quiet -u origin HEAD")

@@ -17,10 +17,9 @@ def tracked(folder: Path) -> Path:
     return folder
 
 
-def made(folder: Path, *names: str) -> Path:
+def made(folder: Path, *names: str) -> None:
     """What was made under these names or patterns, with the workflow's records of it. Fails where nothing was."""
     for name in (*names, ".snakemake/metadata"):
         if not (found := [path.relative_to(ROOT) for path in ROOT.glob(name)]):
             pytest.fail(f"{name}: is not here; `make short` makes it", pytrace=False)
         subprocess.run(["cp", "-a", "--parents", *found, folder], cwd=ROOT, check=True)
-    return folder

@@ -55,7 +55,7 @@ def measured(images, labels=None, originals=None, codes=None, using=None, name="
 
 def reconstruct(images, originals, labels, codes=None):
     codes = torch.zeros(len(images), 4, dtype=torch.int64) if codes is None else codes
-    return evaluate_reconstruction(measured(images, labels, originals, codes), measured(originals))
+    return evaluate_reconstruction(measured(images, labels, originals, codes), measured(originals), SETTINGS)
 
 
 def generate(images, labels, references, using=None, settings=SETTINGS):

@@ -158,9 +158,9 @@ def files(tmp_path, monkeypatch):
     return tmp_path
 
 
-def measuring(*settings, paired=False):
+def measuring(*settings, paired=False, spare=False):
     named = [f"evaluation.{each}" for each in ("lpips=false", *settings)]
-    return Evaluator.load(load_protocol(named), None, None, 0, paired)
+    return Evaluator.load(load_protocol(named), None, None, 0, paired, spare)
 
 
 def samples(files, name="samples"):
@@ -202,14 +202,24 @@ def test_without_all_weights_it_is_not_measured_and_the_rest_is(files, tmp_path,
     for key in ("mae", "clip"):
         monkeypatch.setitem(features.JUDGES, key, REAL[key])
     with caplog.at_level(logging.WARNING, "restok"):
-        result = evaluate(measuring(ALL), samples(files), files / "training.npz")
-    assert "the weights of vit_large_patch16_224.mae are not there; run `restok fetch`" in caplog.text
-    assert result["metrics"]["FDr6"] is None and result["metrics"]["FD-SigLIP2"] > 0 and "FD-MAE" not in result["metrics"]
+        result = evaluate(measuring(ALL, spare=True), samples(files), files / "training.npz")
+    for key in ("mae", "clip"):
+        assert f"the weights of {FDR6[key]} are not there; run `restok fetch`" in caplog.text
+    assert result["metrics"]["FID"] > 0 and result["also"] == {}
+    assert {name for name in fdr6.NORMALISERS if result["metrics"][name] is None} == set(fdr6.NORMALISERS) - {"FID"}
+    assert result["refused"]["FD-SigLIP2"].startswith("samples.npz was not measured with SigLIP2: measure")
     assert result["refused"]["FDr6"] == (
-        "samples.npz was not measured with MAE, CLIP: bring the weights of vit_large_patch16_224.mae, "
-        "vit_large_patch14_clip_224.openai by `restok fetch`, and measure it again")
-    with pytest.raises(FileNotFoundError, match=r"vit_large_patch16_224\.mae.*under `evaluation\.fdr6_weights\.mae`"):
-        measuring("also=[mae]")
+        f"samples.npz was not measured with ConvNeXt-V2, DINOv2-256, MAE, SigLIP2, CLIP: bring the weights of "
+        f"{', '.join(FDR6.values())} by `restok fetch --set 'evaluation.also=[fdr6]'`, and measure it again")
+    for settings, spare in ((ALL, False), ("also=[mae]", True)):
+        with pytest.raises(FileNotFoundError, match=r"vit_large_patch16_224\.mae.*under `evaluation\.fdr6_weights\.mae`"):
+            measuring(settings, spare=spare)
+
+
+def test_processes_leave_them_out_together(files, monkeypatch):
+    """One that has all weights, beside one that has not."""
+    monkeypatch.setattr("restok.stages.evaluator.gathered", lambda lacking: [lacking, ["the weights of CLIP are not there"]])
+    assert measuring("also=[fdr6]", spare=True).also == ()
 
 
 def test_other_images_and_references_are_refused_each_with_its_reason(files, monkeypatch):

@@ -8,9 +8,10 @@ import tempfile
 from pathlib import Path
 
 CONTEXT = multiprocessing.get_context("forkserver")
-CONTEXT.set_forkserver_preload([
+PRELOADED = [
     "snakemake.cli", "snakemake.profiles", "snakemake.report.html_reporter", "smart_open", "restok.dvc", "restok.mirror.child",
-    "restok.slurm", "restok.experiments.estimate", "restok.experiments.requests", "restok.experiments.telling"])
+    "restok.slurm", "restok.experiments.estimate", "restok.experiments.requests", "restok.experiments.telling"]
+CONTEXT.set_forkserver_preload(PRELOADED)
 
 
 def snakemake(cwd: Path, *words: str) -> subprocess.CompletedProcess[str]:
@@ -26,6 +27,7 @@ def snakemake(cwd: Path, *words: str) -> subprocess.CompletedProcess[str]:
 
 
 def _main(words: tuple[str, ...], cwd: Path, env: dict[str, str], streams: list[Path]) -> None:
+    assert set(PRELOADED) <= sys.modules.keys()                  # what it cannot import the server passes over
     os.chdir(cwd)
     os.environ.clear()
     os.environ.update(env)

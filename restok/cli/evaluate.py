@@ -92,7 +92,8 @@ def evaluate(subject: SubjectOptions, network: NetworkOptions, reference: AnyRef
     if against is None:
         raise ConfigError("nothing to measure against; name it with --reference, or in evaluation.reference")
     with processes():
-        evaluator = network.load(params, protocol, subject.originals is not None)
+        spare = state is None                          # else a machine without the weights would begin those sums anew
+        evaluator = network.load(params, protocol, subject.originals is not None, spare)
         evaluate(evaluator, subject.load(evaluator, params), Path(against), out, expected=count, state=state,
                  kept=statistics, seed=subject.drawn_from(params), show=print_result)
 

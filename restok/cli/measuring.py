@@ -108,7 +108,8 @@ class NetworkOptions:
     experiment: Experiment = None
     overrides: Overrides = None
     features: option(str | None, "digits, inception or dinov2, or several: the first one's metrics bear the plain names; fdr6: "
-                     "Inception and the five of FDr6; else evaluation.features and .also.") = None
+                     "Inception and the five of FDr6, which may be named alone behind another; else evaluation.features and "
+                     ".also.") = None
     weights: option(Path | None, "File of the Inception network; else evaluation.weights.") = None
     classifier: Classifier = None
     crop: option(int | None, "Side of the centre crops of reference and originals in folders; else the tokenizer's image "
@@ -129,8 +130,8 @@ class NetworkOptions:
         params = read(self.params, overrides, self.experiment) if self.params else None
         return params, params.evaluation if params else load_protocol(overrides)
 
-    def load(self, params: Params | None, protocol: Evaluation, paired: bool) -> "Evaluator":
-        """With LPIPS where images are `paired` with originals."""
+    def load(self, params: Params | None, protocol: Evaluation, paired: bool, spare: bool = False) -> "Evaluator":
+        """With LPIPS where images are `paired` with originals; with `spare`, without FDr6's networks where one is missing."""
         from restok.distributed import use_threads
         from restok.stages.evaluator import Evaluator
         crop, workers = self.crop, self.workers
@@ -138,4 +139,4 @@ class NetworkOptions:
             use_threads(params.threads)
             crop = params.tokenizer.image_size if crop is None else crop
             workers = params.data.workers if workers is None else workers
-        return Evaluator.load(protocol, self.classifier, crop, workers or 0, paired)
+        return Evaluator.load(protocol, self.classifier, crop, workers or 0, paired, spare)

@@ -10,7 +10,7 @@ from restok.config.base import Config, Many, Place, Sizes, Steps, Weight
 FDR6 = {"convnextv2": "convnextv2_base.fcmae_ft_in22k_in1k", "dinov2-256": "vit_large_patch14_dinov2.lvd142m",
         "mae": "vit_large_patch16_224.mae", "siglip2": "vit_so400m_patch16_siglip_256.v2_webli",
         "clip": "vit_large_patch14_clip_224.openai"}
-OfFDr6 = Literal["convnextv2", "dinov2-256", "mae", "siglip2", "clip"]
+OfFDr6 = Literal[tuple(FDR6)]
 
 
 class Evaluation(Config):

@@ -126,7 +126,7 @@ def _explain(model: type[Config], error: dict) -> str:
         near = difflib.get_close_matches(where[-1], _fields(model, where[:-1]), n=1, cutoff=0.5)
         return f"{path}: unknown key" + (f"; did you mean {near[0]!r}?" if near else "")
     if error["type"] == "missing":
-        return f"{path}: missing; every setting is written out"
+        return f"{path}: missing; every setting is written out, as in params/demo.yaml"
     message = error["msg"].removeprefix("Value error, ")
     if error["type"] == "value_error":          # opens with the key's own name
         return ".".join([*where, message])

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from restok.config import Evaluation
 from restok.metrics.comparison import Comparison, evenly
 from restok.metrics.fdr6 import ABOUT, NAME, fdr6
-from restok.metrics.features import described, metric_names
+from restok.metrics.features import JUDGES, described, metric_names
 from restok.metrics.inception_score import MODES
 from restok.metrics.results import ComparisonError
 from restok.metrics.statistics import Statistics
@@ -30,7 +30,7 @@ def evaluate_generation(samples: Statistics, reference: Statistics, settings: Ev
     comparison.precision_recall(settings.neighbours, settings.distances)
     comparison.class_accuracy()
     comparison.per_class_accuracy()
-    _others(comparison, dict, settings.neighbours)
+    _others(comparison, dict, settings.neighbours, settings)
     asked = "fdr6" in settings.also
     if asked:
         fdr6(comparison)
@@ -45,7 +45,7 @@ def evaluate_candidate(samples: Statistics, reference: Statistics) -> dict:
     return _result("generation", _distances(samples, reference, names), names) | {"score": None, "neighbours": None}
 
 
-def evaluate_reconstruction(samples: Statistics, reference: Statistics) -> dict:
+def evaluate_reconstruction(samples: Statistics, reference: Statistics, settings: Evaluation) -> dict:
     """Reconstructions against their originals (TiTok): rFID, KID, MIND, the score in one split, PSNR, SSIM, MS-SSIM, LPIPS, and
     the use of the codebook (Eq. 5-6), each of the last five where it was measured. Raises as `evaluate_generation` does."""
     names = metric_names(samples.facts["features"]["kind"])
@@ -55,7 +55,7 @@ def evaluate_reconstruction(samples: Statistics, reference: Statistics) -> dict:
     comparison.class_accuracy()
     comparison.likeness()
     comparison.codebook()
-    _others(comparison, _reconstructions, None)
+    _others(comparison, _reconstructions, None, settings)
     return _result("reconstruction", comparison, names) | {"score": MODES["one split"], "neighbours": None}
 
 
@@ -88,15 +88,18 @@ def _distances(samples: Statistics, reference: Statistics, names: dict[str, str]
     return comparison
 
 
-def _others(comparison: Comparison, called: Callable[[dict[str, str]], dict[str, str]], neighbours: int | None) -> None:
+def _others(comparison: Comparison, called: Callable[[dict[str, str]], dict[str, str]], neighbours: int | None,
+            settings: Evaluation) -> None:
     """What further networks say of the same images, under what the names of metrics are `called`; with precision and recall
     by so many neighbours."""
-    for kind, ours in comparison.samples.also.items():
-        names, theirs = called(metric_names(kind)), comparison.reference.also.get(kind)
-        if theirs is None:
+    samples, reference = comparison.samples, comparison.reference
+    for kind in dict.fromkeys([*samples.also, *(JUDGES[name].kind for name in settings.networks[1:])]):
+        names, ours, theirs = called(metric_names(kind)), samples.also.get(kind), reference.also.get(kind)
+        if ours is None or theirs is None:
             shares = [f"{name}-{kind}" for name in ("precision", "recall")] if neighbours else []
-            comparison.refuse(f"the reference, {comparison.reference.name}, was not measured with {kind}: measure it again, "
-                              "with the same networks", names["distance"], names["kernel"], names["sliced"], *shares)
+            lacking = samples.name if ours is None else f"the reference, {reference.name},"
+            comparison.refuse(f"{lacking} was not measured with {kind}: measure it again, with the same networks",
+                              names["distance"], names["kernel"], names["sliced"], *shares)
             continue
         other = Comparison(ours, theirs)
         other.distances(names)

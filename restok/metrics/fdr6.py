@@ -3,7 +3,7 @@ are, the mean over six networks. A generator can be trained towards one network'
 
 from restok.config import FDR6
 from restok.metrics.comparison import Comparison
-from restok.metrics.features import JUDGES
+from restok.metrics.features import JUDGES, metric_names
 
 NAME = "FDr6"
 # The distance of ImageNet's 50,000 validation images from the statistics of its training images, as published.
@@ -36,6 +36,9 @@ def _reasons(comparison: Comparison) -> list[str]:
         reasons.append(f"{reference.name} is of {reference.n} images: take statistics of ImageNet's {TRAINING} training images")
     if lacking := [name for name in FDR6 if JUDGES[name].kind not in samples.also]:
         reasons.append(f"{samples.name} was not measured with {', '.join(JUDGES[name].kind for name in lacking)}: bring the "
-                       f"weights of {', '.join(FDR6[name] for name in lacking)} by `restok fetch`, and measure it again")
-    reasons += [f"{name}: {comparison.refused[name]}" for name in NORMALISERS if name in comparison.refused]
-    return reasons or [f"{name} was not measured" for name in NORMALISERS if name not in comparison.without]
+                       f"weights of {', '.join(FDR6[name] for name in lacking)} by `restok fetch --set "
+                       "'evaluation.also=[fdr6]'`, and measure it again")
+    kinds = {metric_names(JUDGES[name].kind)["distance"] for name in lacking}         # said above
+    reasons += [f"{name}: {comparison.refused[name]}" for name in NORMALISERS if name in comparison.refused.keys() - kinds]
+    missing = [name for name in NORMALISERS if name not in comparison.metrics]
+    return reasons + [f"{name} was not measured: measure with --features fdr6" for name in missing]

@@ -115,10 +115,10 @@ def create(name: str, weights: str | Path | None, setting: str = "weights", **op
                                 "that `restok fetch` brings")
     # its own number of classes, so that loading stays strict; a file of the hub is read as timm reads it from there
     overlay = {"file": str(file)} | ({"custom_load": False} if weights is None else {})
-    with reading(file, lambda error: InputError(f"weights: {file} does not hold the weights of {name}: {error}")):
+    with reading(file, lambda error: InputError(f"{setting}: {file} does not hold the weights of {name}: {error}")):
         network = timm.create_model(name, pretrained=True, pretrained_cfg_overlay=overlay, **options)
     if bad := not_finite(network.state_dict()):
-        raise InputError(f"weights: {file}: {bad[0]} holds NaN or infinity; download the weights of {name} again")
+        raise InputError(f"{setting}: {file}: {bad[0]} holds NaN or infinity; download the weights of {name} again")
     return network
 
 
@@ -128,7 +128,7 @@ def source_of(network: str, setting: str | None = None) -> Pretrained | Hosted:
     if network in PRETRAINED:
         return PRETRAINED[network]
     require_known(network)
-    return Hosted(network, *filter(None, [setting]))
+    return Hosted(network, setting or "weights")
 
 
 def require_known(name: str) -> None:

@@ -125,7 +125,7 @@ def _headline(best: Row, among: int) -> list[Line]:
         *_lines("samples", generation, "class_accuracy", *generation["names"].values(), "precision", "recall",
                 *_also(generation)),
         *_lines("samples without guidance", chosen.unguided, "class_accuracy", *generation["names"].values(), "precision",
-                "recall", *_also(generation)),
+                "recall", *_also(chosen.unguided)),
     ]
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from restok import config
-from restok.distributed import device, gathered, own_share, shared_errors
+from restok.distributed import device, gathered, is_first, own_share, shared_errors
 from restok.metrics.features import JUDGES, FeatureNetwork, Features, load_features
 from restok.metrics.reconstruction import similarity, similarity_names
 from restok.metrics.statistics import Statistics, StatisticsError
@@ -37,20 +37,25 @@ class Evaluator:
 
     @classmethod
     def load(cls, settings: config.Evaluation, classifier: Path | None, crop: int | None, workers: int,
-             paired: bool = False) -> "Evaluator":
-        """With LPIPS where reconstructions are to be measured by it. Of FDr6's networks those whose weights are there."""
+             paired: bool = False, spare: bool = False) -> "Evaluator":
+        """With LPIPS where reconstructions are to be measured by it. With `spare`, FDr6's networks are all left out where a
+        process lacks weights of one."""
         network = load_features(settings, classifier, device())
         if paired and "fdr6" in settings.also:
             log.warning("FDr6 is of samples: reconstructions have its distances alone")
         lpips = load_lpips("alex", settings.lpips_weights, "evaluation.lpips_weights") if paired and settings.lpips else None
-        also = {}
+        also, lacking = {}, []
         for name in settings.networks[1:]:
             try:
                 also[name] = load_features(settings, classifier, device(), name)
             except FetchError as error:
-                if name in settings.also:
+                if name in settings.also or not spare:
                     raise
-                log.warning("%s. FDr6 is not measured without it", error)
+                lacking.append(str(error))
+        if told := [reason for process in gathered(lacking) for reason in process]:
+            also = {name: network for name, network in also.items() if name in settings.also}
+            if is_first():
+                log.warning("images are measured here without FDr6's networks: %s", "; ".join(dict.fromkeys(told)))
         files = {name: settings.weights_of(name)[1] for name in (settings.features, *also) if name != "digits"}
         paths = {"features": files.get(settings.features, classifier), "lpips": lpips and settings.lpips_weights}
         paths |= {f"features {JUDGES[name].kind}": files[name] for name in also}

@@ -94,4 +94,4 @@ def _read(wanted: Wanted) -> None:
         elif wanted.network in PRETRAINED:
             load_lpips(wanted.network, wanted.file, wanted.setting)
         else:
-            create(wanted.network, wanted.file)
+            create(wanted.network, wanted.file, wanted.setting or "weights")

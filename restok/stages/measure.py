@@ -93,7 +93,7 @@ def evaluate(evaluator: Evaluator, subject: Subject | Statistics, reference: Pat
             statistics, against = _measured(evaluator, subject, begun, opened, state)
             if is_first():
                 if statistics.facts["likeness"]:
-                    result = evaluate_reconstruction(statistics, against)
+                    result = evaluate_reconstruction(statistics, against, evaluator.settings)
                 else:
                     result = evaluate_generation(statistics, against, evaluator.settings)
                 result = made_of.sealed(result | {"seed": seed}, _place(out), statistics.made)
