@@ -20,7 +20,8 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 DEMO = ROOT / "params/demo.yaml"
 SHORTER = {   # what params/short.yaml may change: how long everything takes, and nothing that is built
     "classifier.steps", "codes.five_crops", "tokenizer_training.batch_size", "tokenizer_training.checkpoints",
-    "tokenizer_training.optimizer.warmup_steps", "generator_training.batch_size", "tokenizer_training.log_every", "tokenizer_training.save_every", "objective.discriminator.start",
+    "tokenizer_training.optimizer.warmup_steps", "tokenizer_training.log_every", "tokenizer_training.save_every",
+    "objective.discriminator.start", "generator_training.batch_size",
     "objective.discriminator.optimizer.warmup_steps", "generator_training.steps", "generator_training.optimizer.warmup_steps",
     "generator_training.log_every", "generator_training.save_every", "guidance_search.samples_per_class",
     "guidance_search.coarse", "guidance_search.schedules", "guidance_search.scales", "evaluation.samples_per_class",
