@@ -5,8 +5,8 @@ PYTHON ?= python3
 CORES ?= 2
 BIN := .venv/bin
 READY := .venv/.ready
-# The workflow's jobs call `restok` by name.
-RUN := PATH="$(CURDIR)/$(BIN):$$PATH"
+# The workflow's jobs call `restok` by name. Another one may come first (tests/warm_restok.py).
+RUN := PATH="$(FIRST)$(CURDIR)/$(BIN):$$PATH"
 # Packages from outside .venv would not be the pinned ones.
 unexport PYTHONPATH PYTHONHOME
 

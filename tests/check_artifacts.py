@@ -18,8 +18,8 @@ from pages import commands
 
 BIN = Path(sys.executable).parent
 ENVIRONMENT = {name: value for name, value in os.environ.items() if not name.startswith(("DVC_", "SNAKEMAKE_"))} | {
-    "PATH": f"{BIN}:{os.environ['PATH']}", "GIT_AUTHOR_NAME": "a", "GIT_AUTHOR_EMAIL": "a@b", "GIT_COMMITTER_NAME": "a",
-    "GIT_COMMITTER_EMAIL": "a@b"}
+    "PATH": f"{os.environ.get('FIRST', '')}{BIN}:{os.environ['PATH']}", "GIT_AUTHOR_NAME": "a", "GIT_AUTHOR_EMAIL": "a@b",
+    "GIT_COMMITTER_NAME": "a", "GIT_COMMITTER_EMAIL": "a@b"}
 PHASES = "rows", "data", "tokenizers", "codes", "generators", "evaluation", "reports"
 MODEL = "results/short/tokenizer/main/1M"
 MORE = "samples_per_class: 10\n", "samples_per_class: 11\n"       # of the evaluation and of the search

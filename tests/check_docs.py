@@ -18,7 +18,7 @@ RUN = Path(os.environ.get("RESTOK_PARAMS", "params/short.yaml")).stem
 # Nothing from elsewhere, and no GPU. The workflow's mirror of what it does would still be at work when the copy is removed.
 NOWHERE = "http://127.0.0.1:9"
 ENVIRONMENT = {name: value for name, value in os.environ.items() if not name.startswith(("SNAKEMAKE_", "SLURM_", "DVC_"))} | {
-    "PATH": f"{BIN}:{os.environ['PATH']}", "CUDA_VISIBLE_DEVICES": "-1", "RESTOK_TRACKING": "off",
+    "PATH": f"{os.environ.get('FIRST', '')}{BIN}:{os.environ['PATH']}", "CUDA_VISIBLE_DEVICES": "-1", "RESTOK_TRACKING": "off",
     "http_proxy": NOWHERE, "https_proxy": NOWHERE, "HTTP_PROXY": NOWHERE, "HTTPS_PROXY": NOWHERE}
 LISTED = [command for page in PAGES for command in commands(page)]
 FIRST = {command.text: command.page for command in reversed(LISTED)}           # typed once, where it stands on several

@@ -17,7 +17,7 @@ CONTEXT.set_forkserver_preload(PRELOADED)
 def snakemake(cwd: Path, *words: str) -> subprocess.CompletedProcess[str]:
     """What `snakemake WORDS` says and leaves, called in a folder; its jobs find this environment's commands."""
     env = {name: value for name, value in os.environ.items() if not name.startswith("SNAKEMAKE_")}
-    env["PATH"] = f"{Path(sys.executable).parent}:{env['PATH']}"
+    env["PATH"] = f"{env.get('FIRST', '')}{Path(sys.executable).parent}:{env['PATH']}"
     with tempfile.TemporaryDirectory() as said:
         streams = [Path(said, name) for name in ("stdout", "stderr")]
         process = CONTEXT.Process(target=_main, args=(words, cwd, env, streams))

@@ -1,0 +1,115 @@
+"""A command whose `restok` is forked from a process that has imported torch: most of a short job is that import.
+
+    python tests/warm_restok.py COMMAND ...
+
+For checks of what commands make; how they start, others check. A `restok` that comes first on the PATH hands its words, folder,
+environment and streams to the process, which forks; it passes signals on, and ends as the fork ends. Where it is killed, so is
+the fork. To the Makefile's targets and to the checks, `FIRST` names what comes before the environment's commands.
+"""
+
+import ast
+import os
+import select
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import tempfile
+from contextlib import suppress
+from importlib import import_module
+from pathlib import Path
+
+SERVE = "--serve"
+PRELOADED = ("torch", "numpy", "pandas", "pyarrow.parquet", "scipy.linalg", "matplotlib.figure", "PIL.Image", "pydantic",
+             "rich.table", "safetensors.torch", "typer")                    # nothing of restok itself
+CLIENT = """#!{python} -IS
+import os, signal, socket, struct, sys
+server = socket.socket(socket.AF_UNIX)
+server.connect({address!r})
+socket.send_fds(server, [b"-"], [0, 1, 2])
+asked = repr((sys.argv[1:], os.getcwd(), dict(os.environ), os.nice(0))).encode(errors="surrogateescape")
+server.sendall(struct.pack("Q", len(asked)) + asked)
+for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2):
+    signal.signal(number, lambda number, frame: server.send(bytes([number])))
+code, = struct.unpack("i", server.recv(4))
+if code < 0:
+    if code != -signal.SIGKILL:
+        signal.signal(-code, signal.SIG_DFL)
+    os.kill(os.getpid(), -code)
+sys.exit(code)
+"""
+
+
+def serve(listening: socket.socket) -> list[str]:
+    """In the process itself for ever; in each fork, its words."""
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)                 # forks that wait for forks leave no zombies
+    while True:
+        client, _ = listening.accept()
+        if os.fork() == 0:
+            listening.close()
+            return attend(client)
+        client.close()
+
+
+def attend(client: socket.socket) -> list[str]:
+    """Fork for a client, and return there; here, wait for the fork's end, and leave."""
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    _, streams, *_ = socket.recv_fds(client, 1, 3)
+    file = client.makefile("rb")
+    asked = file.read(*struct.unpack("Q", file.read(8)))
+    if (fork := os.fork()) == 0:
+        client.close()
+        for number, stream in enumerate(streams):
+            os.dup2(stream, number)
+            os.close(stream)
+        words, folder, environment, nice = ast.literal_eval(asked.decode(errors="surrogateescape"))
+        os.chdir(folder)
+        os.nice(nice - os.nice(0))
+        os.environ.clear()
+        os.environ.update(environment)
+        return words
+    ended = os.pidfd_open(fork)
+    while ended not in select.select([client, ended], [], [])[0]:
+        told = client.recv(1)                                     # a signal; nothing: the client is gone
+        os.kill(fork, told[0] if told else signal.SIGKILL)
+        if not told:
+            break
+    _, status = os.waitpid(fork, 0)
+    with suppress(OSError):
+        client.send(struct.pack("i", os.waitstatus_to_exitcode(status)))
+    os._exit(0)
+
+
+def forked(listening: socket.socket) -> None:
+    """The process itself, and what its forks do."""
+    for name in PRELOADED:
+        import_module(name)
+    sys.argv = [str(Path(sys.executable).with_name("restok")), *serve(listening)]
+    from restok.cli import app
+    app()
+
+
+def main(command: list[str]) -> int:
+    with tempfile.TemporaryDirectory() as folder, socket.socket(socket.AF_UNIX) as listening:
+        client = Path(folder, "bin/restok")
+        client.parent.mkdir()
+        client.write_text(CLIENT.format(python=sys.executable, address=f"{folder}/socket"))
+        client.chmod(0o755)
+        listening.bind(f"{folder}/socket")
+        listening.listen(64)
+        number = listening.fileno()
+        server = subprocess.Popen([sys.executable, "-P", __file__, SERVE, str(number)], pass_fds=[number])
+        first = f"{client.parent}:"
+        try:
+            return subprocess.call(command, env=os.environ | {"FIRST": first, "PATH": first + os.environ["PATH"]})
+        finally:
+            server.kill()
+            server.wait()
+
+
+if __name__ == "__main__":
+    if sys.argv[1] == SERVE:
+        forked(socket.socket(fileno=int(sys.argv[2])))
+    else:
+        sys.exit(main(sys.argv[1:]))
