@@ -45,7 +45,8 @@ def typed(lines: list[str], folder: Path) -> subprocess.CompletedProcess:
                           env=ENVIRONMENT | caches, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
 
 
-@pytest.mark.parametrize("page", [page for page in PAGES if TYPED[page]], ids=name_of)
+# The longest first, so that two processes end together.
+@pytest.mark.parametrize("page", sorted(filter(TYPED.get, PAGES), key=lambda page: -len(TYPED[page])), ids=name_of)
 def test_commands_run(page, clone):
     prepare, words = given.PAGES.get(name_of(page), (given.nothing, {}))
     prepare(clone)
