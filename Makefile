@@ -52,7 +52,7 @@ pages: $(READY)
 # What `make short` left, its rest made by `dvc repro`, pushed and pulled; and DVC on a real server of S3, which is started and
 # ended here, and on one of SSH where Debian's openssh-server is installed.
 artifacts: $(READY)
-	$(RUN) python -m pytest -n 2 tests/check_artifacts.py tests/check_remotes.py
+	$(RUN) python -m pytest -n 2 --dist worksteal tests/check_artifacts.py tests/check_remotes.py
 
 # The workflow on a real SLURM, which is started for it on this machine and ended after it, held against what `make short` left; as
 # root, with Debian's slurm-wlm and munge.
