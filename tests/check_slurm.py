@@ -168,6 +168,25 @@ def test_the_short_demo_gives_the_local_reports_though_a_training_is_killed_and_
     assert len(list(there.glob("runs/slurm/group_search*/*.log"))) == 2                         # a job for each checkpoint
 
 
+# A short test stands after each long one: the next test of a busy process is taken over by no other.
+
+def leaves(folder: Path, task: str, *options: str, path: Path | str = "") -> str:
+    """What a job says in the end whose tasks are this script."""
+    (folder / "task.sh").write_text(f"#!/bin/bash\n{task}\n")
+    call = f"PATH={path}:$PATH bash {ROOT}/workflow/scripts/tasks.sh {' '.join(options)} bash {folder}/task.sh 2>&1"
+    said("sbatch", "--wait", "--requeue", "--mem=50", "--open-mode=append", f"--output={folder}/job.log", *options,
+         f"--wrap={call}; echo left with $?")
+    return (folder / "job.log").read_text()
+
+
+def test_a_job_one_of_whose_tasks_failed_is_not_queued_again(tmp_path):
+    """The other one is told to stop, and leaves with 75, before anything was done."""
+    task = "trap 'exit 75' TERM; [ $SLURM_PROCID = 0 ] && { sleep 2; exit 1; }; for i in {1..60}; do sleep 0.5; done"
+    log = leaves(tmp_path, task, "--nodes=2", "--ntasks-per-node=1")
+    assert "task 1: Exited with exit code 75" in log and "queued again" not in log
+    assert log.endswith("left with 129\n")
+
+
 def weights(folder: Path, run: str, model: str = "tokenizer") -> dict[str, torch.Tensor]:
     return load_file(folder / f"results/{run}/{model}/main/750k/model.safetensors")
 
@@ -203,6 +222,14 @@ def test_a_training_ends_in_the_same_weights_whatever_the_cluster_does_to_it(tmp
     torch.testing.assert_close(weights(there, "long"), weights(here, "long"), rtol=0, atol=0)
 
 
+def test_a_training_is_queued_again_though_slurm_was_busy_at_first(tmp_path):
+    (tmp_path / "squeue").write_text(f"#!/bin/sh\n[ -e {tmp_path}/asked ] && exec {shutil.which('squeue')} \"$@\"\n"
+                                     f"touch {tmp_path}/asked; echo Socket timed out >&2; exit 1\n")
+    (tmp_path / "squeue").chmod(0o755)
+    log = leaves(tmp_path, "[ ${SLURM_RESTART_COUNT:-0} = 1 ] || exit 75", "--ntasks=1", path=tmp_path)
+    assert "Socket timed out" in log and "DUE TO JOB REQUEUE" in log and log.endswith("left with 0\n")
+
+
 def test_a_cancelled_training_fails_and_a_killed_workflow_submits_nothing_twice(tmp_path):
     """Preemption that cancels; a job that a person cancels, which is tried again; and `kill -9` of Snakemake itself."""
     target, rule, what = "results/long/tokenizer/main/750k", "train_tokenizer", "long_main_750k"
@@ -232,31 +259,6 @@ def test_a_cancelled_training_fails_and_a_killed_workflow_submits_nothing_twice(
     with snakemake(there, *command):
         locally(here, target, "long")
     torch.testing.assert_close(weights(there, "long"), weights(here, "long"), rtol=0, atol=0)
-
-
-def leaves(folder: Path, task: str, *options: str, path: Path | str = "") -> str:
-    """What a job says in the end whose tasks are this script."""
-    (folder / "task.sh").write_text(f"#!/bin/bash\n{task}\n")
-    call = f"PATH={path}:$PATH bash {ROOT}/workflow/scripts/tasks.sh {' '.join(options)} bash {folder}/task.sh 2>&1"
-    said("sbatch", "--wait", "--requeue", "--mem=50", "--open-mode=append", f"--output={folder}/job.log", *options,
-         f"--wrap={call}; echo left with $?")
-    return (folder / "job.log").read_text()
-
-
-def test_a_job_one_of_whose_tasks_failed_is_not_queued_again(tmp_path):
-    """The other one is told to stop, and leaves with 75, before anything was done."""
-    task = "trap 'exit 75' TERM; [ $SLURM_PROCID = 0 ] && { sleep 2; exit 1; }; for i in {1..60}; do sleep 0.5; done"
-    log = leaves(tmp_path, task, "--nodes=2", "--ntasks-per-node=1")
-    assert "task 1: Exited with exit code 75" in log and "queued again" not in log
-    assert log.endswith("left with 129\n")
-
-
-def test_a_training_is_queued_again_though_slurm_was_busy_at_first(tmp_path):
-    (tmp_path / "squeue").write_text(f"#!/bin/sh\n[ -e {tmp_path}/asked ] && exec {shutil.which('squeue')} \"$@\"\n"
-                                     f"touch {tmp_path}/asked; echo Socket timed out >&2; exit 1\n")
-    (tmp_path / "squeue").chmod(0o755)
-    log = leaves(tmp_path, "[ ${SLURM_RESTART_COUNT:-0} = 1 ] || exit 75", "--ntasks=1", path=tmp_path)
-    assert "Socket timed out" in log and "DUE TO JOB REQUEUE" in log and log.endswith("left with 0\n")
 
 
 def test_two_nodes_with_two_tasks_each_learn_what_four_processes_of_one_machine_do(tmp_path):
