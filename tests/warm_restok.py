@@ -41,11 +41,17 @@ sys.exit(code)
 """
 
 
-def serve(listening: socket.socket) -> list[str]:
-    """In the process itself for ever; in each fork, its words."""
+def serve(listening: socket.socket, parent: int) -> list[str]:
+    """In the process itself until the command has ended, or was killed; in each fork, its words."""
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)                 # forks that wait for forks leave no zombies
+    listening.settimeout(5)
     while True:
-        client, _ = listening.accept()
+        try:
+            client, _ = listening.accept()
+        except TimeoutError:
+            if os.getppid() != parent:
+                sys.exit()
+            continue
         if os.fork() == 0:
             listening.close()
             return attend(client)
@@ -83,9 +89,10 @@ def attend(client: socket.socket) -> list[str]:
 
 def forked(listening: socket.socket) -> None:
     """The process itself, and what its forks do."""
+    parent = os.getppid()
     for name in PRELOADED:
         import_module(name)
-    sys.argv = [str(Path(sys.executable).with_name("restok")), *serve(listening)]
+    sys.argv = [str(Path(sys.executable).with_name("restok")), *serve(listening, parent)]
     from restok.cli import app
     app()
 
