@@ -108,7 +108,7 @@ class NetworkOptions:
     experiment: Experiment = None
     overrides: Overrides = None
     features: option(str | None, "digits, inception or dinov2, or several: the first one's metrics bear the plain names; fdr6: "
-                     "Inception and the five of FDr6, which may be named alone behind another; else evaluation.features and "
+                     "Inception and FDr6's five, which behind another may be named one by one; else evaluation.features and "
                      ".also.") = None
     weights: option(Path | None, "File of the Inception network; else evaluation.weights.") = None
     classifier: Classifier = None
