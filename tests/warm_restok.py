@@ -8,6 +8,7 @@ the fork. To the Makefile's targets and to the checks, `FIRST` names what comes 
 """
 
 import ast
+import atexit
 import os
 import select
 import signal
@@ -88,13 +89,20 @@ def attend(client: socket.socket) -> list[str]:
 
 
 def forked(listening: socket.socket) -> None:
-    """The process itself, and what its forks do."""
-    parent = os.getppid()
+    """The process itself, and what its forks do. After all else that is to be done at their end they leave without taking their
+    objects apart, of which each would first be copied: 1.7 of 2.2 seconds.
+    """
+    parent, code = os.getppid(), 1
+    atexit.register(lambda: (sys.stdout.flush(), sys.stderr.flush(), os._exit(code)))        # called last, as it comes first
     for name in PRELOADED:
         import_module(name)
     sys.argv = [str(Path(sys.executable).with_name("restok")), *serve(listening, parent)]
     from restok.cli import app
-    app()
+    try:
+        app()
+    except SystemExit as ended:
+        code = ended.code or 0
+        raise
 
 
 def main(command: list[str]) -> int:
