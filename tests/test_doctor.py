@@ -113,12 +113,28 @@ def test_a_reference_is_there_and_is_one(tmp_path):
     np.savez(tmp_path / "other.npz", images=np.zeros(3))
     assert "has no array 'arr_0'" in things.reference(str(tmp_path / "other.npz")).says
     np.savez(tmp_path / "sound.npz", mu=np.zeros(3), sigma=np.zeros((3, 3)))
-    assert things.reference(str(tmp_path / "sound.npz")) == ("reference", "ok", str(tmp_path / "sound.npz"))
+    torch.save({"mu": np.zeros(3), "sigma": np.zeros((3, 3))}, tmp_path / "sound.pt")
+    for name in ("sound.npz", "sound.pt"):
+        assert things.reference(str(tmp_path / name)) == ("reference", "ok", str(tmp_path / name))
+    np.savez(tmp_path / "half.npz", mu=np.zeros(3))
+    (tmp_path / "cut.pt").write_bytes((tmp_path / "sound.pt").read_bytes()[:50])
     (tmp_path / "cut.npz").write_bytes((tmp_path / "sound.npz").read_bytes()[:50])
     (tmp_path / "none.safetensors").write_bytes(b"none")
     os.mkfifo(tmp_path / "pipe")
-    for name, says in (("cut.npz", "not a whole npz"), ("none.safetensors", "no statistics"), ("pipe", "no regular file")):
+    for name, says in (("cut.npz", "not a whole npz"), ("half.npz", "has only one of 'mu' and 'sigma'"),
+                       ("cut.pt", "no statistics as torch-fidelity keeps them"), ("none.safetensors", "no statistics"),
+                       ("pipe", "no regular file")):
         assert says in things.reference(str(tmp_path / name)).says
+
+
+def test_that_a_reference_gives_no_fdr6_is_said_beforehand(tmp_path):
+    asked = small_params("evaluation.features=inception", "evaluation.also=[fdr6]").evaluation
+    found = list(things.references(asked))
+    assert [finding.state for finding in found] == ["ok", "not known"]
+    assert found[1].says.startswith("not measured against the validation images: evaluation.reference must name what")
+    statistics = asked.model_copy(update={"reference": str(tmp_path / "training.safetensors")})
+    assert [finding.what for finding in things.references(statistics)] == ["reference"]
+    assert len(list(things.references(small_params().evaluation))) == 1
 
 
 def test_finished_weights_that_a_row_names_are_looked_for(models, tmp_path):

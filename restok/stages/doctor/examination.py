@@ -42,7 +42,7 @@ def examine(params: config.Params, sheet: Sheet, out: Path | None, show: Callabl
     is missing."""
     tree, runs = Tree(Path("results", sheet.run), sheet), Path("runs", sheet.run)
     findings, counts = things.images(params, tree)
-    findings = [*site, *findings, *things.weights(params, tree), things.reference(params.evaluation.reference)]
+    findings = [*site, *findings, *things.weights(params, tree), *things.references(params.evaluation)]
     main, every = (work.results(tree, params, trials) for trials in (work.own(tree), sheet.trials))
     needs, table, each, speeds = [], [], {}, Speeds("none", None, {}, {})
     if counts is None:

@@ -18,6 +18,8 @@ from restok.experiments.work import IMAGENET, Counts
 from restok.files import require_no_pipe
 from restok.files.npz import NpzArray, npz_names
 from restok.files.outputs import kind_of
+from restok.metrics.fdr6 import NAME, TRAINING
+from restok.metrics.published import CACHE, published_gaussians
 from restok.networks.saved import require_network
 from restok.stages.fetch import held
 
@@ -114,6 +116,15 @@ def weights(params: config.Params, tree: Tree) -> Iterator[Finding]:
             yield Finding("finished weights", "fault", f"{error}, or leave out the row of experiments.tsv that names it")
 
 
+def references(evaluation: config.Evaluation) -> Iterator[Finding]:
+    """What samples are held against, and whether FDr6, where it is asked for, can be had from it."""
+    path = evaluation.reference
+    yield reference(path)
+    if "fdr6" in evaluation.also and (path is None or Path(path).suffix != ".safetensors"):
+        yield Finding(NAME, "not known", f"not measured against {path or 'the validation images'}: evaluation.reference must "
+                      f"name what `restok statistics` made of ImageNet's {TRAINING:,} training images")
+
+
 def reference(path: str | None) -> Finding:
     """What samples are held against."""
     if path is None:
@@ -125,7 +136,9 @@ def reference(path: str | None) -> Finding:
             where = f"download {ADM[place.name]}" if place.name in ADM else "put it"
             raise DataError(f"{path}: no such file; {where} there, or name another in evaluation.reference (null: the "
                             "validation images)")
-        if place.suffix == ".npz" and "mu" not in npz_names(place):
+        if place.suffix == CACHE or (place.suffix == ".npz" and "mu" in npz_names(place)):
+            published_gaussians(place)
+        elif place.suffix == ".npz":
             NpzArray(place, "arr_0")
         if place.suffix == ".safetensors" and kind_of(place) != "statistics":
             raise DataError(f"{path}: no statistics; name a file that `restok statistics` wrote in evaluation.reference")
