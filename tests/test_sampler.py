@@ -48,6 +48,13 @@ def test_a_part_of_the_images_is_what_the_whole_has_there():
     assert len(part[1][1]) == 2 and not list(ours.batches(GUIDANCE, LABELS, 0, 4, 4, 4))
 
 
+def test_batches_are_cut_evenly_since_on_a_gpu_each_costs_what_the_largest_does():
+    ours, drawn = drawing(batch_size=5), []
+    whole = ours.decoded
+    ours.decoded = lambda codes, sound: drawn.append(len(codes)) or whole(codes, sound)
+    assert [len(images) for _, images in ours.batches(None, LABELS, 0, 6)] == [6, 5] and drawn == [3, 3, 5]
+
+
 def test_the_next_batch_is_drawn_before_this_one_is_waited_for():
     ours, seen = drawing(batch_size=2), []
     whole = ours.decoded

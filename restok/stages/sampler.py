@@ -1,5 +1,6 @@
 """Images out of a generator and its tokenizer, batch after batch."""
 
+import math
 from collections.abc import Iterator
 from itertools import chain, pairwise
 from pathlib import Path
@@ -75,14 +76,14 @@ class Drawing:
     def batches(self, guidance: config.Guidance | None, labels: Int[np.ndarray, " n"], seed: int, size: int, start: int = 0,
                 stop: int | None = None) -> Iterator[tuple[int, UInt8[np.ndarray, "b h w c"]]]:
         """(index of the first image, images), one image a label, `size` at a time, for labels start, ... before `stop` (None:
-        all). Image i depends on its label and on (seed, i) alone.
+        all), drawn in equal batches of at most `sampling.batch_size`. Image i depends on its label and on (seed, i) alone.
 
         Raises NotFiniteError and ValueError for what is not finite.
         """
         stop = len(labels) if stop is None else stop
         firsts = [(first, min(first + size, stop)) for first in range(start, stop, size)]
-        parts = [(first, last, part, min(part + self.sampling.batch_size, last))
-                 for first, last in firsts for part in range(first, last, self.sampling.batch_size)]
+        parts = [(first, last, part, end) for first, last in firsts
+                 for part, end in _equal(first, last, self.sampling.batch_size)]
         drawn = (self._drawn(guidance, labels[part:end], seed, part) for *_, part, end in parts)
         done = []
         for (first, last, _, end), (ours, _) in zip(parts, pairwise(chain(drawn, [None])), strict=True):
@@ -129,6 +130,13 @@ class Sampler(Drawing):
         self.name, self.digests = generator.as_posix(), pair(tokenizer, generator)
         self.paths = {"tokenizer": tokenizer, "generator": generator}
         super().__init__(load_tokenizer(tokenizer).to(device()), load_generator(generator).to(device()), sampling)
+
+
+def _equal(first: int, last: int, most: int) -> list[tuple[int, int]]:
+    """The ends of parts of at most `most`, of which only the last one may be smaller: a batch on a GPU costs what the largest
+    does."""
+    count = math.ceil((last - first) / math.ceil((last - first) / most))
+    return [(part, min(part + count, last)) for part in range(first, last, count)]
 
 
 def guided(guidance: config.Guidance | None) -> dict[str, str | None]:
