@@ -8,7 +8,7 @@ import torch
 from conftest import small_params
 
 from restok.config.load import load_protocol
-from restok.metrics.features import full_precision, load_features, metric_names
+from restok.metrics.features import full_precision, judging, load_features, metric_names
 from restok.networks.classifier import SmallClassifier, load_classifier
 from restok.networks.inception import inception_network
 
@@ -110,6 +110,19 @@ def test_inception_takes_weights_with_and_without_its_head(whole, tmp_path):
     assert a.pooled.shape == (2, 2048) and a.spatial.shape == (2, 2023) and a.logits.shape == (2, 1008) and b.logits is None
     assert torch.equal(a.pooled, b.pooled) and torch.equal(a.spatial, b.spatial)
     torch.testing.assert_close(a.logits, a.pooled @ whole["fc.weight"].T)           # no bias
+
+
+def test_inception_as_it_is_used_gives_what_it_gives_as_it_comes(whole):
+    """With running statistics and scales as a trained one has: not 0 and 1."""
+    torch.manual_seed(1)
+    state = {name: tensor.uniform_(0.5, 2) if ".bn." in name and tensor.ndim else tensor for name, tensor in
+             {name: tensor.clone() for name, tensor in whole.items()}.items()}
+    network, images = inception_network(state), pictures(3, side=20)
+    expected = network(torch.tensor(images).permute(0, 3, 1, 2))
+    ours = judging("inception", network, "", torch.device("cpu"))(images)
+    assert not any(isinstance(module, torch.nn.BatchNorm2d) for module in network.modules())
+    for found, wanted in zip(ours, expected, strict=True):
+        torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-5 * wanted.abs().max().item())
 
 
 def test_spatial_features_are_seven_channels_of_mixed_6_in_the_order_of_the_places(whole):

@@ -19,7 +19,7 @@ from restok.errors import InputError
 from restok.files import sha256_file
 from restok.networks.classifier import load_classifier
 from restok.networks.dinov2 import SIDE, dinov2_network, load_dinov2
-from restok.networks.inception import Features, inception_network, load_inception
+from restok.networks.inception import Features, arranged, inception_network, load_inception
 from restok.networks.saved import WEIGHTS
 from restok.networks.timm_judge import SIDES, load_timm_judge, random_timm_judge
 
@@ -142,10 +142,9 @@ def load_features(settings: Evaluation, classifier: str | Path | None,
 def judging(name: str, network: nn.Module, sha256: str, device: torch.device) -> FeatureNetwork:
     """A pretrained network of JUDGES; of Inception, a file without the classifier's head gives features alone."""
     judge = JUDGES[name]
-    if device.type == "cpu" and name == "inception":
-        network = network.to(memory_format=torch.channels_last)      # about 1.5 times as fast there
+    network = arranged(network, device) if name == "inception" else network.to(device)
     return FeatureNetwork(judge.kind, judge.name, sha256, network.dims, network.spatial, network.classes, False, judge.resize,
-                          judge.shift, device, network.to(device))
+                          judge.shift, device, network)
 
 
 def random_features(name: str, device: torch.device) -> FeatureNetwork:

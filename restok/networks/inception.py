@@ -8,6 +8,7 @@ from typing import NamedTuple
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.nn.utils import fuse_conv_bn_eval
 
 from restok.errors import InputError
 from restok.files import sha256_file
@@ -73,3 +74,13 @@ def inception_network(state: Mapping[str, Tensor] | None) -> nn.Module:
         if missing or unexpected:
             raise InputError(f"{len(missing)} tensors missing {missing[:3]}, {len(unexpected)} unexpected {unexpected[:3]}")
     return network
+
+
+def arranged(network: nn.Module, device: torch.device) -> nn.Module:
+    """The network on a device, as it is fastest there, with the same features to rounding: each batch norm is folded into the
+    convolution before it, and on a CPU channels come last.
+    """
+    for block in list(network.modules()):
+        if isinstance(getattr(block, "bn", None), nn.BatchNorm2d):
+            block.conv, block.bn = fuse_conv_bn_eval(block.conv, block.bn), nn.Identity()
+    return network.to(device, memory_format=torch.channels_last if device.type == "cpu" else torch.preserve_format)

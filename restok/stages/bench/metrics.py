@@ -18,7 +18,7 @@ from restok.metrics.features import full_precision, judging
 from restok.metrics.frechet import Frechet, Gaussian, Moments
 from restok.metrics.intervals import GROUPS
 from restok.metrics.precision_recall import precision_recall
-from restok.networks.inception import inception_network
+from restok.networks.inception import arranged, inception_network
 from restok.stages.bench.timing import machine, report, require_positive, seconds
 from restok.stages.evaluator import CHUNK, Evaluator
 from restok.stages.subjects import Batch, Subject
@@ -118,17 +118,14 @@ def _solver(features: torch.Tensor, others: torch.Tensor) -> Pair:
 def _inception(sizes: Sizes, on: torch.device) -> Iterator[Pair]:
     torch.manual_seed(0)
     images = np.random.default_rng(0).integers(0, 256, (sizes.images, sizes.side, sizes.side, 3), dtype=np.uint8)
-    formats = {"channels_last": torch.channels_last, "contiguous": torch.contiguous_format}
-    usual, unusual = formats if on.type == "cpu" else reversed(formats)
-    network, other = (inception_network(None).to(on, memory_format=formats[name]) for name in (usual, unusual))
+    network, other = arranged(inception_network(None), on), inception_network(None).to(on)
 
     def forward(model):
         with torch.no_grad(), full_precision(on):
             for batch in torch.from_numpy(images).split(sizes.batch_size):
                 model(batch.to(on).permute(0, 3, 1, 2))
 
-    yield Pair(f"Inception, {usual}", lambda: forward(network), f"Inception, {unusual}", lambda: forward(other), len(images),
-               len(images))
+    yield Pair("Inception", lambda: forward(network), "torch-fidelity's", lambda: forward(other), len(images), len(images))
     yield Pair("8-bit images to statistics", lambda: _stream(network, images, sizes.batch_size, on), "Inception forward alone",
                lambda: forward(network), len(images), len(images))
 
