@@ -1,6 +1,5 @@
 """The `restok` command: one verb a step of the chain. Heavy imports wait until a verb runs."""
 
-import atexit
 import gc
 import sys
 from pathlib import Path
@@ -10,8 +9,7 @@ from restok import signals
 # The command itself, and no program that imports it, nor a process that the command starts.
 if Path(sys.argv[0]).name == "restok" and "--multiprocessing-fork" not in sys.orig_argv:
     signals.install()
-    gc.set_threshold(100_000)      # torch's import makes a million objects: to look for garbage among them again and again,
-    atexit.register(gc.freeze)     # and once more at the end, takes a fifth of a short verb's time
+    gc.set_threshold(100_000)      # torch's import makes a million objects; to look for garbage among them takes time
 
 from restok.cli import (  # each registers its verbs
     artifacts,
