@@ -14,6 +14,7 @@ from pathlib import Path
 import left
 import pytest
 from conftest import ROOT, dry_run
+from filelock import FileLock
 from pages import commands
 
 BIN = Path(sys.executable).parent
@@ -62,8 +63,20 @@ def plan(folder: Path) -> dict[str, int]:
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
+    """A clone with what `making` made, and the folders beside it: one for each process that tests."""
+    base = tmp_path_factory.getbasetemp()
+    first = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "first"
+    with FileLock(f"{first}.lock"):
+        if not first.exists():
+            making(tmp_path_factory.mktemp("unfinished")).rename(first)
+    folder = tmp_path_factory.mktemp("artifacts")
+    subprocess.run(["cp", "-a", f"{first}/.", folder], check=True)
+    return folder / "made"
+
+
+def making(folder: Path) -> Path:
     """A clone in which `dvc repro` made the rest of the short demo, from its codes on, pushed to the folder beside it."""
-    folder = left.tracked(tmp_path_factory.mktemp("artifacts") / "made")
+    folder = left.tracked(folder / "made")
     left.made(folder, *(f"results/short/{name}" for name in ("data", "classifier", "reference", "tokenizer/main", "logs",
                                                              "benchmarks")))
     edit(folder, "run: demo", "run: short", "run.yaml")
@@ -74,7 +87,7 @@ def made(tmp_path_factory):
     assert [phase for phase in PHASES if f"Running stage '{phase}@short'" in said] == list(PHASES)
     for line in (commit, push, share):
         say(folder, line)
-    return folder
+    return folder.parent
 
 
 def clone(made: Path, name: str, *settings: str) -> Path:
