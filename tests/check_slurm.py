@@ -194,10 +194,12 @@ def weights(folder: Path, run: str, model: str = "tokenizer") -> dict[str, torch
 def test_a_training_ends_in_the_same_weights_whatever_the_cluster_does_to_it(tmp_path):
     """Time limit, requeue, preemption with requeue, and a node that dies: the same job goes on, and no retry is spent."""
     target, rule, what = "results/long/tokenizer/main/750k", "train_tokenizer", "long_main_750k"
-    here, there = clone(tmp_path / "here", "long", LONG), clone(tmp_path / "there", "long", LONG, cpu_partition="requeued")
+    here = clone(tmp_path / "here", "long", LONG)
+    there = clone(tmp_path / "there", "long", LONG, cpu_partition="requeued", warning=60)      # SLURM looks every 30 seconds
     with snakemake(there, "--profile", "slurm", target):
         _, job = in_the_middle(there, rule)
-        said("scontrol", "update", f"JobId={job}", "TimeLimit=1")
+        ran = int(said("squeue", "-h", "-j", job, "-o", "%M").partition(":")[0])               # minutes
+        said("scontrol", "update", f"JobId={job}", f"TimeLimit={ran + 2}")
         [pid] = trainers(job)
         wait_until(lambda: is_told(pid, signal.SIGUSR1), "it was not told that its time is over", within=200)
         go_on(job)
