@@ -82,8 +82,8 @@ class Drawing:
         """
         stop = len(labels) if stop is None else stop
         firsts = [(first, min(first + size, stop)) for first in range(start, stop, size)]
-        parts = [(first, last, part, end) for first, last in firsts
-                 for part, end in _equal(first, last, self.sampling.batch_size)]
+        parts = [(first, last, int(part[0]), int(part[-1]) + 1) for first, last in firsts for part in np.array_split(
+            np.arange(first, last), math.ceil((last - first) / self.sampling.batch_size))]       # the larger ones first
         drawn = (self._drawn(guidance, labels[part:end], seed, part) for *_, part, end in parts)
         done = []
         for (first, last, _, end), (ours, _) in zip(parts, pairwise(chain(drawn, [None])), strict=True):
@@ -130,13 +130,6 @@ class Sampler(Drawing):
         self.name, self.digests = generator.as_posix(), pair(tokenizer, generator)
         self.paths = {"tokenizer": tokenizer, "generator": generator}
         super().__init__(load_tokenizer(tokenizer).to(device()), load_generator(generator).to(device()), sampling)
-
-
-def _equal(first: int, last: int, most: int) -> list[tuple[int, int]]:
-    """The ends of parts of at most `most`, of which only the last one may be smaller: a batch on a GPU costs what the largest
-    does."""
-    count = math.ceil((last - first) / math.ceil((last - first) / most))
-    return [(part, min(part + count, last)) for part in range(first, last, count)]
 
 
 def guided(guidance: config.Guidance | None) -> dict[str, str | None]:
