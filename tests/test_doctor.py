@@ -117,13 +117,15 @@ def test_a_reference_is_there_and_is_one(tmp_path):
     for name in ("sound.npz", "sound.pt"):
         assert things.reference(str(tmp_path / name)) == ("reference", "ok", str(tmp_path / name))
     np.savez(tmp_path / "half.npz", mu=np.zeros(3))
+    np.savez(tmp_path / "coco_clean_trainval_1024.npz", mu=np.zeros(3), sigma=np.zeros((3, 3)))
     (tmp_path / "cut.pt").write_bytes((tmp_path / "sound.pt").read_bytes()[:50])
     (tmp_path / "cut.npz").write_bytes((tmp_path / "sound.npz").read_bytes()[:50])
     (tmp_path / "none.safetensors").write_bytes(b"none")
     os.mkfifo(tmp_path / "pipe")
     for name, says in (("cut.npz", "not a whole npz"), ("half.npz", "has only one of 'mu' and 'sigma'"),
                        ("cut.pt", "no statistics as torch-fidelity keeps them"), ("none.safetensors", "no statistics"),
-                       ("pipe", "no regular file")):
+                       ("pipe", "no regular file"), ("coco_clean_trainval_1024.npz", "clean")):
+        assert (found := things.reference(str(tmp_path / name))).state == "fault" and says in found.says
         assert says in things.reference(str(tmp_path / name)).says
 
 

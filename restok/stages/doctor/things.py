@@ -19,7 +19,7 @@ from restok.files import require_no_pipe
 from restok.files.npz import NpzArray, npz_names
 from restok.files.outputs import kind_of
 from restok.metrics.fdr6 import NAME, TRAINING
-from restok.metrics.published import CACHE, published_gaussians
+from restok.metrics.published import CACHE, published_gaussians, resized_otherwise
 from restok.networks.saved import require_network
 from restok.stages.fetch import held
 
@@ -137,6 +137,7 @@ def reference(path: str | None) -> Finding:
             raise DataError(f"{path}: no such file; {where} there, or name another in evaluation.reference (null: the "
                             "validation images)")
         if place.suffix == CACHE or (place.suffix == ".npz" and "mu" in npz_names(place)):
+            resized_otherwise(place, ())
             published_gaussians(place)
         elif place.suffix == ".npz":
             NpzArray(place, "arr_0")
