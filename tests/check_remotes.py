@@ -7,6 +7,7 @@ docs/artifacts.md set the remotes up."""
 import os
 import stat
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -138,6 +139,57 @@ def test_without_verify_a_damaged_file_comes_unsaid(project, remote):
     dvc(there, "pull")
     assert (there / "weights/0").read_bytes() == b"damaged"
     assert dvc(there, "status") == "Data and pipelines are up to date.\n"
+
+
+STOP = """
+import os, signal, sys
+from dvc_data.index import collect as module
+from dvc.cli import main
+collect, listed = module._collect_from_index, []
+def stop(*args, **more):
+    if listed:
+        os.kill(os.getpid(), signal.SIGINT)
+    listed.append(collect(*args, **more))
+module._collect_from_index = stop
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+def stopped(folder: Path, command: str) -> None:
+    """DVC, as if Ctrl-C was pressed when it had listed one of its outputs."""
+    done = subprocess.run([sys.executable, "-c", STOP, command], cwd=folder, capture_output=True, text=True, check=False)
+    assert done.returncode == 252 and "interrupted by the user" in done.stderr, done.stdout + done.stderr
+
+
+def test_after_a_stop_the_next_one_takes_a_part_for_the_whole(project, remote):
+    """What the page warns of. Where this fails, DVC has changed for the better."""
+    (project / "xyz").write_text("listed after the weights")
+    add(project, "xyz")
+    connect(project, remote)
+    stopped(project, "push")
+    assert "6 files pushed" in dvc(project, "push")
+    assert dvc(project, "status", "-c").split() == ["new:", "xyz"]
+    dvc(project, "push")
+    there = clone(project, remote)
+    stopped(there, "pull")
+    said = dvc(there, "pull", code=1)
+    assert "6 files fetched" in said and "Checkout failed for following targets:\nxyz\n" in said
+
+
+def test_what_was_stopped_goes_on(project, remote):
+    (project / "xyz").write_text("listed after the weights")
+    add(project, "xyz")
+    connect(project, remote)
+    there = clone(project, remote)
+    forget, push, status = commands("After it was stopped", {})
+    stopped(project, "push")
+    shell(project, forget)
+    assert "7 files pushed" in shell(project, push)
+    stopped(there, "pull")
+    shell(there, forget)
+    assert "7 files fetched" in shell(there, push.replace("push", "pull"))
+    assert "in sync" in shell(there, status)
+    assert files(there / "weights") == files(project / "weights")
 
 
 @pytest.mark.parametrize("key, secret, url, words", [

@@ -92,9 +92,10 @@ def commands(section: str, words: dict[str, str]) -> list[str]:
     return lines.splitlines()
 
 
-def shell(folder: Path, line: str) -> None:
+def shell(folder: Path, line: str) -> str:
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
-    subprocess.run(line, shell=True, cwd=folder, check=True, env=os.environ | {"PATH": path})
+    return subprocess.run(line, shell=True, cwd=folder, check=True, env=os.environ | {"PATH": path}, text=True,
+                          stdout=subprocess.PIPE).stdout
 
 
 def connect(project: Path, remote: Remote) -> None:

@@ -28,6 +28,7 @@ ELSEWHERE = {
     "docs/artifacts.md#SSH": "tests/dvc_projects.py",
     "docs/artifacts.md#A cache that a group shares": "tests/check_remotes.py",
     "docs/artifacts.md#When it fails": "tests/check_remotes.py",
+    "docs/artifacts.md#After it was stopped": "tests/check_remotes.py",
 }
 
 
