@@ -20,6 +20,8 @@ def test_a_run_needs_the_networks_of_its_settings_and_of_its_rows(tmp_path):
     assert not self_contained(*needs("imagenet256"))
     off = "objective.vf=0", "objective.perceptual=0", "objective.gan=0", "evaluation.lpips=false"
     assert [each.network for each in wanted(*needs("imagenet256", *off))] == ["inception", "dinov2"]
+    both = "evaluation.also=[dinov2,dinov2-bicubic]"
+    assert [each.network for each in wanted(*needs("imagenet256", *off, both))] == ["inception", "dinov2"]        # one file
     sheet = rows(tmp_path, "judged\tablation\tobjective.perceptual_network.network=lpips-vgg\ttable2 #1", "finished\tmain\t"
                  "objective.perceptual_network.network=lpips-alex\ttable1\t\ttheirs/tokenizer\ttheirs/generator")
     params = load_params(tmp_path / "demo.yaml")

@@ -5,13 +5,14 @@ import pytest
 import timm
 import torch
 import torch_fidelity
+from PIL import Image
 from torch_fidelity.utils import create_feature_extractor
 
 from restok.config.load import load_protocol
 from restok.data.images import open_images
 from restok.metrics import features
 from restok.metrics.features import JUDGES, judging, load_features, random_features
-from restok.networks.dinov2 import NETWORK, dinov2_network, load_dinov2, positions
+from restok.networks.dinov2 import DEVIATION, MEAN, NETWORK, DINOv2, dinov2_network, load_dinov2, positions
 from restok.stages.evaluator import Evaluator
 from restok.stages.measure import evaluate
 from restok.stages.subjects import images_of
@@ -60,6 +61,30 @@ def test_the_features_are_torch_fidelitys(small, theirs):
     found = judging("dinov2", small, "", CPU)(images)
     assert torch.allclose(found.pooled, expected, atol=1e-5) and found.pooled.shape == (3, 384)
     assert found.spatial is None and found.logits is None
+
+
+def test_bicubic_is_the_resize_of_pillow_in_full_precision(small):
+    images = pictures(2, shape=(300, 260))
+    resized = np.stack([[Image.fromarray(channel.astype(np.float32)).resize((224, 224), Image.Resampling.BICUBIC)
+                         for channel in image.transpose(2, 0, 1)] for image in images])
+    mean, deviation = (np.float32(value)[:, None, None] for value in (MEAN, DEVIATION))
+    expected = small.network(torch.from_numpy((resized / 255 - mean) / deviation))
+    found = judging("dinov2-bicubic", DINOv2(small.network, bicubic=True), "", CPU)(images).pooled
+    assert torch.allclose(found, expected, atol=1e-4)
+    assert not torch.allclose(judging("dinov2", small, "", CPU)(images).pooled, expected, atol=0.1)
+
+
+def test_bicubic_has_metrics_of_its_own(small, tmp_path, monkeypatch):
+    for name, network in (("dinov2", small), ("dinov2-bicubic", DINOv2(small.network, bicubic=True))):
+        monkeypatch.setitem(features.JUDGES, name, JUDGES[name]._replace(load=lambda *_, network=network: (network, "ab" * 32)))
+    np.savez(tmp_path / "reference.npz", arr_0=pictures(60, 2) // 2, mu=np.zeros(2048), sigma=np.eye(2048))
+    np.savez(tmp_path / "samples.npz", arr_0=pictures(60, 1))
+    asked = ["evaluation.features=dinov2-bicubic", "evaluation.also=[dinov2]", "evaluation.lpips=false"]
+    result = evaluate(Evaluator.load(load_protocol(asked), None, None, 0), images_of(open_images(tmp_path / "samples.npz")),
+                      tmp_path / "reference.npz")
+    values = [result["metrics"][name] for name in ("FD-DINOv2-bicubic", "FD-DINOv2")]
+    assert None not in values and values[0] != values[1]
+    assert result["features"]["resize"] == "bicubic, antialiased, to 224"
 
 
 def test_the_whole_evaluation_agrees_with_torch_fidelitys(small, theirs, tmp_path, monkeypatch):

@@ -104,6 +104,7 @@ def test_of_the_networks_that_measure_images():
         with random_weights():
             features = random_features(network, torch.device("cpu"))
         assert counted.judging(network, params) == near(operations(lambda features=features: features(pixels)))
+    assert counted.judging("dinov2-bicubic", params) == counted.judging("dinov2", params)
     assert counted.operations("judge", params) == sum(counted.judging(name, params) for name in ("inception", "dinov2"))
     for network in counted.LPIPS:
         lpips = random_lpips(network)

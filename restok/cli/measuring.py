@@ -107,9 +107,9 @@ class NetworkOptions:
     params: AnyParams = None
     experiment: Experiment = None
     overrides: Overrides = None
-    features: option(str | None, "digits, inception or dinov2, or several: the first one's metrics bear the plain names; fdr6: "
-                     "Inception and FDr6's five, which behind another may be named one by one; else evaluation.features and "
-                     ".also.") = None
+    features: option(str | None, "digits, inception, dinov2 or dinov2-bicubic, or several: the first one's metrics bear the "
+                     "plain names; fdr6: Inception and FDr6's five, which behind another may be named one by one; else "
+                     "evaluation.features and .also.") = None
     weights: option(Path | None, "File of the Inception network; else evaluation.weights.") = None
     classifier: Classifier = None
     crop: option(int | None, "Side of the centre crops of reference and originals in folders; else the tokenizer's image "

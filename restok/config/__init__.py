@@ -5,7 +5,7 @@
 
 from restok.config.base import Config
 from restok.config.data import Codes, Data
-from restok.config.evaluation import FDR6, Classifier, Evaluation
+from restok.config.evaluation import DINOV2, FDR6, Classifier, Evaluation
 from restok.config.generator import UNGUIDED, Generator, Guidance, GuidanceSearch, Sampling
 from restok.config.objective import Alignment, Discriminator, Objective, Perceptual
 from restok.config.params import Experiments, Params

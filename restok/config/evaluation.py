@@ -11,11 +11,14 @@ FDR6 = {"convnextv2": "convnextv2_base.fcmae_ft_in22k_in1k", "dinov2-256": "vit_
         "mae": "vit_large_patch16_224.mae", "siglip2": "vit_so400m_patch16_siglip_256.v2_webli",
         "clip": "vit_large_patch14_clip_224.openai"}
 OfFDr6 = Literal[tuple(FDR6)]
+# One network; the second resizes images as dgm-eval and EDM2 do.
+DINOV2 = "dinov2", "dinov2-bicubic"
+OfDINOv2 = Literal[DINOV2]
 
 
 class Evaluation(Config):
-    features: Literal["digits", "inception", "dinov2"]      # of the network whose metrics bear the field's plain names
-    also: tuple[Literal["dinov2", "fdr6", OfFDr6], ...]    # further networks, over the same images; fdr6: its five, and FDr6
+    features: Literal["digits", "inception", OfDINOv2]      # of the network whose metrics bear the field's plain names
+    also: tuple[Literal["fdr6", OfDINOv2, OfFDr6], ...]    # further networks, over the same images; fdr6: its five, and FDr6
     weights: str | None                    # of the Inception network: a file instead of what `restok fetch` brings
     dinov2_weights: str | None             # of DINOv2: a file instead of what `restok fetch` brings
     fdr6_weights: dict[OfFDr6, str]        # of FDr6's networks, by name: files instead of what `restok fetch` brings
@@ -37,7 +40,7 @@ class Evaluation(Config):
         """Of a pretrained one, the setting that may name a file of its weights, and the file."""
         if network in FDR6:
             return f"evaluation.fdr6_weights.{network}", self.fdr6_weights.get(network)
-        setting = {"inception": "weights", "dinov2": "dinov2_weights"}[network]
+        setting = "dinov2_weights" if network in DINOV2 else "weights"
         return f"evaluation.{setting}", getattr(self, setting)
 
     @model_validator(mode="after")

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
-from restok.config import FDR6, Evaluation, Objective, Params
+from restok.config import DINOV2, FDR6, Evaluation, Objective, Params
 from restok.experiments.trials import Sheet
 
 GPU_FROM = 20_000_000     # parameters: what is smaller trains on a CPU
@@ -33,7 +33,7 @@ def large(params: Params) -> bool:
 
 def memory_mb(params: Params) -> int:
     """Main memory of a job, in MB."""
-    further = FURTHER * len(FDR6.keys() & set(params.evaluation.networks))
+    further = FURTHER * len({*FDR6, DINOV2[1]} & set(params.evaluation.networks))
     return LEAST + (PRETRAINED + further + BYTES * parameters(params) // 10**6 if large(params) else 0)
 
 
@@ -51,10 +51,11 @@ class Wanted(NamedTuple):
 
 
 def judges(evaluation: Evaluation) -> list[Wanted]:
-    """The pretrained networks that measure."""
-    found = [Wanted(FDR6.get(name, name), *evaluation.weights_of(name)) for name in evaluation.networks if name != "digits"]
+    """The pretrained networks that measure, each once."""
+    files = {**FDR6, **dict.fromkeys(DINOV2, "dinov2")}
+    found = [Wanted(files.get(name, name), *evaluation.weights_of(name)) for name in evaluation.networks if name != "digits"]
     alex = Wanted("alex", "evaluation.lpips_weights", evaluation.lpips_weights)
-    return found + [alex] * evaluation.lpips
+    return list(dict.fromkeys(found + [alex] * evaluation.lpips))
 
 
 def teachers(objective: Objective) -> list[Wanted]:

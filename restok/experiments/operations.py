@@ -5,7 +5,7 @@ import re
 from collections.abc import Callable
 from itertools import pairwise
 
-from restok.config import CNN, Generator, Params, Tokenizer
+from restok.config import CNN, DINOV2, Generator, Params, Tokenizer
 from restok.config.objective import Objective
 from restok.experiments.work import Draw
 from restok.hierarchy import merge_layers, scale_grids
@@ -195,7 +195,7 @@ def classifier(params: Params) -> float:
 
 def judging(network: str, params: Params) -> float:
     """What measures an image, by its name in the parameters."""
-    return JUDGES.get(network) or (vit("_large_patch14", 16) if network == "dinov2" else classifier(params))
+    return JUDGES.get(network) or (vit("_large_patch14", 16) if network in DINOV2 else classifier(params))
 
 
 def _size(name: str) -> tuple[int, int]:

@@ -39,13 +39,16 @@ class Judge(NamedTuple):
 
 
 TENSORFLOW = "TensorFlow 1 bilinear to {} (no half-pixel centres, no antialiasing)"
+BICUBIC = "bicubic, antialiased, to {}"
 IMAGENETS, CLASS_TOKEN = "by ImageNet's mean and deviation", "class token after the last norm, 1024"
 JUDGES = {
     "inception": Judge("inception", "inception-v3-compat", load_inception, lambda: inception_network(None),
                        TENSORFLOW.format(299), "(x - 128) / 128",
                        "the last pooling, 2048; for sFID 7 channels of Mixed_6d; logits without bias", 0.4),
     "dinov2": Judge("DINOv2", "dinov2-vit-l-14", load_dinov2, lambda: dinov2_network(None), TENSORFLOW.format(SIDE),
-                    IMAGENETS, CLASS_TOKEN)}
+                    IMAGENETS, CLASS_TOKEN),
+    "dinov2-bicubic": Judge("DINOv2-bicubic", "dinov2-vit-l-14", partial(load_dinov2, bicubic=True),
+                            lambda: dinov2_network(None, bicubic=True), BICUBIC.format(SIDE), IMAGENETS, CLASS_TOKEN)}
 for key, kind, padded, normalisation, layer in (
         ("convnextv2", "ConvNeXt-V2", "", IMAGENETS, "mean over the last map, before its norm, 1024"),
         ("dinov2-256", "DINOv2-256", ", padded to 266", IMAGENETS, CLASS_TOKEN),
@@ -53,7 +56,7 @@ for key, kind, padded, normalisation, layer in (
         ("siglip2", "SigLIP2", "", "by mean and deviation 0.5", "attention pooling, 1152"),
         ("clip", "CLIP", ", padded to 266", "by OpenAI CLIP's mean and deviation", CLASS_TOKEN)):
     JUDGES[key] = Judge(kind, FDR6[key], partial(load_timm_judge, key), partial(random_timm_judge, key),
-                        f"bicubic, antialiased, to {SIDES[key]}{padded}", normalisation, layer, precision="bfloat16 autocast")
+                        BICUBIC.format(SIDES[key]) + padded, normalisation, layer, precision="bfloat16 autocast")
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""DINOv2 as a judge of images: ViT-L/14 on 224 pixels, as torch-fidelity and Meta's own code run it."""
+"""DINOv2 as a judge of images: ViT-L/14 on 224 pixels, as Meta's own code runs it, and torch-fidelity, or EDM2, feeds it."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -19,23 +19,30 @@ MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)      # ImageNet's
 
 
 class DINOv2(nn.Module):
-    """8-bit images of any size -> Features, of which the pooled ones are the class token after the last norm."""
+    """8-bit images of any size -> Features, of which the pooled ones are the class token after the last norm.
+
+    Images are resized by TensorFlow 1's bilinear filter, as torch-fidelity does, or by an antialiased `bicubic` one, as EDM2's
+    calculate_metrics.py does, and dgm-eval but for its rounding to 8 bits.
+    """
 
     spatial = classes = 0                # features that keep the place, and logits
 
-    def __init__(self, network: nn.Module):
+    def __init__(self, network: nn.Module, bicubic: bool = False):
         super().__init__()
-        self.network, self.dims = network.requires_grad_(False), network.embed_dim
+        self.network, self.dims, self.bicubic = network.requires_grad_(False), network.embed_dim, bicubic
         self.eval()
 
     def forward(self, images: UInt8[Tensor, "n 3 h w"]) -> Features:
         from torch_fidelity.interpolate_compat_tensorflow import interpolate_bilinear_2d_like_tensorflow1x
-        pixels = interpolate_bilinear_2d_like_tensorflow1x(images.float(), size=(SIDE, SIDE), align_corners=False)
+        if self.bicubic:
+            pixels = F.interpolate(images.float(), size=(SIDE, SIDE), mode="bicubic", antialias=True)
+        else:
+            pixels = interpolate_bilinear_2d_like_tensorflow1x(images.float(), size=(SIDE, SIDE), align_corners=False)
         mean, deviation = (pixels.new_tensor(value)[:, None, None] * 255 for value in (MEAN, DEVIATION))
         return Features(self.network((pixels - mean) / deviation), None, None)
 
 
-def load_dinov2(weights: str | Path | None, setting: str | None = None) -> tuple[DINOv2, str]:
+def load_dinov2(weights: str | Path | None, setting: str | None = None, bicubic: bool = False) -> tuple[DINOv2, str]:
     """The network with the weights of a file, frozen, in eval mode on the CPU, and the file's sha256.
 
     None takes Meta's, which `restok fetch` brings; `setting` is the parameter that names a file. Raises what `pretrained_file`
@@ -44,13 +51,13 @@ def load_dinov2(weights: str | Path | None, setting: str | None = None) -> tuple
     path = pretrained_file(weights, PRETRAINED["dinov2"], setting)
     state = read_tensors(path)
     try:
-        network = dinov2_network(state)
+        network = dinov2_network(state, bicubic=bicubic)
     except (KeyError, ValueError, RuntimeError) as error:      # load_state_dict raises RuntimeError on other shapes
         raise InputError(f"{path}: not the weights of {PRETRAINED['dinov2'].name}: {error}") from error
     return network, sha256_file(path)
 
 
-def dinov2_network(state: Mapping[str, Tensor] | None, name: str = NETWORK) -> DINOv2:
+def dinov2_network(state: Mapping[str, Tensor] | None, name: str = NETWORK, bicubic: bool = False) -> DINOv2:
     """The network with these weights, named as in Meta's file; None leaves them random. `name` is timm's of a network of its
     kind. Raises ValueError for tensors that are missing or too many."""
     import timm
@@ -59,7 +66,7 @@ def dinov2_network(state: Mapping[str, Tensor] | None, name: str = NETWORK) -> D
         own = {key: tensor for key, tensor in state.items() if key != "mask_token"}       # which only its training used
         own["pos_embed"] = positions(own["pos_embed"], SIDE // PATCH)
         network.load_state_dict(own)
-    return DINOv2(network)
+    return DINOv2(network, bicubic)
 
 
 def positions(learned: Float[Tensor, "1 n d"], side: int) -> Float[Tensor, "1 m d"]:

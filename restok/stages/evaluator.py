@@ -114,7 +114,7 @@ class Evaluator:
         if path.suffix == ".safetensors":
             return Statistics.load(path, self.network.device)
         subject = reference_of(path, self.crop, self.workers)
-        return subject if self.network.kind != JUDGES["dinov2"].kind else replace(subject, published={})     # Inception's
+        return subject if self.network.name != JUDGES["dinov2"].name else replace(subject, published={})     # Inception's
 
     def reference(self, path: Path) -> Statistics:
         """The statistics of a reference."""
