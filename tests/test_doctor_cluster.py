@@ -144,7 +144,7 @@ def test_a_refusal_is_told_from_no_answer(words, silent, tmp_path, monkeypatch):
 @pytest.mark.parametrize(("script", "told"), [
     ("#!/bin/sh\necho 'Unable to contact slurm controller' >&2; exit 1", "scontrol: Unable to contact slurm controller"),
     ("#!/bin/sh\nexit 7", "scontrol: exit code 7"),
-    ("#!/bin/sh\nsleep 3", "scontrol: no answer within 0 s"),
+    ("#!/bin/sh\nsleep 30", "scontrol: no answer within 0 s"),
     ("", "scontrol: cannot be called")])
 def test_a_command_that_does_not_answer_is_said(script, told, tmp_path, monkeypatch):
     if script:
@@ -154,4 +154,4 @@ def test_a_command_that_does_not_answer_is_said(script, told, tmp_path, monkeypa
     began = time.monotonic()
     with pytest.raises(SlurmError, match=told):
         ask("scontrol", "show", "config", seconds=0.4)
-    assert time.monotonic() - began < 2
+    assert time.monotonic() - began < 20

@@ -57,7 +57,7 @@ def test_a_job_of_an_array_is_told_from_the_others(squeue):
      "squeue: slurm_load_jobs error: Unable to contact slurm controller .*; try again"),
     ("#!/bin/sh\nexit 7", "squeue: exit code 7; try again"),
     ("", "squeue: cannot be called"),
-    ("#!/bin/sh\nsleep 3", "squeue: no answer within 0 s")])         # sleep holds the pipes on after its shell was killed
+    ("#!/bin/sh\nsleep 30", "squeue: no answer within 0 s")])         # sleep holds the pipes on after its shell was killed
 def test_without_an_answer_nothing_is_known(script, told, tmp_path, monkeypatch):
     if not script:
         monkeypatch.setenv("PATH", str(tmp_path))                       # a machine without SLURM
@@ -66,7 +66,7 @@ def test_without_an_answer_nothing_is_known(script, told, tmp_path, monkeypatch)
     began = time.monotonic()
     with pytest.raises(slurm.SlurmError, match=told):
         slurm._squeue("%A", seconds=0.4)
-    assert time.monotonic() - began < 2
+    assert time.monotonic() - began < 20
     if "sleep" not in script:
         assert slurm.may_live("71", NOW) is None
         with pytest.raises(slurm.SlurmError, match=told):
