@@ -96,9 +96,10 @@ lock: $(READY)
 	$(BIN)/uv pip compile pyproject.toml --extra ui --group dev --universal --python-version 3.11 --generate-hashes \
 		--no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" --output-file requirements.lock $(UPGRADE)
 
-# What editors check parameter files against; a test keeps it in step with restok/config/.
+# What editors check parameter files against, and readers a result; tests keep them in step with restok/config/ and records.py.
 schema: $(READY)
 	$(BIN)/python -m restok.config.load > workflow/schemas/params.json
+	$(BIN)/python -m restok.experiments.records > docs/result.schema.json
 
 # The environment, the caches and the site; results/, runs/ and reports/ stay.
 clean:

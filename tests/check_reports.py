@@ -11,6 +11,7 @@ from fractions import Fraction
 from html import unescape
 from pathlib import Path
 
+import jsonschema
 import numpy as np
 import pandas as pd
 import pytest
@@ -141,6 +142,14 @@ def test_every_report_leads_back_to_the_images_and_all_of_it_matches():
     assert "What it cost" in page and "unknown" not in page.partition('<h2 id="cost">')[2].partition("</table>")[0].partition(
         "<tbody>")[2]
     assert links and links == set(re.findall(r'<details class="source" id="([^"]*)"', page))
+
+
+def test_every_result_fits_the_schema_that_pages_show():
+    public = json.loads((ROOT / "docs/result.schema.json").read_text())
+    results = list((ROOT / "results" / PARAMS.stem / "evaluation").glob("*/*/*.json"))
+    assert {path.stem for path in results} >= {"generation", "unguided", "reconstruction"}
+    for path in results:
+        jsonschema.validate(json.loads(path.read_text()), public)
 
 
 def test_the_workflow_has_nothing_left_to_do():

@@ -2,15 +2,17 @@
 
 import json
 
+import jsonschema
 import numpy as np
 import pytest
 import torch
+from conftest import ROOT
 
 from restok.config.load import ConfigError, load_protocol
 from restok.data.images import open_images
 from restok.experiments.loading import load_record
 from restok.experiments.manifests import artifact_at
-from restok.experiments.records import Result
+from restok.experiments.records import Result, schema
 from restok.metrics import features
 from restok.metrics.features import JUDGES
 from restok.metrics.results import ComparisonError, require_comparable
@@ -103,6 +105,17 @@ def test_all_networks_are_inputs_of_what_they_measured(files):
     assert result["inputs"]["features DINOv2"] == SHA["dinov2"]
     assert artifact_at(files / "r.safetensors").facts["inputs"]["features DINOv2"] == SHA["dinov2"]
     assert load_record(files / "out.json", Result)["also"]["DINOv2"]["name"] == "dinov2-vit-l-14"
+
+
+def test_the_schema_that_pages_show_knows_a_result(files):
+    public = json.loads((ROOT / "docs/result.schema.json").read_text())
+    assert public == json.loads(schema()), "run `make schema`"
+    evaluate(measuring(*BOTH), samples(files), files / "reference.npz", files / "out.json")
+    result = json.loads((files / "out.json").read_text())
+    jsonschema.validate(result, public)
+    for spoilt in ({"format": 2}, {"n": "many"}, {"metrics": {"FID": "low"}}, {"features": {}}, {"reference": None}):
+        with pytest.raises(jsonschema.ValidationError):
+            jsonschema.validate(result | spoilt, public)
 
 
 def test_a_reference_of_one_network_leaves_the_others_unmeasured_with_the_reason(files):

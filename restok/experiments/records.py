@@ -3,6 +3,7 @@
 A model has what readers ask for; what else a file holds may stand beside it, as do keys that a later version adds.
 """
 
+import json
 import math
 import re
 from typing import Annotated, Literal, Self
@@ -11,6 +12,7 @@ from pydantic import AfterValidator, Field, JsonValue, model_validator
 
 from restok.config.base import Count, Fraction, Positive
 from restok.experiments.loading import Known
+from restok.files.artifact import FORMAT
 
 SLACK = 1e-6                             # of what earlier versions wrote: how far rounding took a value out of its bounds
 KINDS = {                                # of metrics, by their names: what bounds them
@@ -247,3 +249,14 @@ class Result(Measured):
         if self.names.distance not in self.metrics.model_dump(exclude_unset=True):
             raise ValueError(f"names.distance: {self.names.distance!r} is not among the metrics")
         return self
+
+
+def schema() -> str:
+    """JSON schema of a result, for all who read one; `docs/result.schema.json` holds it (`make schema`)."""
+    model = Result.model_json_schema()
+    model["properties"]["format"] = {"const": FORMAT}
+    return json.dumps(model, indent=2) + "\n"
+
+
+if __name__ == "__main__":
+    print(schema(), end="")
