@@ -5,7 +5,7 @@ PYTHON ?= python3
 CORES ?= 2
 BIN := .venv/bin
 READY := .venv/.ready
-# The workflow's jobs call `restok` by name. Another one may come first (tests/warm_restok.py).
+# Another `snakemake`, and another `restok` for its jobs, may come first (tests/warm_commands.py).
 RUN := PATH="$(FIRST)$(CURDIR)/$(BIN):$$PATH"
 # Packages from outside .venv would not be the pinned ones.
 unexport PYTHONPATH PYTHONHOME

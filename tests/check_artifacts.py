@@ -20,6 +20,7 @@ BIN = Path(sys.executable).parent
 ENVIRONMENT = {name: value for name, value in os.environ.items() if not name.startswith(("DVC_", "SNAKEMAKE_"))} | {
     "PATH": f"{os.environ.get('FIRST', '')}{BIN}:{os.environ['PATH']}", "GIT_AUTHOR_NAME": "a", "GIT_AUTHOR_EMAIL": "a@b",
     "GIT_COMMITTER_NAME": "a", "GIT_COMMITTER_EMAIL": "a@b"}
+COLD = ENVIRONMENT | {"PATH": f"{BIN}:{os.environ['PATH'].removeprefix(os.environ.get('FIRST', ''))}"}     # dies as one group
 PHASES = "rows", "data", "tokenizers", "codes", "generators", "evaluation", "reports"
 MODEL = "results/short/tokenizer/main/1M"
 MORE = "samples_per_class: 10\n", "samples_per_class: 11\n"       # of the evaluation and of the search
@@ -215,7 +216,7 @@ def test_what_differs_from_the_lock_is_not_trusted(at_first, spoil, message):
 
 def test_two_at_once_and_a_killed_one_lose_nothing(at_first):
     edit(at_first, *MORE)
-    first = subprocess.Popen(["dvc", "repro"], cwd=at_first, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+    first = subprocess.Popen(["dvc", "repro"], cwd=at_first, env=COLD, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
                              text=True, start_new_session=True)
     try:
         while "evaluation" not in (line := first.stdout.readline()):

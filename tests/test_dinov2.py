@@ -77,8 +77,8 @@ def test_bicubic_is_the_resize_of_pillow_in_full_precision(small):
 def test_bicubic_has_metrics_of_its_own(small, tmp_path, monkeypatch):
     for name, network in (("dinov2", small), ("dinov2-bicubic", DINOv2(small.network, bicubic=True))):
         monkeypatch.setitem(features.JUDGES, name, JUDGES[name]._replace(load=lambda *_, network=network: (network, "ab" * 32)))
-    np.savez(tmp_path / "reference.npz", arr_0=pictures(60, 2) // 2, mu=np.zeros(2048), sigma=np.eye(2048))
-    np.savez(tmp_path / "samples.npz", arr_0=pictures(60, 1))
+    np.savez(tmp_path / "reference.npz", arr_0=pictures(20, 2) // 2, mu=np.zeros(2048), sigma=np.eye(2048))
+    np.savez(tmp_path / "samples.npz", arr_0=pictures(20, 1))
     asked = ["evaluation.features=dinov2-bicubic", "evaluation.also=[dinov2]", "evaluation.lpips=false"]
     result = evaluate(Evaluator.load(load_protocol(asked), None, None, 0), images_of(open_images(tmp_path / "samples.npz")),
                       tmp_path / "reference.npz")

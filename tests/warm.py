@@ -7,11 +7,10 @@ import sys
 import tempfile
 from pathlib import Path
 
+from warm_commands import PRELOADED
+
 CONTEXT = multiprocessing.get_context("forkserver")
-PRELOADED = [
-    "snakemake.cli", "snakemake.profiles", "snakemake.report.html_reporter", "smart_open", "restok.dvc", "restok.mirror.child",
-    "restok.slurm", "restok.experiments.estimate", "restok.experiments.requests", "restok.experiments.telling"]
-CONTEXT.set_forkserver_preload(PRELOADED)
+CONTEXT.set_forkserver_preload(PRELOADED["snakemake"])
 
 
 def snakemake(cwd: Path, *words: str) -> subprocess.CompletedProcess[str]:
@@ -27,7 +26,7 @@ def snakemake(cwd: Path, *words: str) -> subprocess.CompletedProcess[str]:
 
 
 def _main(words: tuple[str, ...], cwd: Path, env: dict[str, str], streams: list[Path]) -> None:
-    assert set(PRELOADED) <= sys.modules.keys()                  # what it cannot import the server passes over
+    assert set(PRELOADED["snakemake"]) <= sys.modules.keys()                  # what it cannot import the server passes over
     os.chdir(cwd)
     os.environ.clear()
     os.environ.update(env)

@@ -1,10 +1,12 @@
-"""A command whose `restok` is forked from a process that has imported torch: most of a short job is that import.
+"""A command whose `restok` and `snakemake` are forked from processes that have imported what takes longest: else that is most
+of a short job, and of a dry run.
 
-    python tests/warm_restok.py COMMAND ...
+    python tests/warm_commands.py COMMAND ...
 
-For checks of what commands make; how they start, others check. A `restok` that comes first on the PATH hands its words, folder,
+For checks of what commands make; how they start, others check. What comes first on the PATH hands its words, folder,
 environment and streams to the process, which forks; it passes signals on, and ends as the fork ends. Where it is killed, so is
-the fork. To the Makefile's targets and to the checks, `FIRST` names what comes before the environment's commands.
+the fork, but not what that has started. To the Makefile's targets and to the checks, `FIRST` names what comes before the
+environment's commands.
 """
 
 import ast
@@ -17,13 +19,18 @@ import struct
 import subprocess
 import sys
 import tempfile
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from importlib import import_module
+from importlib.metadata import entry_points
 from pathlib import Path
 
 SERVE = "--serve"
-PRELOADED = ("torch", "numpy", "pandas", "pyarrow.parquet", "scipy.linalg", "matplotlib.figure", "PIL.Image", "pydantic",
-             "rich.table", "safetensors.torch", "typer")                    # nothing of restok itself
+PRELOADED = {
+    "restok": ["torch", "numpy", "pandas", "pyarrow.parquet", "scipy.linalg", "matplotlib.figure", "PIL.Image", "pydantic",
+               "rich.table", "safetensors.torch", "typer"],                 # nothing of restok itself
+    "snakemake": ["snakemake.cli", "snakemake.profiles", "snakemake.report.html_reporter", "smart_open", "restok.dvc",
+                  "restok.mirror.child", "restok.slurm", "restok.experiments.estimate", "restok.experiments.requests",
+                  "restok.experiments.telling"]}
 CLIENT = """#!{python} -IS
 import os, signal, socket, struct, sys
 server = socket.socket(socket.AF_UNIX)
@@ -88,43 +95,49 @@ def attend(client: socket.socket) -> list[str]:
     os._exit(0)
 
 
-def forked(listening: socket.socket) -> None:
+def forked(name: str, listening: socket.socket) -> None:
     """The process itself, and what its forks do. After all else that is to be done at their end they leave without taking their
     objects apart, of which each would first be copied: 1.7 of 2.2 seconds.
     """
     parent, code = os.getppid(), 1
     atexit.register(lambda: (sys.stdout.flush(), sys.stderr.flush(), os._exit(code)))        # called last, as it comes first
-    for name in PRELOADED:
-        import_module(name)
-    sys.argv = [str(Path(sys.executable).with_name("restok")), *serve(listening, parent)]
-    from restok.cli import app
+    for module in PRELOADED[name]:
+        import_module(module)
+    sys.argv = [str(Path(sys.executable).with_name(name)), *serve(listening, parent)]
+    [command] = entry_points(group="console_scripts", name=name)
     try:
-        app()
+        sys.exit(command.load()())
     except SystemExit as ended:
-        code = ended.code or 0
+        code = ended.code if isinstance(ended.code, int) else int(ended.code is not None)      # else a message
         raise
 
 
+def served(name: str, folder: Path, ends: ExitStack) -> None:
+    """Start the process for a command, whose client lies in `folder` then."""
+    listening = ends.enter_context(socket.socket(socket.AF_UNIX))
+    listening.bind(address := f"{folder}.{name}")
+    listening.listen(64)
+    client = folder / name
+    client.write_text(CLIENT.format(python=sys.executable, address=address))
+    client.chmod(0o755)
+    number = listening.fileno()
+    server = subprocess.Popen([sys.executable, "-P", __file__, SERVE, name, str(number)], pass_fds=[number])
+    ends.callback(server.wait)
+    ends.callback(server.kill)
+
+
 def main(command: list[str]) -> int:
-    with tempfile.TemporaryDirectory() as folder, socket.socket(socket.AF_UNIX) as listening:
-        client = Path(folder, "bin/restok")
-        client.parent.mkdir()
-        client.write_text(CLIENT.format(python=sys.executable, address=f"{folder}/socket"))
-        client.chmod(0o755)
-        listening.bind(f"{folder}/socket")
-        listening.listen(64)
-        number = listening.fileno()
-        server = subprocess.Popen([sys.executable, "-P", __file__, SERVE, str(number)], pass_fds=[number])
-        first = f"{client.parent}:"
-        try:
-            return subprocess.call(command, env=os.environ | {"FIRST": first, "PATH": first + os.environ["PATH"]})
-        finally:
-            server.kill()
-            server.wait()
+    with tempfile.TemporaryDirectory() as folder, ExitStack() as ends:
+        clients = Path(folder, "bin")
+        clients.mkdir()
+        for name in PRELOADED:
+            served(name, clients, ends)
+        first = f"{clients}:"
+        return subprocess.call(command, env=os.environ | {"FIRST": first, "PATH": first + os.environ["PATH"]})
 
 
 if __name__ == "__main__":
     if sys.argv[1] == SERVE:
-        forked(socket.socket(fileno=int(sys.argv[2])))
+        forked(sys.argv[2], socket.socket(fileno=int(sys.argv[3])))
     else:
         sys.exit(main(sys.argv[1:]))
