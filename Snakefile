@@ -5,7 +5,7 @@ reports/imagenet256/table1.csv` reads params/imagenet256.yaml. reports/table1.cs
 
 from snakemake.utils import min_version
 
-min_version("9.0")
+min_version("9.19")
 
 
 include: "workflow/rules/common.smk"

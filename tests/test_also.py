@@ -13,6 +13,7 @@ from restok.data.images import open_images
 from restok.experiments.loading import load_record
 from restok.experiments.manifests import artifact_at
 from restok.experiments.records import Result, schema
+from restok.files import FileError
 from restok.metrics import features
 from restok.metrics.features import JUDGES
 from restok.metrics.results import ComparisonError, require_comparable
@@ -23,7 +24,7 @@ from restok.stages.evaluator import CHUNK, Evaluator
 from restok.stages.measure import added, evaluate, write_statistics
 from restok.stages.subjects import MeasureError, images_of, reconstructions_of
 
-N, SHA = CHUNK + 88, {"inception": "1" * 64, "dinov2": "2" * 64}
+N, SHA = CHUNK + 88, {"inception": "1" * 64, "dinov2": "2" * 64, "dinov2-bicubic": "2" * 64}
 
 
 class Projected(torch.nn.Module):
@@ -42,7 +43,7 @@ class Projected(torch.nn.Module):
 
 @pytest.fixture(autouse=True)
 def small(monkeypatch):
-    for seed, (name, dims) in enumerate((("inception", 12), ("dinov2", 7))):
+    for seed, (name, dims) in enumerate((("inception", 12), ("dinov2", 7), ("dinov2-bicubic", 7))):
         network = Projected(dims, seed)
         monkeypatch.setitem(features.JUDGES, name,
                             JUDGES[name]._replace(load=lambda *_, name=name, network=network: (network, SHA[name])))
@@ -113,9 +114,16 @@ def test_the_schema_that_pages_show_knows_a_result(files):
     evaluate(measuring(*BOTH), samples(files), files / "reference.npz", files / "out.json")
     result = json.loads((files / "out.json").read_text())
     jsonschema.validate(result, public)
-    for spoilt in ({"format": 2}, {"n": "many"}, {"metrics": {"FID": "low"}}, {"features": {}}, {"reference": None}):
+    for spoilt in ({"format": 2}, {"n": "many"}, {"metrics": {"FID": "low"}}, {"features": {}}, {"reference": None},
+                   {"reference": {key: value for key, value in result["reference"].items() if key != "digest"}}):
         with pytest.raises(jsonschema.ValidationError):
             jsonschema.validate(result | spoilt, public)
+    for name in ("format", "digest", "seed", "rounding"):
+        with pytest.raises(jsonschema.ValidationError, match=name):
+            jsonschema.validate({key: value for key, value in result.items() if key != name}, public)
+    (files / "later.json").write_text(json.dumps(result | {"format": 2}))
+    with pytest.raises(FileError, match=r"later\.json: format: "):
+        load_record(files / "later.json", Result)
 
 
 def test_a_reference_of_one_network_leaves_the_others_unmeasured_with_the_reason(files):
@@ -196,3 +204,41 @@ def test_published_statistics_are_inceptions_alone(files):
     assert by_adm["metrics"] == by_images["metrics"] and by_adm["reference"]["published"] == []
     both = evaluate(measuring(*BOTH), samples(files), files / "adm.npz")
     assert both["reference"]["published"] == ["pooled"] and both["metrics"]["FD-DINOv2"] == by_images["metrics"]["FD-DINOv2"]
+
+
+def test_statistics_without_images_leave_the_others_unmeasured_with_the_reason_and_no_more(files):
+    np.savez(files / "theirs.npz", mu=np.zeros(12), sigma=np.eye(12))
+    result = evaluate(measuring(*BOTH), samples(files), files / "theirs.npz")
+    assert result["refused"]["FD-DINOv2"].endswith("has no statistics of these features; take images")
+    assert not any("FD-DINOv2" in warning for warning in result["warnings"]) and result["metrics"]["FID"] is not None
+    with pytest.raises(MeasureError, match=r"theirs\.npz: statistics without images, and not of DINOv2 with"):
+        evaluate(measuring(*ALONE), samples(files), files / "theirs.npz")
+    with pytest.raises(MeasureError, match=r"theirs\.npz: statistics without images, and not of DINOv2-bicubic with"):
+        evaluate(measuring("features=dinov2-bicubic"), samples(files), files / "theirs.npz")
+
+
+def test_what_torch_fidelity_keeps_of_dinov2_is_a_reference(files):
+    torch.save({"mu": np.zeros(7), "sigma": np.eye(7)}, files / "theirs-dinov2-vit-l-14-stat-fid-1024.pt")
+    result = evaluate(measuring(*ALONE), samples(files), files / "theirs-dinov2-vit-l-14-stat-fid-1024.pt")
+    assert result["metrics"]["FD-DINOv2"] > 0 and result["reference"]["published"] == ["pooled"]
+
+
+def test_published_statistics_are_part_of_what_a_reference_is(files):
+    """The same images without them are another reference; in parts they are the same one."""
+    np.savez(files / "adm.npz", arr_0=np.load(files / "reference.npz")["arr_0"], mu=np.zeros(12), sigma=np.eye(12))
+    evaluator, out = measuring(), files / "out.json"
+    subjects = images_of(open_images(files / "adm.npz")), evaluator.open_reference(files / "adm.npz")
+    results = []
+    for subject in subjects:
+        write_statistics(evaluator, subject, WHOLE, None, files / "r.safetensors")      # at the same place
+        results.append(evaluate(evaluator, samples(files), files / "r.safetensors", out))
+    plain, published = results
+    assert plain["metrics"]["FID"] != published["metrics"]["FID"]
+    assert (plain["reference"]["published"], published["reference"]["published"]) == ([], ["pooled"])
+    with pytest.raises(ComparisonError, match="reference published differ"):
+        require_comparable([("a.json", plain), ("b.json", published)])
+    for part in range(2):
+        write_statistics(evaluator, subjects[1], Shard(part, 2), None, files / f"{part}.safetensors")
+    added([files / "0.safetensors", files / "1.safetensors"], "cpu").save(files / "whole.safetensors")
+    summed = evaluate(evaluator, samples(files), files / "whole.safetensors")
+    assert summed["metrics"]["FID"] == published["metrics"]["FID"] and summed["reference"] == published["reference"]

@@ -303,7 +303,7 @@ def test_results_over_seeds_have_a_mean_and_a_deviation(tmp_path):
     ({"features": {"sha256": "e", "name": "first pixel", "resize": "none"}}, "features sha256 differ"),
     ({"protocol": "reconstruction"}, "protocol differ, generation and reconstruction"),
     ({"neighbours": 7}, "neighbours differ, 2 and 7"),
-    ({"originals": {"digest": "o"}}, "originals differ, None and"),
+    ({"originals": {"digest": "o"}}, "originals digest differ, None and"),
     ({"seed": 0}, r"seeds \[0, 0\]"),
     ({"n": 50}, r"over \[12, 50\] images")])
 def test_results_that_do_not_compare_are_refused_by_name(tmp_path, changes, message):

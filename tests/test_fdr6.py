@@ -210,7 +210,7 @@ def test_without_all_weights_it_is_not_measured_and_the_rest_is(files, tmp_path,
     assert result["refused"]["FD-SigLIP2"].startswith("samples.npz was not measured with SigLIP2: measure")
     assert result["refused"]["FDr6"] == (
         f"samples.npz was not measured with ConvNeXt-V2, DINOv2-256, MAE, SigLIP2, CLIP: bring the weights of "
-        f"{', '.join(FDR6.values())} by `restok fetch --set 'evaluation.also=[fdr6]'`, and measure it again")
+        f"{', '.join(FDR6.values())} by `restok fetch --features fdr6`, and measure it again")
     for settings, spare in ((ALL, False), ("also=[mae]", True)):
         with pytest.raises(FileNotFoundError, match=r"vit_large_patch16_224\.mae.*under `evaluation\.fdr6_weights\.mae`"):
             measuring(settings, spare=spare)

@@ -8,6 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from restok.cli.base import AnyParams, Overrides, ParamsFile, Written, option, read, verb
+from restok.cli.measuring import Judges, judged_by
 from restok.config.load import ConfigError, load_protocol
 from restok.experiments import load_sheet
 from restok.experiments.demand import judges, wanted
@@ -24,14 +25,12 @@ ProfileName = option(str | None, "Profile of Snakemake, such as slurm: asks, too
 
 
 @verb
-def fetch(params: AnyParams = None, out: FetchedFile = None, overrides: Overrides = None) -> None:
+def fetch(params: AnyParams = None, features: Judges = None, out: FetchedFile = None, overrides: Overrides = None) -> None:
     """Bring and verify every pretrained network that the parameters, and the rows of experiments.tsv beside them, need. All
     other verbs run without internet."""
     from restok.stages.fetch import fetch
-    if params:
-        networks = wanted(read(params, overrides), load_sheet(params, overrides or []))
-    else:
-        networks = judges(load_protocol(overrides or []))
+    overrides = [*(overrides or []), *judged_by(features)]
+    networks = wanted(read(params, overrides), load_sheet(params, overrides)) if params else judges(load_protocol(overrides))
     fetch(networks, out, print_networks)
 
 

@@ -172,6 +172,8 @@ def panel(data: Data, tokenizer: TokenizerFolder, out: out_file("panel"), params
     from restok.stages.images import panel
     if params:
         read_to_compute(params, overrides, experiment)
+    elif experiment or overrides:
+        raise ConfigError("--set and --experiment change a parameter file; name one with --params")
     panel(data, tokenizer, out)
 
 

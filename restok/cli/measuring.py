@@ -1,5 +1,6 @@
 """What the verbs that measure share: their options, by group, and what those name."""
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -100,6 +101,20 @@ class SubjectOptions:
         return subjects.reconstructions_of(samples, originals, path, params.tokenizer if params else None)
 
 
+Judges = option(str | None, "digits, inception, dinov2 or dinov2-bicubic, or several: the first one's metrics bear the plain "
+                "names; fdr6: Inception and FDr6's five, which behind another may be named one by one; else evaluation.features "
+                "and .also.")
+
+
+def judged_by(features: str | None) -> list[str]:
+    """What `--features` changes of the parameters."""
+    if not features:
+        return []
+    named = features.split(",")
+    first, *others = named if named[0] != "fdr6" else ["inception", *named]
+    return [f"evaluation.features={first}", f"evaluation.also=[{', '.join(others)}]"]
+
+
 @dataclass(frozen=True)
 class NetworkOptions:
     """With what to measure: the command's options go before the parameter file, and that before the paper's protocol."""
@@ -107,9 +122,7 @@ class NetworkOptions:
     params: AnyParams = None
     experiment: Experiment = None
     overrides: Overrides = None
-    features: option(str | None, "digits, inception, dinov2 or dinov2-bicubic, or several: the first one's metrics bear the "
-                     "plain names; fdr6: Inception and FDr6's five, which behind another may be named one by one; else "
-                     "evaluation.features and .also.") = None
+    features: Judges = None
     weights: option(Path | None, "File of the Inception network; else evaluation.weights.") = None
     classifier: Classifier = None
     crop: option(int | None, "Side of the centre crops of reference and originals in folders; else the tokenizer's image "
@@ -120,13 +133,12 @@ class NetworkOptions:
         """The parameter file, where one was named, and the protocol."""
         if self.experiment and not self.params:
             raise ConfigError("--experiment changes a parameter file; name one with --params")
-        named = self.features.split(",") if self.features else [None]
-        first, *others = named if named[0] != "fdr6" else ["inception", *named]
-        if self.weights and first and "inception" not in (first, *others):
+        if self.weights and self.features and not {"inception", "fdr6"} & {*self.features.split(",")}:
             raise ConfigError(f"--weights is of the Inception network, and --features {self.features} asks for others; of "
                               "DINOv2 name a file with --set evaluation.dinov2_weights=FILE")
-        named = {"features": first, "also": first and f"[{', '.join(others)}]", "weights": self.weights}
-        overrides = [*(self.overrides or []), *(f"evaluation.{key}={value}" for key, value in named.items() if value)]
+        overrides = [*(self.overrides or []), *judged_by(self.features)]
+        if self.weights:
+            overrides.append(f"evaluation.weights={json.dumps(str(self.weights))}")
         params = read(self.params, overrides, self.experiment) if self.params else None
         return params, params.evaluation if params else load_protocol(overrides)
 

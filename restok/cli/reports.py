@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from restok.cli.base import AnyParams, Overrides, ParamsFile, argument, option, out_file, read, verb
+from restok.cli.base import AnyParams, Overrides, ParamsFile, argument, option, out_file, read, read_to_compute, verb
 from restok.config.load import ConfigError
 from restok.experiments import ITEMS, Item, Tree, load_sheet
 
@@ -134,9 +134,11 @@ def bench(out: out_file("benchmark"), what: What = "chain", params: AnyParams = 
           overrides: Overrides = None) -> None:
     """Time the steps of the chain (of --params), or sampling at each batch that fits; or the metrics, or the reading of codes,
     beside the field's usual way. Write JSON."""
+    if what in ("metrics", "codes") and (params or overrides):
+        raise ConfigError(f"bench {what}: takes no parameters; leave --params and --set out")
     if everything and what == "chain":
         from restok.stages.bench.training import benchmark
-        benchmark(read(params or Path("params/imagenet256.yaml"), overrides), batch_size, repeats, out)
+        benchmark(read_to_compute(params or Path("params/imagenet256.yaml"), overrides), batch_size, repeats, out)
     elif what == "metrics" and not everything:
         from restok.stages.bench.metrics import Sizes, benchmark
         benchmark(Sizes(samples, 2048, images, 256, batch_size), repeats, out)
@@ -145,9 +147,9 @@ def bench(out: out_file("benchmark"), what: What = "chain", params: AnyParams = 
         benchmark(samples, batch_size, repeats, out)
     elif what == "sampling" and not everything:
         from restok.stages.bench.sampling import benchmark
-        benchmark(read(params or Path("params/imagenet256.yaml"), overrides), batch_size, repeats, out)
+        benchmark(read_to_compute(params or Path("params/imagenet256.yaml"), overrides), batch_size, repeats, out)
     elif what == "chain" and params:
         from restok.stages.bench.chain import benchmark
-        benchmark(read(params, overrides), batch_size, repeats, out)
+        benchmark(read_to_compute(params, overrides), batch_size, repeats, out)
     else:
         raise ConfigError(f"bench {what}: choose sampling, metrics or codes, or chain with --params")

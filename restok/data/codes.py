@@ -114,7 +114,11 @@ def _array(path: Path, dtype: type[np.generic], shape: tuple[int, ...]) -> Itera
             np.lib.format.write_array_header_1_0(
                 file, {"descr": np.lib.format.dtype_to_descr(np.dtype(dtype)), "fortran_order": False, "shape": shape})
             file.flush()
-            os.posix_fallocate(file.fileno(), 0, file.tell() + math.prod(shape) * np.dtype(dtype).itemsize)
+            size = file.tell() + math.prod(shape) * np.dtype(dtype).itemsize
+            if hasattr(os, "posix_fallocate"):
+                os.posix_fallocate(file.fileno(), 0, size)
+            else:                                                           # macOS
+                file.truncate(size)
         except OSError as error:
             raise OSError(error.errno, error.strerror, str(path)) from None
         yield file

@@ -232,6 +232,7 @@ class _Images(Known):
 class Result(Measured):
     """What `restok evaluate` writes."""
 
+    format: Literal[FORMAT] = FORMAT     # of another one a reader would be misled
     protocol: Literal["generation", "reconstruction"]
     names: _Names
     features: _Features
@@ -251,11 +252,50 @@ class Result(Measured):
         return self
 
 
+class _Network(_Features):
+    name: str
+    kind: str
+    resize: str
+    dims: Positive
+
+
+class _Set(_Images):
+    name: str
+    digest: str
+    size: Size | None
+
+
+class _Reference(_Set):
+    n: Count
+    published: list[str]                 # 'pooled', 'spatial': what the distances take in the place of its images
+
+
+class WrittenResult(Result):
+    """A result with all that this version writes, and on which a program may count."""
+
+    format: Literal[FORMAT]
+    kind: Literal["evaluation"]
+    settings: dict[str, JsonValue]
+    inputs: dict[str, str]               # the sha256 of each
+    paths: dict[str, str]
+    made: list[dict[str, JsonValue]]
+    digest: str
+    features: _Network
+    also: dict[str, _Network]
+    reference: _Reference
+    samples: _Set
+    originals: dict[str, JsonValue] | None
+    likeness: dict[str, JsonValue]
+    neighbours: Positive | None
+    score: dict[str, JsonValue] | str | None
+    rounding: str
+    interval: str
+    seed: int | None
+
+
 def schema() -> str:
     """JSON schema of a result, for all who read one; `docs/result.schema.json` holds it (`make schema`)."""
-    model = Result.model_json_schema()
-    model["properties"]["format"] = {"const": FORMAT}
-    return json.dumps(model, indent=2) + "\n"
+    return json.dumps(WrittenResult.model_json_schema(), indent=2) + "\n"
 
 
 if __name__ == "__main__":

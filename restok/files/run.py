@@ -2,7 +2,7 @@
 
 import shutil
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -35,20 +35,23 @@ class RunFolder:
             f"{root}: another run is at work here ({other}); wait for it, or stop it first"))
 
     def __enter__(self) -> "RunFolder":
-        self.owner.__enter__()
-        (self.root / MARK).touch()
-        remove_left_over(self.folder, "*.*")
-        self.before = self._calls()
-        self.noted = noted_in(self.folder / NAME)
-        self.noted.__enter__()
+        with ExitStack() as entered:
+            entered.enter_context(self.owner)
+            (self.root / MARK).touch()
+            remove_left_over(self.folder, "*.*")
+            self.before = self._calls()
+            entered.push(self._note_what_failed)
+            entered.enter_context(noted_in(self.folder / NAME))
+            self._entered = entered.pop_all()
         return self
 
-    def __exit__(self, kind: type | None, *error: Any) -> None:
-        self.noted.__exit__(kind, *error)
+    def __exit__(self, *error: Any) -> None:
+        self._entered.__exit__(*error)
+
+    def _note_what_failed(self, kind: type | None, *error: Any) -> None:
         if kind is not None and self.owner.holds():
             with suppress(OSError):                    # of a full disk above all, which may be the error
                 self.note(0)
-        self.owner.__exit__(kind, *error)
 
     def note(self, unknown: int = 1) -> None:
         """Keep what the calls for this run have cost so far. `unknown`: 1 while this one goes on, which may be killed."""

@@ -64,8 +64,8 @@ class Comparison:
             if statistics.n == 1 and part not in statistics.published:
                 return self.refuse(f"{statistics.name} ({role}) is one image, and a covariance takes 2: give more", name)
         if not reference.has(part):
-            return self.refuse(f"the reference, {reference.name}, has no statistics of these features; take a published file "
-                                "with mu_s and sigma_s, or images", name)
+            ways = "images" if part == "pooled" else "a published file with mu_s and sigma_s, or images"
+            return self.refuse(f"the reference, {reference.name}, has no statistics of these features; take {ways}", name)
         try:
             to_reference = Frechet(reference.gaussian(part).to(samples.seen.device))
             without = cache(lambda group: to_reference(samples.gaussian(part, group)))

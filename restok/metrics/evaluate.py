@@ -106,7 +106,7 @@ def _others(comparison: Comparison, called: Callable[[dict[str, str]], dict[str,
         if neighbours:
             other.precision_recall(neighbours, ("exact",), f"-{kind}")
         comparison.take(other)
-        comparison.warnings += _few(ours, theirs, names["distance"])
+        comparison.warnings += [] if names["distance"] in other.refused else _few(ours, theirs, names["distance"])
 
 
 def _reconstructions(names: dict[str, str]) -> dict[str, str]:

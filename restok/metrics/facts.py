@@ -31,6 +31,7 @@ class _Images(Known):
     in_order: bool
     inputs: dict[str, str] = Field(default_factory=dict)     # of images that models make: the sha256 of each
     settings: dict[str, JsonValue] = Field(default_factory=dict)      # how they were drawn
+    published: str = ""                  # the digest of statistics that were published with images
     caution: str = ""                    # of published statistics, whose maker may have resized otherwise
 
 

@@ -36,8 +36,8 @@ def _reasons(comparison: Comparison) -> list[str]:
         reasons.append(f"{reference.name} is of {reference.n} images: take statistics of ImageNet's {TRAINING} training images")
     if lacking := [name for name in FDR6 if JUDGES[name].kind not in samples.also]:
         reasons.append(f"{samples.name} was not measured with {', '.join(JUDGES[name].kind for name in lacking)}: bring the "
-                       f"weights of {', '.join(FDR6[name] for name in lacking)} by `restok fetch --set "
-                       "'evaluation.also=[fdr6]'`, and measure it again")
+                       f"weights of {', '.join(FDR6[name] for name in lacking)} by `restok fetch --features "
+                       "fdr6`, and measure it again")
     kinds = {metric_names(JUDGES[name].kind)["distance"] for name in lacking}         # said above
     reasons += [f"{name}: {comparison.refused[name]}" for name in NORMALISERS if name in comparison.refused.keys() - kinds]
     missing = [name for name in NORMALISERS if name not in comparison.metrics]

@@ -9,8 +9,9 @@ from restok.experiments.loading import load_record
 from restok.experiments.records import Result
 from restok.metrics.intervals import seeds_interval
 
-COMPARED = {"features": ("sha256", "name", "resize"), "reference": ("digest", "size"), "samples": ("size",)}
-EQUAL = ("protocol", "originals", "likeness", "neighbours")      # as a whole
+COMPARED = {"features": ("sha256", "name", "resize"), "reference": ("digest", "size", "published"), "samples": ("size",),
+            "originals": ("digest",)}
+EQUAL = ("protocol", "likeness", "neighbours")                   # as a whole
 
 
 class ComparisonError(RestokError):
@@ -31,9 +32,9 @@ def require_comparable(results: Sequence[tuple[Path | str, dict]]) -> None:
 
 def _compared(result: dict) -> dict:
     """What two results that compare have in common, by its name."""
-    parts = {f"{part} {key}": result[part][key] for part, keys in COMPARED.items() for key in keys}
+    parts = {f"{part} {key}": (result[part] or {}).get(key) or None for part, keys in COMPARED.items() for key in keys}
     also = result.get("also") or {}                          # earlier versions had one network
-    parts |= {f"{kind} {key}": one[key] for kind, one in also.items() for key in COMPARED["features"]}
+    parts |= {f"{kind} {key}": one.get(key) for kind, one in also.items() for key in COMPARED["features"]}
     return {key: result[key] for key in EQUAL} | parts
 
 

@@ -159,9 +159,9 @@ class Statistics:
                 raise StatisticsError(f"{self.name} and {other.name} do not add: {key} differ, {ours} and {theirs}")
 
     def __add__(self, other: "Statistics") -> "Statistics":
-        """Both states' images. Raises StatisticsError as `require_same`, and where published statistics come with one."""
+        """Both states' images. Raises StatisticsError as `require_same`, and for published statistics that came without any."""
         self.require_same(other)
-        if self.published or other.published:
+        if (self.published or other.published) and not self.facts["images"].get("published"):
             raise StatisticsError(f"{self.name}: published statistics do not add; give the file alone")
         return self._with({name: tensor + other.tensors[name].to(tensor.device) for name, tensor in self.tensors.items()},
                           together([*self.made, *other.made]))
@@ -201,6 +201,9 @@ class Statistics:
             tensors = {name: file.get_tensor(name) for name in file.keys()}
             about = file.metadata()
             facts, made, paths = (json.loads(text) for text in (about["facts"], about["made"], about.get("paths", "{}")))
+        arrays = {name: tensor.cpu().numpy() for name, tensor in tensors.items()}
+        if about.get("digest") not in (None, arrays_sha256(arrays)):
+            raise damaged("its sums are not those that were written")
         try:
             checked({"facts": facts, "made": made, "paths": paths}, About)
             published = take_published(tensors, facts)

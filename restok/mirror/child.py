@@ -11,6 +11,7 @@ from threading import Event, Thread
 
 SWITCH, OFF = "RESTOK_TRACKING", "off"       # of the environment: no mirror is started; the workflow says so to its jobs
 LAST = 20                            # seconds of a last look that somebody waits for
+_STARTED: list[subprocess.Popen] = []        # a process that is dropped closes its pipe
 
 
 def start(*runs: str) -> subprocess.Popen | None:
@@ -24,9 +25,11 @@ def start(*runs: str) -> subprocess.Popen | None:
         said = Path("runs", runs[0], "tracking", "mirror.log")
         said.parent.mkdir(parents=True, exist_ok=True)
         with said.open("ab") as file:        # a group of its own: Ctrl-C is not for it; in this session, whose share it takes
-            return subprocess.Popen(words, stdin=subprocess.PIPE, stdout=file, stderr=file, process_group=0)
+            process = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=file, stderr=file, process_group=0)
     except OSError:                          # of a full disk, a folder that is read only: the work goes on without
         return None
+    _STARTED.append(process)
+    return process
 
 
 @contextmanager

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from restok.files import sha256_file
-from restok.networks.pretrained import FetchError
+from restok.networks.pretrained import BRINGS, FetchError
 
 FILES = "model.safetensors", "pytorch_model.bin"       # what timm looks for, in this order
 
@@ -53,7 +53,7 @@ class Hosted(NamedTuple):
     def required(self) -> Path:
         """`found`. Raises FetchError with what brings it, and what to do without."""
         if (file := self.found()) is None:
-            brings = "run `restok fetch`, with the same --params, where there is internet, or " if self.repository else ""
+            brings = f"{BRINGS} or " if self.repository else ""
             raise FetchError(f"network: the weights of {self.name} are not there; {brings}{self._elsewhere}")
         return file
 

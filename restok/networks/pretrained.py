@@ -77,6 +77,9 @@ PRETRAINED = {
 at_random: ContextVar[bool] = ContextVar("at_random", default=False)
 
 
+BRINGS = "run `restok fetch`, with the same --params, --set and --features, where there is internet,"
+
+
 @contextmanager
 def random_weights() -> Iterator[None]:
     """Networks that are loaded within have random weights: they take as long as others, and need no file."""
@@ -100,7 +103,7 @@ def pretrained_file(given: str | Path | None, source: Pretrained, setting: str |
         raise FetchError(f"{path}: no such file; download {source.url} ({source.facts}) there, or name no file and run "
                          "`restok fetch`, which brings it")
     other = f", or let {setting} name it" if setting else ", or below another TORCH_HOME"
-    raise FetchError(f"{source.name}: is not there; run `restok fetch`, with the same --params, where there is internet, or "
+    raise FetchError(f"{source.name}: is not there; {BRINGS} or "
                      f"download {source.url} ({source.facts}) and put it at {path}{other}")
 
 

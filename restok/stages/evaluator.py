@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -10,6 +10,7 @@ import torch
 from restok import config
 from restok.distributed import device, gathered, is_first, own_share, shared_errors
 from restok.metrics.features import JUDGES, FeatureNetwork, Features, load_features
+from restok.metrics.published import CACHE
 from restok.metrics.reconstruction import similarity, similarity_names
 from restok.metrics.statistics import Statistics, StatisticsError
 from restok.networks.lpips import load_lpips
@@ -80,7 +81,7 @@ class Evaluator:
         with shared_errors():
             own = self._measure(subject, state, *shard.divided(share).bounds(subject.n, CHUNK))
         whole = own if share == WHOLE else own.all_reduced()
-        whole.published = subject.published if shard == WHOLE else {}
+        whole.published = subject.published
         return whole
 
     def is_measured(self, path: Path, subject: Subject | Statistics, shard: Shard) -> bool:
@@ -110,11 +111,18 @@ class Evaluator:
         return sums
 
     def open_reference(self, path: Path) -> Subject | Statistics:
-        """A statistics file, or images to measure as `reference_of` says."""
+        """A statistics file, or images to measure as `reference_of` says. Published statistics are Inception's, but those that
+        torch-fidelity keeps, which may be DINOv2's: with images another network takes these. Raises MeasureError without."""
         if path.suffix == ".safetensors":
             return Statistics.load(path, self.network.device)
-        subject = reference_of(path, self.crop, self.workers)
-        return subject if self.network.name != JUDGES["dinov2"].name else replace(subject, published={})     # Inception's
+        subject, kind = reference_of(path, self.crop, self.workers), self.network.kind
+        others = {judge.kind for judge in JUDGES.values()} - {JUDGES["inception"].kind}
+        if not subject.published or kind not in others or (path.suffix == CACHE and kind == JUDGES["dinov2"].kind):
+            return subject
+        if not subject.n:
+            raise MeasureError(f"{subject.name}: statistics without images, and not of {kind} with the resize of here: "
+                               "give images, or what `restok statistics` makes of them")
+        return subject.with_published({})
 
     def reference(self, path: Path) -> Statistics:
         """The statistics of a reference."""

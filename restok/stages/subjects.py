@@ -20,6 +20,7 @@ from restok.errors import RestokError
 from restok.files import sha256_file
 from restok.files.artifact import digest_of
 from restok.files.npz import NpzArray, npz_names
+from restok.files.tensors import arrays_sha256
 from restok.metrics.frechet import Gaussian
 from restok.metrics.published import CACHE, published_gaussians, resized_otherwise
 from restok.stages.images import balanced_labels, reconstruction
@@ -59,6 +60,14 @@ class Subject:
     def n(self) -> int:
         return self.facts["n"]
 
+    def with_published(self, published: dict[str, Gaussian]) -> "Subject":
+        """With these in the place of what its images say, which makes it another one; {}: with what they say."""
+        facts = {key: value for key, value in self.facts.items() if key != "published"}
+        if published:
+            facts["published"] = arrays_sha256({f"{part}.{name}": getattr(gaussian, name).numpy()
+                                                for part, gaussian in published.items() for name in ("mean", "covariance")})
+        return replace(self, facts=facts, published=published)
+
 
 class MeasureError(RestokError):
     """Images that cannot be measured, or do not belong together; the message names them and the remedy."""
@@ -77,7 +86,8 @@ def reference_of(path: Path, crop: int | None, workers: int) -> Subject:
         return images_of(open_images(path, crop, workers), path)
     names, published = npz_names(path) if path.suffix == ".npz" else (), published_gaussians(path)
     if "arr_0" in names:
-        return replace(images_of(open_images(path, crop, workers), path), published=published)
+        images = images_of(open_images(path, crop, workers), path)
+        return images.with_published(published) if published else images
     if "feats" in names:
         raise MeasureError(f"{path}: features, as clean-fid keeps them for KID; name its file of mu and sigma, without _kid")
     if not published:

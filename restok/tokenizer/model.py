@@ -7,6 +7,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from restok.config import Tokenizer
+from restok.errors import InputError
 from restok.nn.finite import require_finite
 from restok.tokenizer.cnn import CNNDecoder, CNNEncoder
 from restok.tokenizer.decoder import Decoder, Keep
@@ -49,7 +50,11 @@ class ResTok(nn.Module):
 
     @torch.no_grad()
     def decode(self, codes: Int[Tensor, "b n"], keep: Keep = None) -> Float[Tensor, "b 3 h w"]:
-        """Codes -> images, unclamped. `keep`: how many leading codes to use, for all images or one number an image."""
+        """Codes -> images, unclamped. `keep`: how many leading codes to use, for all images or one number an image. Raises
+        InputError for fewer than 1 and for more than there are."""
+        kept = [] if keep is None else torch.as_tensor(keep).flatten().tolist()
+        if wrong := [k for k in kept if not 1 <= k <= self.config.latents]:
+            raise InputError(f"keep {wrong[0]}: keep 1 to {self.config.latents} codes")
         (tokens,) = self.decoder.tokens(self.quantizer.lookup(codes), [self.decoder.mask_token], keep)
         return self.pixels(tokens)
 

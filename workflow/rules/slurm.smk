@@ -9,7 +9,7 @@ from restok.slurm import require_none_left_over, unrecorded
 onstart:
     # MLflow shows what the jobs write, in a process that ends with this one. The jobs start none of their own.
     if workflow.is_main_process:
-        following = child.start(*sorted({job.wildcards.run for job in workflow.dag.jobs if hasattr(job.wildcards, "run")}))
+        child.start(*sorted({job.wildcards.run for job in workflow.dag.jobs if hasattr(job.wildcards, "run")}))
         os.environ[child.SWITCH] = child.OFF
     # When Snakemake is killed, its jobs go on. Another start would submit them a second time; and of what they make in the
     # meantime nobody writes down the settings.

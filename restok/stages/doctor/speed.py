@@ -4,6 +4,7 @@ ends when its time is over, or the memory is."""
 import gc
 import json
 import logging
+import os
 import subprocess
 import sys
 import tempfile
@@ -63,7 +64,9 @@ def measure(params: config.Params, draws: Iterable[Draw], within: float = WITHIN
     asked = json.dumps({"params": params.model_dump(mode="json"), "draws": list(draws)})
     command = [sys.executable, "-m", "restok.stages.doctor.speed"]
     try:
-        done = subprocess.run(command, input=asked.encode(), capture_output=True, timeout=within)
+        with tempfile.TemporaryDirectory() as scratch:           # of a process that may be killed
+            done = subprocess.run(command, input=asked.encode(), capture_output=True, timeout=within,
+                                  env=os.environ | {"TMPDIR": scratch})
         said, ended = done.stdout, f"the measuring process ended with {done.returncode}"
         if done.returncode:
             log.warning("doctor: %s: %s", ended, (done.stderr.decode(errors="replace").strip().splitlines() or [""])[-1])
