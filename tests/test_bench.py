@@ -142,7 +142,8 @@ def test_operations_and_their_share_of_the_peak():
     assert operations(lambda: layer(x)) == 2 * 3 * 8 * 4
     assert operations(lambda: layer(x).sum().backward()) == 2 * 2 * 3 * 8 * 4               # x takes no gradient
     assert share_of_peak(98.95e12, "bf16", "NVIDIA H200") == pytest.approx(0.1)
-    assert share_of_peak(1e12, "fp32", "NVIDIA H200") is None and share_of_peak(1e12, "bf16", "CPU") is None
+    assert share_of_peak(6.7e12, "fp32", "NVIDIA H200") == pytest.approx(0.1)
+    assert share_of_peak(1e12, "tf32", "NVIDIA H200") is None and share_of_peak(1e12, "bf16", "CPU") is None
 
 
 def test_networks_with_random_weights_have_the_right_shape_without_a_download(monkeypatch):

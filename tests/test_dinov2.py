@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 import timm
 import torch
+import torch.nn.functional as F
 import torch_fidelity
+from conftest import ROOT
 from PIL import Image
 from torch_fidelity.utils import create_feature_extractor
 
@@ -44,7 +46,7 @@ def small():
     network.network.blocks = network.network.blocks[:2]
     for name, parameter in network.named_parameters():
         if name.endswith("gamma"):
-            parameter.fill_(1)                   # else a random network says nearly the same of all images
+            parameter.uniform_(0.5, 1.5)         # else a random network says nearly the same of all images
     return network
 
 
@@ -85,6 +87,34 @@ def test_bicubic_has_metrics_of_its_own(small, tmp_path, monkeypatch):
     values = [result["metrics"][name] for name in ("FD-DINOv2-bicubic", "FD-DINOv2")]
     assert None not in values and values[0] != values[1]
     assert result["features"]["resize"] == "bicubic, antialiased, to 224"
+
+
+def class_token(weights, x, heads=6, blocks=2):
+    """DINOv2's transformer, written out: what stands after the last norm in the place of the class token."""
+    def norm(name, x):
+        return F.layer_norm(x, x.shape[-1:], weights[f"{name}.weight"], weights[f"{name}.bias"], 1e-6)
+
+    def linear(name, x):
+        return x @ weights[f"{name}.weight"].T + weights[f"{name}.bias"]
+
+    x = F.conv2d(x, weights["patch_embed.proj.weight"], weights["patch_embed.proj.bias"], stride=14).flatten(2).mT
+    x = torch.cat([weights["cls_token"].expand(len(x), -1, -1), x], 1) + weights["pos_embed"]
+    for at in (f"blocks.{number}" for number in range(blocks)):
+        q, k, v = linear(f"{at}.attn.qkv", norm(f"{at}.norm1", x)).unflatten(2, (3, heads, -1)).permute(2, 0, 3, 1, 4)
+        weighed = (q @ k.mT / q.shape[-1] ** 0.5).softmax(-1) @ v
+        x = x + weights[f"{at}.ls1.gamma"] * linear(f"{at}.attn.proj", weighed.transpose(1, 2).flatten(2))
+        x = x + weights[f"{at}.ls2.gamma"] * linear(f"{at}.mlp.fc2", F.gelu(linear(f"{at}.mlp.fc1", norm(f"{at}.norm2", x))))
+    return norm("norm", x)[:, 0]
+
+
+def test_the_features_of_photographs_are_those_of_the_published_design_written_out(small):
+    _, images = next(open_images(ROOT / "tests/photographs/validation", 96).batches(4, 0, 4))
+    mean, deviation = (torch.tensor(value)[:, None, None] for value in (MEAN, DEVIATION))
+    pixels = torch.from_numpy(images).permute(0, 3, 1, 2).float()
+    resized = F.interpolate(pixels, size=(224, 224), mode="bicubic", antialias=True) / 255
+    expected = class_token(small.network.state_dict(), (resized - mean) / deviation)
+    found = judging("dinov2-bicubic", DINOv2(small.network, bicubic=True), "", CPU)(images).pooled
+    assert torch.allclose(found, expected, atol=1e-4) and found.std() > 0.1
 
 
 def test_the_whole_evaluation_agrees_with_torch_fidelitys(small, theirs, tmp_path, monkeypatch):

@@ -55,6 +55,11 @@ def name(path):
     return ".".join(path.relative_to(ROOT).with_suffix("").parts)
 
 
+def test_the_page_has_every_layer():
+    table = (ROOT / "docs/development.md").read_text().partition("| layer |")[2].partition("\n\n")[0]
+    assert [set(row.split(" | ")[0].strip("| ").split(", ")) for row in table.splitlines()[2:]] == LAYERS
+
+
 def test_the_reader_sees_every_kind_of_import():
     source = ("import restok.nn.rope\nimport torch\nfrom restok import config\n"
               "def f():\n    from restok.tokenizer.model import ResTok")

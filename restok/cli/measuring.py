@@ -102,8 +102,8 @@ class SubjectOptions:
 
 
 Judges = option(str | None, "digits, inception, dinov2 or dinov2-bicubic, or several: the first one's metrics bear the plain "
-                "names; fdr6: Inception and FDr6's five, which behind another may be named one by one; else evaluation.features "
-                "and .also.")
+                "names; fdr6: Inception and FDr6's five, which behind another may be named one by one; else evaluation."
+                "features and .also.")
 
 
 def judged_by(features: str | None) -> list[str]:

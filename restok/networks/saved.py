@@ -1,8 +1,6 @@
 """A trained network on disk: a folder with its weights and the settings that build it again."""
 
-import json
 from collections.abc import Callable, Mapping
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +12,7 @@ from restok.config.base import Config
 from restok.config.load import ConfigError, parse
 from restok.errors import RestokError
 from restok.files import atomic_file, read_json, reading, write_json
-from restok.files.artifact import verify
+from restok.files.artifact import digest_of, verify
 from restok.nn.finite import NotFiniteError, not_finite
 
 WEIGHTS, SETTINGS = "model.safetensors", "config.json"
@@ -36,13 +34,8 @@ def save_network(folder: str | Path, network: nn.Module, settings: Mapping[str, 
         raise NotFiniteError(f"{bad[0]} holds NaN or infinity, so the {type(network).__name__} is not saved; train it with a "
                              "lower learning rate or a higher precision")
     folder.mkdir(parents=True, exist_ok=True)
-    write_tensors(folder / WEIGHTS, state, {"settings": _digest(settings)})
+    write_tensors(folder / WEIGHTS, state, {"settings": digest_of(settings)})
     write_json(folder / SETTINGS, settings)
-
-
-def _digest(settings: Any) -> str:
-    """Of settings as JSON has them, however they are laid out."""
-    return sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
 
 
 def write_tensors(path: str | Path, tensors: Mapping[str, Tensor], about: dict[str, str] | None = None) -> None:
@@ -86,7 +79,7 @@ def load_network(folder: str | Path, settings: type[Config], build: Callable[[An
     if wanted != saved:
         names = sorted(dict(wanted.items() ^ saved.items()))
         raise WeightsError(f"{weights}: does not fit the {SETTINGS} beside it, first at {names[0]!r}; run `{command}` again")
-    if digest not in (None, _digest(found)):
+    if digest not in (None, digest_of(found)):
         raise WeightsError(f"{weights}: does not belong to {written}, changed or replaced since the two were written; "
                            f"put the {SETTINGS} back that came with the weights, or run `{command}` again")
     state = {name: tensor.to(network.get_parameter(name).dtype) for name, tensor in state.items()}

@@ -9,6 +9,8 @@ from torch.utils.flop_counter import FlopCounterMode
 # and H200 Tensor Core GPUs, which print twice as much, for sparse matrices.
 TERAFLOPS = {"NVIDIA H100 80GB HBM3": 989.5, "NVIDIA H100 PCIe": 756.5, "NVIDIA H100 NVL": 835.5, "NVIDIA H200": 989.5,
              "NVIDIA H200 NVL": 835.5}
+# In float32, without TF32, by the same sheets.
+FLOAT32 = {"NVIDIA H100 80GB HBM3": 67, "NVIDIA H100 PCIe": 51, "NVIDIA H100 NVL": 60, "NVIDIA H200": 67, "NVIDIA H200 NVL": 60}
 
 
 def operations(run: Callable[[], object]) -> int:
@@ -20,7 +22,7 @@ def operations(run: Callable[[], object]) -> int:
 
 def share_of_peak(rate: float, dtype: str, device: str) -> float | None:
     """MFU: of so many operations a second, how much of what the device can do at the most. None where that is not known."""
-    peak = TERAFLOPS.get(device) if dtype in ("bf16", "fp16") else None
+    peak = {"bf16": TERAFLOPS, "fp16": TERAFLOPS, "fp32": FLOAT32}.get(dtype, {}).get(device)
     return rate / (1e12 * peak) if peak else None
 
 

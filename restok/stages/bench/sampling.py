@@ -55,10 +55,10 @@ def benchmark(params: config.Params, largest: int, repeats: int, out: Path) -> l
         rows.append(row)
     cells = [(row["case"], str(row["steps"] or ""), {True: "yes", False: "no", None: ""}[row["guided"]], 1e3 * row["latency"],
               str(row["batch_size"]), row["images_per_second"], SAMPLES / row["images_per_second"] / 60, row["memory_gb"],
-              "" if row["mfu"] is None else f"{row['mfu']:.1%}") for row in rows]
+              *(("", "") if row["mfu"] is None else (f"{row['limit']:.0f}", f"{row['mfu']:.1%}"))) for row in rows]
     report(rows, out, "{device}, {threads} threads, {dtype}, torch {torch}",
-           ("case", "steps", "guided", "ms, one image", "best batch", "images/s", f"minutes for {SAMPLES:,}", "GB", "MFU"),
-           cells)
+           ("case", "steps", "guided", "ms, one image", "best batch", "images/s", f"minutes for {SAMPLES:,}", "GB",
+            "limit, images/s", "MFU"), cells)
     return rows
 
 

@@ -129,6 +129,7 @@ def _training(kind: str, params: config.Params, repeats: int, build: Callable[[c
     """Each micro-batch, the largest with images from files, and, from the largest on, each compiled."""
     key = f"{kind}_training"
     settings = getattr(params, key)
+    kind_of_products = "tf32" if settings.tf32 and settings.precision == "fp32" else settings.precision
     sizes, fitting, work = [LEAST * 2**i for i in range(20) if LEAST * 2**i <= settings.batch_size], [], 0
 
     def built(compiled: bool) -> Trained:
@@ -142,7 +143,7 @@ def _training(kind: str, params: config.Params, repeats: int, build: Callable[[c
         return {"case": f"{kind} training step", "micro_batch": size, "compiled": trained.settings.compile,
                 "dtype": settings.precision, "seconds": seconds, "images_per_second": size / seconds,
                 "memory_gb": peak_memory(trained.job.on) / 1e9, "gigaflop_per_image": work / 1e9,
-                "mfu": share_of_peak(size / seconds * work, settings.precision, machine()["device"])}
+                "mfu": share_of_peak(size / seconds * work, kind_of_products, machine()["device"])}
 
     trained = built(compiled=False)
     for size in sizes or [settings.batch_size]:
