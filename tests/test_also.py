@@ -188,6 +188,10 @@ def test_the_networks_are_named_in_the_settings_or_on_the_command_line(files, co
     assert {"FID", "FD-DINOv2"} <= json.loads((files / "out.json").read_text())["metrics"].keys()
     refused = command("evaluate", "--features", "dinov2", "--weights", "w.pth", "--samples", "samples.npz")
     assert refused.exit_code == 1 and "--weights is of the Inception network" in refused.output
+    (files / "my #2.pth").touch()
+    odd = command("evaluate", "--features", "inception,dinov2", "--weights", "my #2.pth", "--set", "evaluation.lpips=false",
+                  "--samples", "samples.npz", "--reference", "reference.npz", "--out", "odd.json")
+    assert odd.exit_code == 0 and json.loads((files / "odd.json").read_text())["paths"]["features"] == "my #2.pth"
     for named, message in (("dinov2,dinov2", "name each network once"), ("dinov2,inception", r"also\.0")):
         result = command("evaluate", "--features", named, "--samples", "samples.npz", "--reference", "reference.npz")
         assert result.exit_code == 1 and "Traceback" not in result.output

@@ -211,3 +211,12 @@ def test_both_layouts_give_the_same_batches(tmp_path):
     ways = code_batches(CodeStore(tmp_path / "store"), 16, 0), codes.file_batches(tmp_path / "files", count, 16, 0)
     for ours, theirs in zip(*(islice(way, 7) for way in ways), strict=True):         # beyond two epochs
         assert all(a.dtype == b.dtype and torch.equal(a, b) for a, b in zip(ours, theirs, strict=True))
+
+
+@pytest.mark.parametrize(("words", "message"), [
+    (("bench", "metrics", "--set", "seed=1"), "takes no parameters"),
+    (("bench", "codes", "--params", ROOT / "params/demo.yaml"), "takes no parameters"),
+    (("panel", "--data", "data", "--tokenizer", "tokenizer", "--set", "seed=1"), "name one with --params")])
+def test_settings_that_would_change_nothing_are_refused(words, message, command, tmp_path):
+    done = command(*words, "--out", tmp_path / "out")
+    assert done.exit_code == 1 and message in " ".join(done.output.split())

@@ -50,6 +50,12 @@ def test_the_arrays_are_what_numpy_saves(folder, tmp_path):
         assert (folder / name).read_bytes() == (tmp_path / name).read_bytes()
 
 
+def test_the_arrays_are_the_same_where_room_cannot_be_taken_first(folder, tmp_path, monkeypatch):
+    monkeypatch.delattr("os.posix_fallocate")                        # as on macOS
+    write_codes(tmp_path / "other", pairs(), IMAGES, **FACTS)
+    assert (tmp_path / "other/codes.npy").read_bytes() == (folder / "codes.npy").read_bytes()
+
+
 def test_a_full_disk_is_found_before_the_first_batch_and_named(tmp_path, small_files):
     def batches():
         pytest.fail("nothing was to be encoded")

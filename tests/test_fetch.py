@@ -245,3 +245,10 @@ def test_without_a_parameter_file_the_papers_protocol_is_fetched(command, server
     assert done.exit_code == 1 and "none.pth: cannot be downloaded (HTTP Error 404" in done.stderr
     rows = read_json(tmp_path / "fetch.json")["networks"]
     assert [(row["network"], row["verified"]) for row in rows] == [("inception", None), ("alex", "sha256")]
+
+
+def test_the_networks_of_a_measurement_are_brought_by_the_names_that_it_takes(command, monkeypatch):
+    asked = []
+    monkeypatch.setattr("restok.stages.fetch.fetch", lambda networks, *_: asked.extend(each.network for each in networks))
+    assert command("fetch", "--features", "inception,dinov2-bicubic").exit_code == 0
+    assert asked == ["inception", "dinov2", "alex"]

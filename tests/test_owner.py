@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 from datetime import UTC, datetime
+from unittest.mock import Mock
 
 import pytest
 import torch
@@ -209,3 +210,14 @@ def test_an_owner_that_finds_no_room_leaves_no_file(tmp_path, small_files):
     with pytest.raises(OSError, match=r"\.run\.owner\.1"), small_files(10):
         hold(tmp_path).__enter__()
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_that_cannot_be_begun_is_free_again(tmp_path, monkeypatch):
+    run = RunFolder(tmp_path, "run")
+    with monkeypatch.context() as patched:
+        patched.setattr("restok.files.run.remove_left_over", Mock(side_effect=OSError("input/output error")))
+        with pytest.raises(OSError, match="input/output error"):
+            run.__enter__()
+    assert not list(tmp_path.glob(f"{owner.NAME}*"))
+    with run:
+        assert run.owner.holds()

@@ -63,6 +63,11 @@ def test_every_dependency_is_in_the_lock():
     assert names - set(locked()) == set()
 
 
+def test_an_older_snakemake_than_the_package_asks_for_is_refused():
+    [asked] = re.findall(r'"snakemake>=([\d.]+)"', (ROOT / "pyproject.toml").read_text())
+    assert f'min_version("{asked}")' in (ROOT / "Snakefile").read_text()
+
+
 def test_conda_installs_the_lock_and_the_same_pythons():
     environment = read_yaml((ROOT / "environment.yml").read_text())
     *plain, pip = environment["dependencies"]

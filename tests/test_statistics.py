@@ -180,6 +180,16 @@ def test_a_file_whose_facts_or_tensors_do_not_fit_is_refused_by_name(unchecked, 
         Statistics.load(tmp_path / "s.safetensors")
 
 
+def test_a_byte_that_changed_in_a_sum_is_seen(tmp_path):
+    path = tmp_path / "s.safetensors"
+    take(empty(), seen(), 0, 90).save(path)
+    whole = path.read_bytes()
+    for place in (len(whole) // 2, len(whole) - 9):
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1:])
+        with pytest.raises(StatisticsError, match=r"s\.safetensors: not a statistics file.* \(its sums are not those"):
+            Statistics.load(path)
+
+
 def test_names_that_are_no_text_go_through_a_file(tmp_path):
     name = os.fsdecode(b"caf\xe9")
     altered(tmp_path / "s.safetensors", lambda facts, *_: facts["images"].update(name=name))

@@ -95,6 +95,13 @@ def test_keeping_all_is_keeping_none_back(tokenizer):
     assert torch.equal(tokenizer.decode(codes, keep=16), tokenizer.decode(codes))
 
 
+@pytest.mark.parametrize("keep", [0, -1, 17, [4, 17]])
+def test_codes_that_there_are_not_cannot_be_kept(tokenizer, keep):
+    codes = torch.zeros(2, 16, dtype=torch.long)
+    with pytest.raises(ValueError, match=r"keep (0|-1|17): keep 1 to 16 codes"):
+        tokenizer.decode(codes, keep=keep)
+
+
 def test_keep_is_a_number_for_all_or_one_an_image(tokenizer):
     codes = tokenizer.encode(images())
     expected = tokenizer.decode(codes, keep=4)
