@@ -14,10 +14,10 @@ from small_sheet import TWO, rows
 
 from restok.data.prepare import prepare
 from restok.experiments import Tree
-from restok.experiments.loading import load_model
 from restok.experiments.records import Examined
 from restok.experiments.trials import Sheet
 from restok.files import read_json
+from restok.files.loading import load_model
 from restok.stages.doctor import disk, things
 from restok.stages.doctor.examination import NotReadyError, _memory, examine
 from restok.stages.doctor.speed import FULL, Speed, Speeds

@@ -18,8 +18,8 @@ from torch import nn
 from restok.config.text import read_text
 from restok.data.codes import CodeStore, write_codes
 from restok.errors import RestokError
-from restok.experiments.loading import load_record
 from restok.files import FileError, atomic_file, atomic_folder, read_json, remove_left_over, sha256_file, write_json
+from restok.files.loading import load_record
 from restok.files.npz import NpzArray, npz_names, write_npz, write_npz_rows
 from restok.metrics.statistics import Statistics
 from restok.networks.saved import save_network

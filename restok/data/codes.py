@@ -14,10 +14,10 @@ import numpy as np
 from jaxtyping import Int
 
 from restok.errors import RestokError
-from restok.experiments.loading import load_record
 from restok.experiments.records import Codes
 from restok.files import atomic_folder, require_no_pipe, sha256_file, write_json
 from restok.files.artifact import MANIFEST
+from restok.files.loading import load_record
 
 LARGEST_CODEBOOK = 2 ** 16               # what uint16 can number
 

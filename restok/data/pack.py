@@ -14,7 +14,7 @@ from restok.data.reading import DataError, text_of
 from restok.data.sources.base import Found, Source
 from restok.data.table import Row, shard_name, write_rows
 from restok.data.threads import map_ahead
-from restok.experiments.loading import Known
+from restok.files.loading import Known
 from restok.progress import track
 
 AT_MOST = 0.01                           # of a split's images, skipped or odd; more means that the set, not an image, is broken

@@ -8,10 +8,10 @@ import numpy as np
 from jaxtyping import Int, UInt16
 
 from restok.data.codes import CodesError
-from restok.experiments.loading import Record, load_record
 from restok.experiments.records import CodesPart
 from restok.files import FileError
 from restok.files.artifact import MANIFEST, Origin, verify
+from restok.files.loading import Record, load_record
 from restok.parts import Shard
 
 CHUNK = 4096                             # images that are copied at a time: 10 MB of ten crops of 128 tokens

@@ -17,9 +17,9 @@ from restok.data.reading import DataError
 from restok.data.sources import SPLITS, Source, open_sources
 from restok.data.split import About, about_source, split_facts
 from restok.data.table import shard_name
-from restok.experiments.loading import Known, load_model
 from restok.files import read_json
 from restok.files.artifact import MANIFEST, Origin, link, makings_of
+from restok.files.loading import Known, load_model
 from restok.files.noted import beside, noted_in
 from restok.files.run import make
 from restok.parts import Shard

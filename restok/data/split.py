@@ -13,7 +13,7 @@ from restok.data.index import write_index
 from restok.data.pack import Piece, require_few
 from restok.data.reading import DataError
 from restok.data.sources import Source
-from restok.experiments.loading import Known
+from restok.files.loading import Known
 
 log = logging.getLogger("restok")
 

@@ -15,9 +15,9 @@ from pydantic import Field
 from restok.config.base import Count, Positive
 from restok.data.decoding import Decoder, decode, require_decoder
 from restok.data.reading import DataError
-from restok.experiments.loading import Known, load_model
 from restok.files import require_no_pipe
 from restok.files.artifact import MANIFEST
+from restok.files.loading import Known, load_model
 
 BATCH = 2 ** 24                          # bytes of images held and written at once
 INDEX = "index.npy"                      # int64, 2 x images: the row of each image over all files, and its label

@@ -11,10 +11,10 @@ from restok.config import Params
 from restok.errors import RestokError
 from restok.experiments import cost, work
 from restok.experiments.demand import gpus
-from restok.experiments.loading import load_model
 from restok.experiments.places import STAGES, part_pattern, pattern
 from restok.experiments.records import Examined
 from restok.experiments.telling import quiet
+from restok.files.loading import load_model
 
 # Stages whose jobs run models for longer than seconds.
 ESTIMATED = ("reference", "tokenizer", "codes", "generator", "candidate", "finalist", "reconstruction", "generation",

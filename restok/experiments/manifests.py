@@ -13,9 +13,9 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue
 from restok.config import Guidance
 from restok.errors import InputError, RestokError
 from restok.experiments.items import RECORDS
-from restok.experiments.loading import Known, checked
 from restok.files import FileError, read_json, require_no_pipe, sha256_file
 from restok.files.artifact import FORMAT, MANIFEST, body_of, digest_of
+from restok.files.loading import Known, checked
 from restok.files.npz import npz_manifest
 from restok.files.tensors import arrays_sha256
 

@@ -11,8 +11,8 @@ from typing import Annotated, Literal, Self
 from pydantic import AfterValidator, Field, JsonValue, model_validator
 
 from restok.config.base import Count, Fraction, Positive
-from restok.experiments.loading import Known
 from restok.files.artifact import FORMAT
+from restok.files.loading import Known
 
 SLACK = 1e-6                             # of what earlier versions wrote: how far rounding took a value out of its bounds
 KINDS = {                                # of metrics, by their names: what bounds them

@@ -7,8 +7,8 @@ from pydantic import Field, model_validator
 from restok.config import Guidance
 from restok.config.base import Count, Fraction, Weight
 from restok.config.generator import Schedule
-from restok.experiments.loading import Known
 from restok.experiments.records import Measured, Result
+from restok.files.loading import Known
 
 
 class _Sampling(Known):

@@ -11,9 +11,9 @@ from typing import NamedTuple
 from pydantic import Field
 
 from restok.config.base import Count
-from restok.experiments.loading import Known, load_model
 from restok.experiments.places import STAGES
 from restok.files import FileError
+from restok.files.loading import Known, load_model
 from restok.files.noted import NAME
 from restok.files.owner import DEAD, lives, system
 from restok.progress import left_of, rated

@@ -6,7 +6,7 @@ from pydantic import Field, JsonValue
 
 from restok.config.base import Count, Positive
 from restok.errors import RestokError
-from restok.experiments.loading import Known
+from restok.files.loading import Known
 
 
 class StatisticsError(RestokError):

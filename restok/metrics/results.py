@@ -5,8 +5,8 @@ from pathlib import Path
 from statistics import mean, stdev
 
 from restok.errors import RestokError
-from restok.experiments.loading import load_record
 from restok.experiments.records import Result
+from restok.files.loading import load_record
 from restok.metrics.intervals import seeds_interval
 
 COMPARED = {"features": ("sha256", "name", "resize"), "reference": ("digest", "size", "published"), "samples": ("size",),

@@ -14,9 +14,9 @@ from torch import Tensor
 
 from restok.distributed import gathered, is_first, summed
 from restok.errors import InputError
-from restok.experiments.loading import checked
 from restok.files import reading
 from restok.files.artifact import FORMAT, seen_from
+from restok.files.loading import checked
 from restok.files.making import made, together
 from restok.files.tensors import arrays_sha256
 from restok.metrics.codebook import code_counts

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from restok.config.load import ConfigError
-from restok.experiments.loading import load_record
 from restok.experiments.records import Result
+from restok.files.loading import load_record
 from restok.metrics.intervals import side
 from restok.metrics.results import ComparisonError, require_comparable
 from restok.reporting.beside import APART, Against, Metric, better_lower, judged

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 from restok.errors import RestokError
-from restok.experiments.loading import Known, Record, load_record
 from restok.experiments.places import stage_of
 from restok.files import FileError
+from restok.files.loading import Known, Record, load_record
 from restok.files.npz import NpzArray
 from restok.stages.search import finalists_of
 

@@ -15,10 +15,10 @@ from restok import config
 from restok.compat import losing_class
 from restok.data.transforms import eight_bits, require_pixels
 from restok.distributed import device
-from restok.experiments.loading import load_model
 from restok.experiments.records import MadeFrom
 from restok.files import sha256_file
 from restok.files.artifact import digest_of
+from restok.files.loading import load_model
 from restok.generator.model import HAR
 from restok.generator.sampling import Steps, require_sound
 from restok.networks.saved import WeightsError

@@ -10,10 +10,10 @@ from pathlib import Path
 from restok.config import Guidance
 from restok.config.load import parse
 from restok.errors import RestokError
-from restok.experiments.loading import Record, load_model, load_record
 from restok.experiments.searched import Choice, Scored
 from restok.files import write_json
 from restok.files.artifact import Origin, body_of, digest_of
+from restok.files.loading import Record, load_model, load_record
 from restok.metrics.results import require_comparable
 
 HILL_CLIMB = 50_000      # samples that the release's own search draws for each of its steps, of 0.25 on the largest scale

@@ -17,9 +17,9 @@ from restok.data.loader import batches, lost_readers
 from restok.data.table import open_split
 from restok.distributed import device, own_share
 from restok.experiments import demand
-from restok.experiments.loading import load_record
 from restok.experiments.places import origin
 from restok.files import read_json, sha256_file
+from restok.files.loading import load_record
 from restok.networks.backbone import source_of
 from restok.networks.classifier import require_classifier
 from restok.objective.alignment import Alignment
