@@ -64,7 +64,7 @@ def measure(params: config.Params, draws: Iterable[Draw], within: float = WITHIN
     asked = json.dumps({"params": params.model_dump(mode="json"), "draws": list(draws)})
     command = [sys.executable, "-m", "restok.stages.doctor.speed"]
     try:
-        with tempfile.TemporaryDirectory() as scratch:           # of a process that may be killed
+        with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as scratch:      # of a process that may be killed
             done = subprocess.run(command, input=asked.encode(), capture_output=True, timeout=within,
                                   env=os.environ | {"TMPDIR": scratch})
         said, ended = done.stdout, f"the measuring process ended with {done.returncode}"
