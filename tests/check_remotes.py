@@ -161,11 +161,11 @@ def stopped(folder: Path, command: str) -> None:
     assert done.returncode == 252 and "interrupted by the user" in done.stderr, done.stdout + done.stderr
 
 
-def test_after_a_stop_the_next_one_takes_a_part_for_the_whole(project, remote):
+def test_after_a_stop_the_next_one_takes_a_part_for_the_whole(project, tmp_path):
     """What the page warns of. Where this fails, DVC has changed for the better."""
     (project / "xyz").write_text("listed after the weights")
     add(project, "xyz")
-    connect(project, remote)
+    connect(project, remote := in_folder(tmp_path / "store"))
     stopped(project, "push")
     assert "6 files pushed" in dvc(project, "push")
     assert dvc(project, "status", "-c").split() == ["new:", "xyz"]
@@ -176,10 +176,10 @@ def test_after_a_stop_the_next_one_takes_a_part_for_the_whole(project, remote):
     assert "6 files fetched" in said and "Checkout failed for following targets:\nxyz\n" in said
 
 
-def test_what_was_stopped_goes_on(project, remote):
+def test_what_was_stopped_goes_on(project, tmp_path):
     (project / "xyz").write_text("listed after the weights")
     add(project, "xyz")
-    connect(project, remote)
+    connect(project, remote := in_folder(tmp_path / "store"))
     there = clone(project, remote)
     *forget, push, status = commands("After it was stopped", {})
     stopped(project, "push")
