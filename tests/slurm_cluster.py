@@ -174,4 +174,7 @@ if __name__ == "__main__":      # with a cluster, run a command
         sys.exit("a cluster of these tests runs here already; end it first")
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     with tempfile.TemporaryDirectory() as scratch, cluster(Path(scratch, "slurm")):
-        sys.exit(subprocess.run(sys.argv[1:], check=False).returncode)
+        code = subprocess.run(sys.argv[1:], check=False).returncode
+        for log in sorted(Path(scratch, "slurm").glob("*.log")) if code else ():
+            print(f"== the end of {log.name}", *log.read_text(errors="replace").splitlines()[-60:], sep="\n")
+        sys.exit(code)
