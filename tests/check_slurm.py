@@ -88,11 +88,14 @@ def trainers(job: str) -> list[int]:
 
 
 def lose_node(node: str, job: str) -> None:
-    """All that runs of a job, and the node's own daemon, are gone at once."""
+    """All that runs of a job, and the node's own daemon, are gone at once: they stand still before the first one dies. An srun
+    that saw its tasks die would have SLURM kill the step, which SLURM does a minute later, when the job runs again."""
     steps = said("pgrep", "--full", rf"^slurmstepd: \[{job}\.").split()
-    for pid in (daemon(node), *map(int, steps), *(pid for pid, _ in processes(f"SLURM_JOB_ID={job}"))):
-        with suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
+    pids = *(pid for pid, _ in processes(f"SLURM_JOB_ID={job}")), *map(int, steps), daemon(node)
+    for number in (signal.SIGSTOP, signal.SIGKILL):
+        for pid in pids:
+            with suppress(ProcessLookupError):
+                os.kill(pid, number)
 
 
 def step(folder: Path, rule: str, what: str) -> int:
