@@ -96,10 +96,11 @@ lock: $(READY)
 	$(BIN)/uv pip compile pyproject.toml --extra ui --group dev --universal --python-version 3.11 --generate-hashes \
 		--no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" --output-file requirements.lock $(UPGRADE)
 
-# What editors check parameter files against, and readers a result; tests keep them in step with restok/config/ and records.py.
+# What editors check parameter files against, and readers a result; tests keep them in step with restok/config/ and
+# restok/experiments/results.py.
 schema: $(READY)
 	$(BIN)/python -m restok.config.load > workflow/schemas/params.json
-	$(BIN)/python -m restok.experiments.records > docs/result.schema.json
+	$(BIN)/python -m restok.experiments.results > docs/result.schema.json
 
 # The environment, the caches and the site; results/, runs/ and reports/ stay.
 clean:

@@ -11,7 +11,7 @@ from conftest import ROOT
 from restok.config.load import ConfigError, load_protocol
 from restok.data.images import open_images
 from restok.experiments.manifests import artifact_at
-from restok.experiments.records import Result, schema
+from restok.experiments.results import Result, schema
 from restok.files import FileError
 from restok.files.loading import load_record
 from restok.metrics import features

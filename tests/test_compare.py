@@ -12,7 +12,7 @@ from rich.console import Console
 from restok.cli.comparing import _show
 from restok.config.load import ConfigError
 from restok.experiments import Tree
-from restok.experiments.records import KINDS
+from restok.experiments.results import KINDS
 from restok.files import read_json, write_json
 from restok.files.artifact import Origin
 from restok.metrics.results import ComparisonError

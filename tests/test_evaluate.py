@@ -13,7 +13,7 @@ import torch
 
 from restok.cli.evaluate import print_result
 from restok.config.load import load_protocol
-from restok.experiments.records import Result
+from restok.experiments.results import Result
 from restok.files.loading import checked
 from restok.metrics import comparison, inception_score
 from restok.metrics.evaluate import evaluate_generation, evaluate_reconstruction

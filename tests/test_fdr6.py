@@ -17,7 +17,7 @@ from restok.config.load import ConfigError, load_params, load_protocol
 from restok.data.images import open_images
 from restok.experiments import operations as counted
 from restok.experiments.demand import judges, memory_mb
-from restok.experiments.records import Result
+from restok.experiments.results import Result
 from restok.files.loading import load_record
 from restok.metrics import fdr6, features
 from restok.metrics.comparison import Comparison

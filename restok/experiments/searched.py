@@ -1,4 +1,4 @@
-"""What the search for guidance writes as JSON, as in records.py."""
+"""What the search for guidance writes as JSON, as in results.py."""
 
 from typing import Annotated, Self
 
@@ -7,7 +7,7 @@ from pydantic import Field, model_validator
 from restok.config import Guidance
 from restok.config.base import Count, Fraction, Weight
 from restok.config.generator import Schedule
-from restok.experiments.records import Measured, Result
+from restok.experiments.results import Measured, Result
 from restok.files.loading import Known
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from statistics import mean, stdev
 
 from restok.errors import RestokError
-from restok.experiments.records import Result
+from restok.experiments.results import Result
 from restok.files.loading import load_record
 from restok.metrics.intervals import seeds_interval
 

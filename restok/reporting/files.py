@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from restok.config.load import ConfigError
-from restok.experiments.records import Result
+from restok.experiments.results import Result
 from restok.files.loading import load_record
 from restok.metrics.intervals import side
 from restok.metrics.results import ComparisonError, require_comparable

@@ -11,7 +11,8 @@ from statistics import mean, stdev
 from restok.config import Generator, Guidance, Params, Tokenizer
 from restok.config.load import ConfigError, parse
 from restok.experiments import ITEMS, Tree, Trial
-from restok.experiments.records import Result, Trained, TrainedGenerator
+from restok.experiments.records import Trained, TrainedGenerator
+from restok.experiments.results import Result
 from restok.experiments.searched import Search
 from restok.metrics.results import ComparisonError, require_comparable
 from restok.reporting.cells import Measure
